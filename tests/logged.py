@@ -56,7 +56,7 @@ def secrets_of(environ: Mapping[str, str], files: Iterable[str | Path] = ()) -> 
         if path.suffix in (".yml", ".yaml") and path.is_file():
             document = yaml.safe_load(path.read_text("utf-8"))
             variables = (document.get("workflow") or {}).get("environment_variables") or []
-            found |= {str(each["value"]) for each in variables if each.get("value_type") == "secret"}
+            found |= {str(variable["value"]) for variable in variables if variable.get("value_type") == "secret"}
     return {secret for secret in found if len(secret) >= 8}
 
 

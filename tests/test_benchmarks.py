@@ -153,7 +153,7 @@ def test_the_engine_runs_the_graphs_it_is_timed_with(journal: str, tmp_path: Pat
     asked = [{"shape": shape, "nodes": 5, "times": 2} for shape in ("chain", "fan_out", "waiting_fan_out")]
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "contestants" / "with_headrace.py"), journal, str(tmp_path)],
-        input="".join(json.dumps(each) + "\n" for each in asked),
+        input="".join(json.dumps(item) + "\n" for item in asked),
         capture_output=True,
         text=True,
         check=True,

@@ -36,7 +36,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     ]
     folder = tmp_path_factory.mktemp("served")
     with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="1")) as served:
-        allowed = [word for each in ("run", "read", "manage") for word in ("--permission", each)]
+        allowed = [word for name in ("run", "read", "manage") for word in ("--permission", name)]
         made = headrace("keys", "create", "--workspace", "default", *allowed, "--data", folder / "data", cwd=folder)
         assert made.returncode == 0, made.stderr
         yield {
@@ -80,7 +80,7 @@ def requested() -> dict[str, set[tuple[str, str]]]:
     http = "\n".join(path.read_text("utf-8") for path in HTTP_FILES)
     verbs = "GET|POST|PUT|DELETE|PATCH"
     return {
-        "postman": {(each["request"]["method"], each["request"]["url"]["raw"]) for each in postman_requests()},
+        "postman": {(request["request"]["method"], request["request"]["url"]["raw"]) for request in postman_requests()},
         "http": set(re.findall(rf"^({verbs}) (\S+)$", http, re.MULTILINE)),
         "curl": set(re.findall(r"--request (\w+) [\"'](\S+?)[\"'](?:$| )", curl, re.MULTILINE)),
     }
@@ -92,7 +92,7 @@ def test_every_operation_is_there(form: str, variables: Mapping[str, str], clien
     calls = {(method, plain(address)) for method, address in requested()[form]}
     signed = {("GET", "/files/{file_id}/file-preview")}  # called by the URL that an upload was answered with
     for path, methods in described.items():
-        for method in {each.upper() for each in methods}:
+        for method in {item.upper() for item in methods}:
             wanted = re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path)))
             there = any(verb == method and wanted.fullmatch(address) for verb, address in calls)
             assert there or (method, path) in signed, f"{method} {path}"
@@ -170,14 +170,14 @@ class HttpFile:
         method, address = self._filled(line).split(" ", 1)
         sent = dict(self._filled(header).split(": ", 1) for header in headers)
         if sent.get("Content-Type", "").startswith("multipart/"):
-            content = b"\r\n".join(self._line(each) for each in body.rstrip("\n").split("\n"))
+            content = b"\r\n".join(self._line(line) for line in body.rstrip("\n").split("\n"))
         else:
             content = self._filled(body.rstrip("\n")).encode()
         answer = self._client.request(method, address, headers=sent, content=content)
         (name,) = re.findall(r"# @name (\w+)", notes)
         self._answers[name] = answer
         (statuses,) = re.findall(r"# Answers (.*)", notes)
-        return answer, {int(each) for each in statuses.split(" or ")}
+        return answer, {int(word) for word in statuses.split(" or ")}
 
     def _line(self, line: str) -> bytes:
         if line.startswith("< "):
@@ -212,18 +212,18 @@ def test_http(path: Path, variables: Mapping[str, str], client: httpx.Client) ->
 
 def test_postman(variables: Mapping[str, str], client: httpx.Client) -> None:
     environment = json.loads((COLLECTION / "headrace.postman_environment.json").read_text("utf-8"))
-    known = {each["key"]: each["value"] for each in environment["values"]}
+    known = {entry["key"]: entry["value"] for entry in environment["values"]}
     assert not any(value for name, value in known.items() if name.endswith("key"))
     known = {name: variables["HEADRACE_URL" if name == "base_url" else f"HEADRACE_{name.upper()}"] for name in known}
     assert len(known) == len(variables)
-    declared = {each["key"] for each in POSTMAN["variable"]}
+    declared = {entry["key"] for entry in POSTMAN["variable"]}
     assert len(declared) == len(POSTMAN["variable"])
     for item in postman_requests():
         answer = sent(item["request"], known, client)
         script = "\n".join(item["event"][0]["script"]["exec"])
         (statuses,) = re.findall(r"oneOf\(\[([\d, ]+)\]\)", script)
         told = f"{item['name']}: {answer.status_code} {answer.text[:1000]}"
-        assert answer.status_code in {int(each) for each in statuses.split(", ")}, told
+        assert answer.status_code in {int(word) for word in statuses.split(", ")}, told
         for name, path in re.findall(r'set\("(\w+)", pm\.response\.json\(\)\.?(.*)\);', script):
             assert name in declared
             known[name] = at(answer.json(), path)
@@ -234,16 +234,16 @@ def sent(request: Mapping[str, Any], known: Mapping[str, str], client: httpx.Cli
         return VARIABLE.sub(lambda match: str(uuid.uuid4()) if match[1] == "$guid" else known[match[1]], text)
 
     url = request["url"]
-    query = [each for each in url.get("query", ()) if not each.get("disabled")]
+    query = [item for item in url.get("query", ()) if not item.get("disabled")]
     address = "/".join([*url["host"], *url.get("path", ())])
-    asked = "&".join(f"{each['key']}={each['value']}" for each in query)
+    asked = "&".join(f"{item['key']}={item['value']}" for item in query)
     assert url["raw"] == (f"{address}?{asked}" if asked else address)
-    headers = {each["key"]: filled(each["value"]) for each in request["header"]}
+    headers = {item["key"]: filled(item["value"]) for item in request["header"]}
     if request["auth"]["type"] == "bearer":
         headers["Authorization"] = f"Bearer {filled(request['auth']['bearer'][0]['value'])}"
     body = request.get("body", {"mode": "none"})
     if body["mode"] == "formdata":
-        parts = {each["key"]: each for each in body["formdata"]}
+        parts = {item["key"]: item for item in body["formdata"]}
         files = {
             name: (Path(part["src"]).name, (COLLECTION / part["src"]).read_bytes(), part["contentType"])
             for name, part in parts.items()

@@ -34,7 +34,7 @@ NAME = "宜蘭礁溪五日遊"
 
 def node(name: str) -> dict[str, Any]:
     document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
-    return next(each["data"] for each in document["workflow"]["graph"]["nodes"] if each["id"] == name)
+    return next(item["data"] for item in document["workflow"]["graph"]["nodes"] if item["id"] == name)
 
 
 def program(name: str) -> Any:
@@ -92,7 +92,7 @@ def test_offline_it_describes_the_product_and_draws_a_card(tmp_path: Path):
     assert len(outputs["prompt_id"]) == 36
     kind, _, picture = outputs["image_url"].partition(",")
     assert kind == "data:image/svg+xml"
-    texts = [each.text for each in ElementTree.fromstring(unquote(picture)).iter("{http://www.w3.org/2000/svg}text")]
+    texts = [item.text for item in ElementTree.fromstring(unquote(picture)).iter("{http://www.w3.org/2000/svg}text")]
     assert texts[0] == NAME
     assert len(texts) > 1
 
@@ -150,8 +150,8 @@ def test_a_name_that_will_not_do(tmp_path: Path, name: str, code: int, told: str
 def test_a_card_can_be_drawn_of_any_text(name: str, description: str):
     svg = ElementTree.fromstring(card(name, description))
     texts = list(svg.iter("{http://www.w3.org/2000/svg}text"))
-    assert "".join((each.text or "") for each in texts)
-    assert all(0 < float(each.get("y", "0")) < 630 for each in texts)
+    assert "".join((text.text or "") for text in texts)
+    assert all(0 < float(text.get("y", "0")) < 630 for text in texts)
 
 
 def load_demo(monkeypatch: pytest.MonkeyPatch, data: Path, **keys: str) -> ModuleType:
@@ -271,8 +271,8 @@ def test_the_key_of_another_provider_is_used_too(tmp_path: Path, monkeypatch: py
     assert flags == []
     assert "deepseek-chat of deepseek" in told
     (write,) = (
-        each["data"]
-        for each in yaml.safe_load(workflow.read_text("utf-8"))["workflow"]["graph"]["nodes"]
-        if each["id"] == "write"
+        item["data"]
+        for item in yaml.safe_load(workflow.read_text("utf-8"))["workflow"]["graph"]["nodes"]
+        if item["id"] == "write"
     )
     assert (write["model"]["provider"], write["model"]["name"]) == ("langgenius/deepseek/deepseek", "deepseek-chat")

@@ -14,9 +14,9 @@ from headrace.ids import new_id
 def test_they_are_uuids_of_version_4():
     made = [new_id() for _ in range(1000)]
     assert len(set(made)) == 1000
-    for each in made:
-        assert (str(UUID(each)), UUID(each).version) == (each, 4)
-        assert UUID(each).variant == "specified in RFC 4122"
+    for item in made:
+        assert (str(UUID(item)), UUID(item).version) == (item, 4)
+        assert UUID(item).variant == "specified in RFC 4122"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

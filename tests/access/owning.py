@@ -76,7 +76,7 @@ async def published(server: Serving, workspace: str, name: str) -> list[Served]:
     gated = workflow(["gate"], outputs={"text": ["gate", "text"]}).replace("name: tiny", f"name: {name}")
     talk = chatflow(f"{name} {{{{#sys.query#}}}}", name=name, features=FEATURES, conversation={"mood": name})
     files = {"plain": plain, "gated": gated, "chat": talk}
-    return [await server.apps.publish(f"{name} {kind}.yml", each, workspace) for kind, each in files.items()]
+    return [await server.apps.publish(f"{name} {kind}.yml", file, workspace) for kind, file in files.items()]
 
 
 @asynccontextmanager

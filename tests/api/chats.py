@@ -33,8 +33,8 @@ def chatflow(
     nodes.append({"id": "answer", "data": {"type": "answer", "title": "Answer", "answer": answer}})
     kinds = {str: "string", int: "number", list: "array[object]"}
     declared = [
-        {"id": f"id of {each}", "name": each, "value": value, "value_type": kinds[type(value)], "description": ""}
-        for each, value in (conversation or {}).items()
+        {"id": f"id of {item}", "name": item, "value": value, "value_type": kinds[type(value)], "description": ""}
+        for item, value in (conversation or {}).items()
     ]
     edges = [{"source": a["id"], "target": b["id"], "sourceHandle": "source"} for a, b in pairwise(nodes)]
     return yaml.safe_dump(

@@ -38,7 +38,7 @@ async def headrace(tmp_path: Path, client: ModelClient, shelf: ToolShelf) -> Asy
 
 def described(operation: str, *events: Event) -> set[str]:
     """What the events have that Dify's official description of an operation does not allow."""
-    held, known = Held(), next(each for each in ALL if each.name == operation)
+    held, known = Held(), next(item for item in ALL if item.name == operation)
     for event in events:
         held.event(known.events(), event.body)
     return held.problems - differs.of(operation)
@@ -100,8 +100,8 @@ async def test_a_stream_of_an_agent_continues_after_any_event(headrace: Serving,
     for at, event in enumerate(events[:-1]):
         async with app.stream(path, {"Last-Event-ID": str(event.id)}) as again:
             rest = await again.rest()
-        logged = [(each.data["id"], each.data["status"]) for each in named(events[at + 1 :], "agent_log")]
-        assert [(each.data["id"], each.data["status"]) for each in named(rest, "agent_log")] == logged
+        logged = [(item.data["id"], item.data["status"]) for item in named(events[at + 1 :], "agent_log")]
+        assert [(item.data["id"], item.data["status"]) for item in named(rest, "agent_log")] == logged
 
 
 # ---------------------------------------------------------------------------------------------------------- agent-chat
@@ -162,7 +162,7 @@ async def test_the_thoughts_of_an_agent(headrace: Serving, server: ModelServer, 
     assert first["observation"] == observed["observation"]
     assert (first["id"], first["files"]) == (observed["id"], [file.body["id"]])
     assert (second["thought"], second["tool"], second["message_id"]) == ("It is 20 F.", "", message["id"])
-    assert [each["belongs_to"] for each in message["message_files"]] == ["assistant"]
+    assert [item["belongs_to"] for item in message["message_files"]] == ["assistant"]
 
 
 async def test_two_calls_of_one_tool_are_both_shown(headrace: Serving, server: ModelServer):
@@ -258,7 +258,7 @@ async def test_the_events_and_messages_of_an_agent_app_are_as_described(headrace
     assert {"agent_thought", "agent_message", "message_file", "message_end"} == {event.name for event in events}
     assert described("POST /chat-messages", *events) == set()
     _, page = await app.call("GET", f"/v1/messages?user=u1&conversation_id={events[0].body['conversation_id']}")
-    held, listed = Held(), next(each for each in ALL if each.name == "GET /messages")
+    held, listed = Held(), next(item for item in ALL if item.name == "GET /messages")
     held.value(listed.answers[200]["application/json"], page)
     assert held.problems <= differs.of("GET /messages")
     assert len(page["data"][0]["agent_thoughts"]) == 2

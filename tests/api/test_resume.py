@@ -160,7 +160,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
         heard = heard_again(story, count, late)
         if crashes(story) == crashes(story, count):
             again = [item for record in heard for item in rest.feed(record)]
-            assert shown([*(each for _, each in sent[: index + 1]), *again]) == shown([each for _, each in sent])
+            assert shown([*(entry for _, entry in sent[: index + 1]), *again]) == shown([entry for _, entry in sent])
             continue
         # What only followers heard before a crash is lost to who was away: it may miss that, as long as it hears
         # nothing twice of what came before the crash, and all that came after.
@@ -169,7 +169,7 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
         for record in heard[:resumed]:
             rest.feed(record)
         after = [item for record in heard[resumed:] for item in rest.feed(record)]
-        assert shown(after) == shown([each for at, each in sent if at > last_crash])
+        assert shown(after) == shown([entry for at, entry in sent if at > last_crash])
 
 
 @settings(max_examples=50)

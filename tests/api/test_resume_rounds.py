@@ -94,7 +94,7 @@ def cut_anywhere(tested: Flow, heard: Sequence[Record]) -> None:
         rest = RunEvents(RUN, tested, StreamPosition.parse(str(event.position)))
         known = [record for record in heard[:count] if record.seq is not None]
         again = [item for record in [*known, *heard[count:]] for item in rest.feed(record)]
-        assert shown([*(each for _, each in sent[: index + 1]), *again]) == everything
+        assert shown([*(entry for _, entry in sent[: index + 1]), *again]) == everything
 
 
 @settings(max_examples=100)

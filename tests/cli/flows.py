@@ -33,7 +33,11 @@ def flow(
 
     Nodes with a `parentId` are a chain inside that container.
     """
-    received = outputs if outputs is not None else {each["variable"]: ("start", each["variable"]) for each in variables}
+    received = (
+        outputs
+        if outputs is not None
+        else {variable["variable"]: ("start", variable["variable"]) for variable in variables}
+    )
     end = {
         "id": "end",
         "type": "end",
@@ -115,7 +119,7 @@ class Server:
     def __init__(self, *arguments: str | Path, cwd: Path, **more: str) -> None:
         ready_file = cwd / "ready.json"
         command = ["serve", *map(str, arguments), "--port", "0", "--ready-file", str(ready_file)]
-        self._secrets = logged.secrets_of(environ(**more), [cwd / each for each in arguments])
+        self._secrets = logged.secrets_of(environ(**more), [cwd / argument for argument in arguments])
         self.process = forking.start(
             command, cwd=cwd, env=environ(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

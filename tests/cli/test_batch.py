@@ -24,7 +24,7 @@ HALVES = "def main(n):\n    return {'y': 100 // n}\n"
 
 
 def lines(path: Path, *inputs: Any) -> Path:
-    path.write_text("".join(json.dumps({"inputs": each}) + "\n" for each in inputs))
+    path.write_text("".join(json.dumps({"inputs": item}) + "\n" for item in inputs))
     return path
 
 
@@ -49,9 +49,9 @@ def test_results_go_to_a_file_in_the_order_of_the_lines(tmp_path: Path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "4 lines: 2 succeeded, 2 failed.\n"
     found = read(tmp_path / "out.jsonl")
-    assert [each["index"] for each in found] == [0, 1, 2, 3]
-    assert [each["status"] for each in found] == ["succeeded", "failed", "succeeded", "failed"]
-    assert [each["outputs"] for each in found[::2]] == [{"y": 100}, {"y": 25}]
+    assert [item["index"] for item in found] == [0, 1, 2, 3]
+    assert [item["status"] for item in found] == ["succeeded", "failed", "succeeded", "failed"]
+    assert [item["outputs"] for item in found[::2]] == [{"y": 100}, {"y": 25}]
     assert "ZeroDivisionError" in found[1]["error"]
     assert (found[3]["workflow_run_id"], found[3]["error"]) == (None, "n in input form must be a valid number")
     assert not (tmp_path / "out.jsonl.partial").exists()
@@ -132,8 +132,8 @@ def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
     assert done.stderr.startswith("The batch continues: ")
     assert done.stderr.endswith("300 lines: 300 succeeded, 0 failed.\n")
     found = read(tmp_path / "out.jsonl")
-    assert [each["index"] for each in found] == list(range(total))
-    assert [each["outputs"] for each in found] == [{"n": str(n)} for n in range(total)]
+    assert [item["index"] for item in found] == list(range(total))
+    assert [item["outputs"] for item in found] == [{"n": str(n)} for n in range(total)]
     assert not partial.exists()
     assert all(peer.hits[str(index)] == 1 for index in ended), "a line that had ended is not run again"
     assert sum(peer.hits.values()) <= total + 10, "only what was under way is done again"
@@ -167,7 +167,7 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(
         assert errors.endswith("of 5 results; the same command continues from there.\nInterrupted.\n")
         peer.gate.set()
         assert headrace(*command, cwd=tmp_path).returncode == 0
-    assert [each["outputs"]["n"] for each in read(tmp_path / "out.jsonl")] == list("01234")
+    assert [item["outputs"]["n"] for item in read(tmp_path / "out.jsonl")] == list("01234")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_bad_usage(tmp_path: Path, invoke: Invoke, echo: Path, arguments: list[s
 def test_messages_to_a_chat(tmp_path: Path, invoke: Invoke):
     (tmp_path / "chat.yml").write_text(chatflow("{{#start.q#}}: {{#sys.query#}}", variables=[field("q")]))
     batch_input = [{"inputs": {"q": "a"}, "query": "hi"}, {"inputs": {"q": "b"}}]
-    (tmp_path / "in").write_text("\n".join(json.dumps(each) for each in batch_input))
+    (tmp_path / "in").write_text("\n".join(json.dumps(item) for item in batch_input))
     done = invoke("batch", "chat.yml", "in", "-o", "out.jsonl")
     assert done.exit_code == 1, done.stderr
     first, second = read(tmp_path / "out.jsonl")

@@ -155,10 +155,10 @@ def test_it_runs_against_a_server(product: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     outputs = json.loads(done.stdout)
     assert len(outputs) == 4
-    for each in outputs:
-        assert "Thermos Bottle" in each["description"]
-        assert each["image_url"].startswith("data:image/svg+xml,")
-    assert len({each["prompt_id"] for each in outputs}) == 4
+    for output in outputs:
+        assert "Thermos Bottle" in output["description"]
+        assert output["image_url"].startswith("data:image/svg+xml,")
+    assert len({output["prompt_id"] for output in outputs}) == 4
 
 
 def test_users_code_is_typed(product: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_workspace_s_key(tmp_path: Path, invoke: Invoke, apps: dict[str, str])
     principal = opens(key, tmp_path)
     assert principal is not None
     assert (principal.workspace, principal.permissions, principal.apps) == ("team", {"run", "read"}, None)
-    [entry] = [each for each in listed(invoke, *TEAM) if each["app_id"] is None]
+    [entry] = [item for item in listed(invoke, *TEAM) if item["app_id"] is None]
     assert (entry["id"], entry["name"], entry["prefix"]) == (principal.id, "nightly", key[:8])
     assert (entry["permissions"], entry["apps"], entry["expires_at"]) == (["run", "read"], None, None)
     shown = invoke("keys", "list").stdout
@@ -74,7 +74,7 @@ def test_a_key_for_some_apps_and_some_time(tmp_path: Path, invoke: Invoke, apps:
     assert principal is not None
     assert principal.apps == {apps["first"], apps["second"]}
     invoke("keys", "create", *TEAM, "--permission", "read", "--expires", "30d", "--name", "short")
-    [entry] = [each for each in listed(invoke, *TEAM) if each["name"] == "short"]
+    [entry] = [item for item in listed(invoke, *TEAM) if item["name"] == "short"]
     assert entry["expires_at"] - entry["created_at"] == pytest.approx(30 * 24 * 3600, abs=2)
     own = invoke("keys", "create", "first", "--permission", "read", "--expires", "1h")
     principal = opens(own.stdout.strip(), tmp_path)
@@ -100,7 +100,7 @@ def test_rotated_and_revoked(tmp_path: Path, invoke: Invoke, apps: dict[str, str
     assert invoke("keys", "revoke", last).exit_code == 0
     assert opens(last, tmp_path) is None
     body = json.loads(invoke("keys", "audit", *TEAM, "--json", "--limit", "4").stdout)
-    assert [(each["action"], each["by"]) for each in body] == [
+    assert [(item["action"], item["by"]) for item in body] == [
         ("revoked", "cli"),
         ("rotated", "cli"),
         ("rotated", "cli"),
@@ -132,7 +132,7 @@ BAD: Sequence[tuple[Sequence[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda each: " ".join(each)[:40])
+@pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda name: " ".join(name)[:40])
 def test_what_makes_no_key(invoke: Invoke, apps: dict[str, str], arguments: Sequence[str], said: str):
     before = listed(invoke)
     created = invoke("keys", "create", *arguments)

@@ -60,7 +60,7 @@ def test_a_list_of_the_tools(invoke: Invoke, weather: Path):
 
 def test_a_list_as_json(invoke: Invoke, weather: Path):
     done = invoke("tools", "list", "--json", HEADRACE_TOOLS=str(weather))
-    known = {each["name"]: each for each in json.loads(done.stdout)}
+    known = {item["name"]: item for item in json.loads(done.stdout)}
     assert known["weather/today"] == {
         "name": "weather/today",
         "provider_type": "api",

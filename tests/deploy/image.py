@@ -35,7 +35,7 @@ class Stage:
     @property
     def environment(self) -> dict[str, str]:
         given = " ".join(given for name, given in self.steps if name == "ENV")
-        return dict(each.split("=", 1) for each in shlex.split(given))
+        return dict(word.split("=", 1) for word in shlex.split(given))
 
     @property
     def health_check(self) -> list[str]:

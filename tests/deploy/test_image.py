@@ -35,7 +35,7 @@ def test_the_dockerfile_passes_its_linter() -> None:
 
 def test_the_final_image_is_small_and_nobodys() -> None:
     build, final = stages()
-    assert [each.base for each in (build, final)] == ["python:3.12-slim-bookworm AS build", "python:3.12-slim-bookworm"]
+    assert [item.base for item in (build, final)] == ["python:3.12-slim-bookworm AS build", "python:3.12-slim-bookworm"]
     assert final.the("USER") == "10001:10001"
     assert json.loads(final.the("ENTRYPOINT")) == ["tini", "--", "headrace"]
     assert final.the("STOPSIGNAL") == "SIGTERM"

@@ -224,13 +224,13 @@ def blocks(language: str) -> list[str]:
 
 
 def example(part: str) -> str:
-    (found,) = [each for each in examples() if part in each]
+    (found,) = [item for item in examples() if part in item]
     return found
 
 
 async def test_no_example_is_left_out() -> None:
     parts = (BLOCKING, STREAMING, GONE_ON, STOPPED, QUEUED, POLLED, *(f"headrace {name} " for name in COMMANDS))
-    assert [each for each in examples() if not any(part in each for part in parts)] == list(ELSEWHERE)
+    assert [item for item in examples() if not any(part in item for part in parts)] == list(ELSEWHERE)
     assert set(re.findall(r"```(\w+)", README)) == {"sh", "python"}
 
 
@@ -298,8 +298,8 @@ async def test_the_examples_of_the_command_line(site: Site) -> None:
     (site.folder / "old.yml").write_text(text)
     (site.folder / "new.yml").write_text(text.replace("title: Ask", "title: Fetch"))
     line = r"headrace (\w+)"
-    asked = [each for each in examples() if re.match(line, each) and each not in ELSEWHERE]
-    fields = {re.match(line, each)[1]: await site.shell(each) for each in asked}  # type: ignore[index]
+    asked = [item for item in examples() if re.match(line, item) and item not in ELSEWHERE]
+    fields = {re.match(line, item)[1]: await site.shell(item) for item in asked}  # type: ignore[index]
     assert {name: code for name, (code, _) in fields.items()} == dict.fromkeys(COMMANDS, 0) | {"diff": 1}, fields
     assert "class Outputs" in (site.folder / "flow.py").read_text()
     assert json.loads(fields["run"][1])["text"] == "through"

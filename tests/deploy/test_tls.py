@@ -170,7 +170,7 @@ def _shown(context: ssl.SSLContext, authority: Authority) -> str:
                 pass
     shown = client.getpeercert()
     assert shown
-    return dict(each[0] for each in shown["subject"])["commonName"]
+    return dict(item[0] for item in shown["subject"])["commonName"]
 
 
 @pytest.mark.parametrize("secure", [False, True])

@@ -129,8 +129,8 @@ class Caller:
 
 async def end(server: Server, *signals: signal.Signals) -> int:
     """Waits for a process's end, after the signals that are named. Its exit code."""
-    for each in signals[:-1]:
-        server.process.send_signal(each)
+    for item in signals[:-1]:
+        server.process.send_signal(item)
     if signals:
         return await asyncio.to_thread(server.stop, signals[-1])
     return await asyncio.to_thread(_said, server)

@@ -84,7 +84,7 @@ def packed(parts: Mapping[str, bytes | str], compression: int = zipfile.ZIP_DEFL
 def with_part(data: bytes, name: str, content: bytes) -> bytes:
     """A document of parts with one of them replaced."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        parts = {each: archive.read(each) for each in archive.namelist()}
+        parts = {item: archive.read(item) for item in archive.namelist()}
     return packed({**parts, name: content})
 
 

@@ -242,7 +242,7 @@ async def test_the_process_that_reads_knows_no_secret(started: Started, monkeypa
 async def test_several_at_once() -> None:
     reader = DocumentReader()
     data = [pdf(words(f"number {n}")) for n in range(5)]
-    texts = await asyncio.gather(*(reader.text(each, extension=".pdf", mime_type=None) for each in data))
+    texts = await asyncio.gather(*(reader.text(item, extension=".pdf", mime_type=None) for item in data))
     assert texts == [f"number {n}" for n in range(5)]
 
 

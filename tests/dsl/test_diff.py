@@ -49,8 +49,8 @@ def test_everything_that_can_differ():
 def test_backwards_what_was_added_is_removed():
     there, back = diff(document("old.yml"), document("new.yml")), diff(document("new.yml"), document("old.yml"))
     assert (there.nodes.added, there.edges_added) == (back.nodes.removed, back.edges_removed)
-    assert {(each.field, each.after) for each in there.features} == {
-        (each.field, each.before) for each in back.features
+    assert {(feature.field, feature.after) for feature in there.features} == {
+        (feature.field, feature.before) for feature in back.features
     }
 
 
@@ -65,12 +65,12 @@ def test_layout_is_no_difference():
     plain = yaml.safe_load((DATA / "diff" / "old.yml").read_text("utf-8"))
     moved = json.loads(json.dumps(plain))
     moved["workflow"]["graph"] |= {"viewport": {"x": 9}}
-    for index, each in enumerate(moved["workflow"]["graph"]["nodes"]):
-        each |= {"position": {"x": index}, "positionAbsolute": {"y": 1}, "width": 9, "height": 9, "selected": True}
-        each |= {"zIndex": 3, "dragging": True, "sourcePosition": "left"}
-        each["data"] |= {"selected": True, "_connectedSourceHandleIds": ["x"]}
-    for each in moved["workflow"]["graph"]["edges"]:
-        each |= {"id": each["id"] + "x", "zIndex": 5, "data": {"sourceType": "x"}, "selected": True}
+    for index, item in enumerate(moved["workflow"]["graph"]["nodes"]):
+        item |= {"position": {"x": index}, "positionAbsolute": {"y": 1}, "width": 9, "height": 9, "selected": True}
+        item |= {"zIndex": 3, "dragging": True, "sourcePosition": "left"}
+        item["data"] |= {"selected": True, "_connectedSourceHandleIds": ["x"]}
+    for edge in moved["workflow"]["graph"]["edges"]:
+        edge |= {"id": edge["id"] + "x", "zIndex": 5, "data": {"sourceType": "x"}, "selected": True}
     assert not diff(Document(plain), Document(moved))
 
 
@@ -114,9 +114,9 @@ def test_fields(old: Any, new: Any, result: list[Any]):
 
 def test_secrets_are_not_shown_anywhere():
     old, new = document("old.yml"), document("new.yml")
-    for each in (diff(old, new), diff(new, old), diff(old, Document({})), diff(Document({}), new)):
-        assert "sk-old" not in repr(each)
-        assert "sk-new" not in repr(each)
+    for item in (diff(old, new), diff(new, old), diff(old, Document({})), diff(Document({}), new)):
+        assert "sk-old" not in repr(item)
+        assert "sk-new" not in repr(item)
 
 
 @pytest.mark.parametrize("value", ["sk-1234", 1234567, True, ["sk-1234"]])
@@ -132,14 +132,14 @@ def test_that_a_secret_differs_is_reported(value: Any):
         assert "other-secret" not in repr(found)
     assert "1234" not in repr(diff(file(value, "string"), file("other-secret", "secret")))
     made_secret = diff(file("sk-1234", "string"), file("sk-1234", "secret"))
-    assert [each.field for each in made_secret.environment_variables.changed[0].fields] == ["value_type"]
+    assert [field.field for field in made_secret.environment_variables.changed[0].fields] == ["value_type"]
 
 
 def test_mistakes_in_a_file_are_differences_like_others():
     nodes: Any = [{"data": {"type": "a"}}, 7, {"id": "n"}, {"id": "n", "data": {"x": 1}}, {"id": [1], "data": "no"}]
     odd = Document({"workflow": {"graph": {"nodes": nodes, "edges": [3, {}, {"source": "n"}]}, "features": 3}})
     found = diff(Document({"workflow": 3}), odd)
-    assert [each.about["id"] for each in found.nodes.added] == ["(node 1)", "n", "n", "(node 4)"]
+    assert [item.about["id"] for item in found.nodes.added] == ["(node 1)", "n", "n", "(node 4)"]
     assert diff(odd, Document({"app": 1}))
     assert not diff(odd, odd)
 
@@ -151,7 +151,7 @@ def test_a_deep_nest_takes_no_time():
             value = [value, {"k": 1}]
         return value
 
-    assert [each["to"] for each in node(nest(1), nest(2))] == [2]
+    assert [item["to"] for item in node(nest(1), nest(2))] == [2]
 
 
 VALUES = st.recursive(

@@ -49,7 +49,7 @@ def problems(nodes: Nodes, edges: str, **workflow: Any) -> list[str]:
     app = {"app": {"name": "n", "mode": "workflow"}, "kind": "app", "workflow": {"graph": graph, **workflow}}
     flow, found = inspect(yaml.safe_dump(app), registry())
     assert flow is not None, found
-    return [str(each).split(", ", 1)[1] for each in found]
+    return [str(item).split(", ", 1)[1] for item in found]
 
 
 def both(name: str, other: str, field: str = "outputs.0.variable", output: str = "x") -> str:
@@ -93,7 +93,7 @@ def test_outputs_of_one_name_without_number_are_not_judged():
     ],
 )
 def test_ends_that_no_run_reaches_together(nodes: Nodes, edges: str):
-    assert not [each for each in problems(nodes, edges) if "put out" in each]
+    assert not [problem for problem in problems(nodes, edges) if "put out" in problem]
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def app(nodes: Any, edges: Any, more: Mapping[str, Any] | None = None, **top: An
 
 def chain(*nodes: dict[str, Any], more: Mapping[str, Any] | None = None, **top: Any) -> str:
     """The nodes behind a start, one after the other."""
-    return app([node("start", "start"), *nodes], row("start", *(each["id"] for each in nodes)), more, **top)
+    return app([node("start", "start"), *nodes], row("start", *(item["id"] for item in nodes)), more, **top)
 
 
 def row(*ids: str) -> list[dict[str, Any]]:
@@ -117,9 +117,9 @@ def messages_of(content: str | bytes, *, fatal: bool | None = None) -> list[str]
     """The problems without their lines."""
     found = inspect(content, REGISTRY)[1]
     return [
-        str(each).split(", ", 1)[-1] if each.line and each.node else str(each)
-        for each in found
-        if fatal is None or each.fatal is fatal
+        str(item).split(", ", 1)[-1] if item.line and item.node else str(item)
+        for item in found
+        if fatal is None or item.fatal is fatal
     ]
 
 
@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_read_is_reported_with_its_reason(
 ) -> None:
     flow, problems = inspect(content, REGISTRY)
     assert flow is None
-    assert [(each.line, each.message) for each in problems] == [(line, message)]
+    assert [(problem.line, problem.message) for problem in problems] == [(line, message)]
     with pytest.raises(LoadError) as caught:
         load(content, REGISTRY, "my.yml")
     assert str(caught.value).startswith("my.yml: ")
@@ -239,7 +239,7 @@ BAD_APPS = [
 @pytest.mark.parametrize(("top", "message", "fatal"), BAD_APPS)
 def test_what_is_wrong_with_an_app(top: dict[str, Any], message: str, fatal: bool) -> None:
     flow, problems = inspect(chain(node("end", "end"), **top), REGISTRY)
-    assert [(each.message, each.fatal) for each in problems] == [(message, fatal)]
+    assert [(problem.message, problem.fatal) for problem in problems] == [(message, fatal)]
     assert (flow is None) is fatal
 
 
@@ -267,7 +267,7 @@ def test_what_is_declared_can_be_read() -> None:
 def test_bad_environment_variables() -> None:
     variables = [1, {"value": 1}, {"name": "n", "value_type": "number", "value": "x"}, {"name": "n"}]
     text = chain(node("end", "end"), more={"environment_variables": variables})
-    assert [(each.field, each.message) for each in inspect(text, REGISTRY)[1]] == [
+    assert [(item.field, item.message) for item in inspect(text, REGISTRY)[1]] == [
         ("environment_variables.0", "each environment variable must be a mapping with a name"),
         ("environment_variables.1", "each environment variable must be a mapping with a name"),
         ("environment_variables.2.value", "the environment variable 'n' must be a number, not 'x'"),
@@ -338,7 +338,7 @@ GRAPHS = [
 def test_what_is_wrong_with_a_graph(nodes: list[Any], edges: list[Any], fatal: bool, message: str) -> None:
     text = app(nodes, edges)
     flow, problems = inspect(text, REGISTRY)
-    assert (messages_of(text), [each.fatal for each in problems]) == ([message], [fatal])
+    assert (messages_of(text), [problem.fatal for problem in problems]) == ([message], [fatal])
     assert (flow is None) is fatal
 
 
@@ -386,7 +386,7 @@ def test_a_container_has_a_graph_of_its_own(where: str) -> None:
     it = node("it", "iteration", start_node_id="is", iterator_selector=["start", "q"])
     nodes = [S, it, node("is", "iteration-start", **mark), node("in", **mark)]
     if where == "parentId":
-        nodes[2:] = [{**each, "parentId": "it"} for each in nodes[2:]]
+        nodes[2:] = [{**item, "parentId": "it"} for item in nodes[2:]]
     nodes.append(node("end", "end"))
     flow = load(app(nodes, [edge("start", "it"), edge("is", "in"), edge("it", "end")]), REGISTRY)
     body = flow.graph.bodies["it"].graph
@@ -487,7 +487,7 @@ def test_recorded_apps_load(path: Path) -> None:
 
 def test_thousands_of_nodes_in_a_row() -> None:
     nodes = [node(f"n{index}") for index in range(3000)]
-    graph = {"nodes": [S, *nodes], "edges": row("start", *(each["id"] for each in nodes))}
+    graph = {"nodes": [S, *nodes], "edges": row("start", *(item["id"] for item in nodes))}
     content = json.dumps({"app": {"name": "n", "mode": "workflow"}, "workflow": {"graph": graph}})
     assert len(load(content, REGISTRY).nodes) == 3001
 

@@ -22,7 +22,7 @@ def loaded(nodes: Sequence[Any], edges: str, outputs: Mapping[str, Sequence[str]
     """A workflow, and the problems that `lint` names, without their lines."""
     flow, problems = inspect(source(nodes, edges, outputs), REGISTRY)
     assert flow is not None, problems
-    return flow, [f"{each.node}: {each.message}" for each in problems]
+    return flow, [f"{problem.node}: {problem.message}" for problem in problems]
 
 
 def marked(nodes: dict[str, Any], inside: str | None = None, **data: Any) -> dict[str, Any]:

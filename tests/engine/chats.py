@@ -103,7 +103,7 @@ class Chat:
     def _answer(self, tails: list[tuple[str, str]], inside: str | None, _: int) -> list[tuple[str, str]]:
         id_ = self.id("answer")
         reads = self.draw(st.lists(st.sampled_from(self.values), max_size=3))
-        text = "|".join([f"<{id_}>", *("{{#" + ".".join(each) + "#}}" for each in reads)])
+        text = "|".join([f"<{id_}>", *("{{#" + ".".join(selector) + "#}}" for selector in reads)])
         return self.add(node(id_, "answer", inside, answer=text), tails)
 
     def _echo(self, tails: list[tuple[str, str]], inside: str | None, _: int) -> list[tuple[str, str]]:

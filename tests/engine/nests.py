@@ -92,7 +92,7 @@ def flow(nodes: Sequence[Any], edges: str, outputs: Mapping[str, Sequence[str]],
 
 def source(nodes: Sequence[Any], edges: str, outputs: Mapping[str, Sequence[str]]) -> str:
     """The file of such a workflow."""
-    flat = [each for some in nodes for each in (some if isinstance(some, list) else [some])]
+    flat = [item for some in nodes for item in (some if isinstance(some, list) else [some])]
     told = [{"variable": name, "value_selector": list(selector)} for name, selector in outputs.items()]
     start = node("start", "start", variables=[{"variable": "items", "type": "json_object", "label": "items"}])
     graph = {"nodes": [start, *flat, node("end", "end", outputs=told)], "edges": list(map(_edge, edges.split()))}

@@ -53,14 +53,14 @@ def test_the_text_is_one_however_it_is_asked_for(chat: Flow, data: st.DataObject
     assert isinstance(end, RunEnded)
     text = spoken(chat, journal)
     told = streamed(chat, heard)
-    assert "".join(each for each, _ in told) == text
+    assert "".join(item for item, _ in told) == text
     assert kept(journal).answer == text
     if end.status != "failed":
         assert end.outputs.get("answer", "") == text
     if told:  # a reader that is cut off after any of its texts is told the rest
         index: int = data.draw(st.integers(0, len(told) - 1))
         rest = streamed(chat, journal, told[index][1])
-        assert "".join(each for each, _ in [*told[: index + 1], *rest]) == text
+        assert "".join(item for item, _ in [*told[: index + 1], *rest]) == text
 
 
 @settings(max_examples=60)

@@ -40,7 +40,7 @@ class Listener:
         for event in events:
             self.seq += not live
             record = Record("run", None if live else self.seq, 0.0, event)
-            said += [(each.text, ".".join(each.selector)) for each in self.answer.apply(record)]
+            said += [(item.text, ".".join(item.selector)) for item in self.answer.apply(record)]
         return said
 
 

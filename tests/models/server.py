@@ -100,7 +100,7 @@ class ModelServer:
             while first := await next_byte:
                 line = first + await reader.readline()
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-                headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in head)}
+                headers = {name.lower(): value for name, value in (item.split(": ", 1) for item in head)}
                 sent = await reader.readexactly(int(headers["content-length"]))
                 body = json.loads(sent) if sent.startswith(b"{") else dict(parse_qsl(sent.decode()))
                 request = ReceivedRequest(line.split()[1].decode(), headers, body, writer, gone)

@@ -34,7 +34,7 @@ def part(index: int | None = None, *, name: str | None = None, arguments: Any = 
 
 def stream(*parts: Any) -> list[dict[str, Any]]:
     """An answer of these pieces, one an event."""
-    return [*(piece(tool_calls=[each]) for each in parts), piece(finish="tool_calls"), usage(5, 2)]
+    return [*(piece(tool_calls=[item]) for item in parts), piece(finish="tool_calls"), usage(5, 2)]
 
 
 async def calls_of(client: ModelClient) -> list[tuple[str, str, str]]:

@@ -135,9 +135,9 @@ async def test_a_line_that_will_not_do_says_why_and_the_others_run(server: Servi
     result = await results(app, batch)
     assert result[0]["outputs"] == {"out": "礁溪 \u2028"}
     assert result[-1]["outputs"] == {"out": "z"}
-    for each, why in zip(result[1:-1], bad.values(), strict=True):
-        assert each["error"].startswith(why)
-        assert (each["status"], each["workflow_run_id"], each["outputs"]) == ("failed", None, None)
+    for item, why in zip(result[1:-1], bad.values(), strict=True):
+        assert item["error"].startswith(why)
+        assert (item["status"], item["workflow_run_id"], item["outputs"]) == ("failed", None, None)
 
 
 async def test_nothing_but_bad_lines(server: Serving) -> None:

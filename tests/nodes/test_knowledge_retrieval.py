@@ -99,7 +99,7 @@ async def test_the_best_of_all_bases_in_order() -> None:
             },
         ]
     }
-    assert [each.dataset for each in base.requests] == ["a", "b"]  # each once
+    assert [request.dataset for request in base.requests] == ["a", "b"]  # each once
 
 
 async def test_bases_are_asked_at_the_same_time() -> None:
@@ -212,7 +212,7 @@ async def automatic(base: Base, *says: ChatChunk | Exception, query: str = "why?
 
 def mapped(*conditions: tuple[Value, Value, Value]) -> ChatChunk:
     keys = ("metadata_field_name", "metadata_field_value", "comparison_operator")
-    answer = json.dumps({"metadata_map": [dict(zip(keys, each, strict=True)) for each in conditions]})
+    answer = json.dumps({"metadata_map": [dict(zip(keys, condition, strict=True)) for condition in conditions]})
     return ChatChunk(f"Here you are:\n```json\n{answer}\n```")
 
 
@@ -240,7 +240,7 @@ async def test_a_model_thinks_up_the_filter() -> None:
             {"name": "kind", "comparison_operator": "not empty", "value": None},
         ],
     }
-    assert [each.conditions for each in base.requests] == [filter, filter]
+    assert [item.conditions for item in base.requests] == [filter, filter]
     (request,) = model.requests
     assert json.loads(request.messages[-1].text) == {
         "input_text": "What does Ann say of 2024?",

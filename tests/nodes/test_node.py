@@ -183,13 +183,13 @@ workflow:
 def test_lint_and_generate_use_what_a_third_party_says():
     flow, problems = inspect_file(APP, {**registry(()), "collect": Collect})  # pyright: ignore[reportArgumentType]
     assert flow is not None
-    assert [(each.node, each.field, each.message) for each in problems] == [
+    assert [(problem.node, problem.field, problem.message) for problem in problems] == [
         ("Collect", "quotes.0.source", "'gone.x' is read, but there is no node 'gone'"),
         ("End", "outputs.1.value_selector", "'c.words' is read, but 'Collect' has no output 'words'"),
     ]
     [missing] = missing_requirements(flow, NOTHING)
     assert (missing.node, missing.message) == ("Collect", "set COLLECT_KEY")
-    assert [(each.name, each.type) for each in output_fields(flow)] == [("a", "str"), ("b", "Any")]
+    assert [(field.name, field.type) for field in output_fields(flow)] == [("a", "str"), ("b", "Any")]
 
 
 # -------------------------------------------------------------------------------- nobody else knows them by their names
@@ -210,11 +210,11 @@ def names_of_node_types(file: Path) -> Iterator[str]:
         if isinstance(node, ast.Constant) and node.value in types - ORDINARY_WORDS:
             yield f"{file.relative_to(SOURCE)}:{node.lineno}: {node.value}"
         elif isinstance(node, ast.Compare) and any(
-            isinstance(each, ast.Attribute) and each.attr in ("type", "node_type") for each in ast.walk(node)
+            isinstance(item, ast.Attribute) and item.attr in ("type", "node_type") for item in ast.walk(node)
         ):
-            compared = [each for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            compared = [item for item in ast.walk(node) if isinstance(item, ast.Constant)]
             yield from (
-                f"{file.relative_to(SOURCE)}:{each.lineno}: {each.value}" for each in compared if each.value in types
+                f"{file.relative_to(SOURCE)}:{item.lineno}: {item.value}" for item in compared if item.value in types
             )
 
 

@@ -76,7 +76,9 @@ async def test_what_the_model_is_asked():
     assert all(word in system.text for word in ("input_text", "category_id", "category_name", "keywords"))
     assert "histories" not in system.text
     for question, right in zip(examples[::2], examples[1::2], strict=True):
-        choices = {each["category_id"]: each["category_name"] for each in json.loads(question.text)["categories"]}
+        choices = {
+            category["category_id"]: category["category_name"] for category in json.loads(question.text)["categories"]
+        }
         shown = json.loads(right.text)
         assert choices[shown["category_id"]] == shown["category_name"]
 

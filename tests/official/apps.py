@@ -111,7 +111,7 @@ def _node(id_: str, type_: str, inside: str | None = None, **data: Any) -> dict[
 
 def _file(mode: str, nodes: Sequence[dict[str, Any]]) -> str:
     chain = [(a["id"], b["id"]) for a, b in pairwise(nodes)]
-    inside = _inside() if any(each["id"] == "rounds" for each in nodes) else []
+    inside = _inside() if any(node["id"] == "rounds" for node in nodes) else []
     chain += [("rounds-start", "each"), ("again-start", "one")] if inside else []
     count = {"id": "count-id", "name": "count", "value": 1, "value_type": "number", "description": "how many"}
     workflow = {

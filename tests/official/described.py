@@ -145,11 +145,11 @@ class Held:
 def _fields(schema: Schema, value: Any, place: str) -> Iterator[tuple[str, bool]]:
     """(place, whether it is there) of each field that the schema names, as far down as the value goes."""
     schema = resolved(schema)
-    for each in schema.get("allOf", ()):
-        yield from _fields(each, value, place)
+    for item in schema.get("allOf", ()):
+        yield from _fields(item, value, place)
     if isinstance(value, list) and "items" in schema:
-        for each in value:
-            yield from _fields(schema["items"], each, f"{place}[]")
+        for item in value:
+            yield from _fields(schema["items"], item, f"{place}[]")
     if isinstance(value, dict):
         for name, inner in schema.get("properties", {}).items():
             at = place + name if place.endswith(" ") else f"{place}.{name}"

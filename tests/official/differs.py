@@ -41,7 +41,7 @@ REQUESTS = "../data/requests"
 
 UNTOLD = "Dify 1.12.1 does not tell it"
 NULL = "null in Dify 1.12.1 where nothing is set"
-WITHOUT_403 = tuple(each.name for each in HERE if 403 not in each.answers)
+WITHOUT_403 = tuple(item.name for item in HERE if 403 not in item.answers)
 
 DIFFERENCES = (
     # ------------------------------------------------------------------------------------------------------- requests
@@ -101,8 +101,8 @@ DIFFERENCES = (
 
 def of(operation: str) -> set[str]:
     """What is known to differ at an operation."""
-    return {each.what for each in DIFFERENCES if operation in each.operations}
+    return {difference.what for difference in DIFFERENCES if operation in difference.operations}
 
 
 def recorded() -> Iterable[Difference]:
-    return [each for each in DIFFERENCES if each.recorded]
+    return [difference for difference in DIFFERENCES if difference.recorded]

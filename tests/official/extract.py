@@ -35,7 +35,7 @@ def facts(described: Mapping[str, Any]) -> dict[str, Any]:
         for path, methods in described["paths"].items()
         for method, received in methods.items()
     }
-    components = {name: schema_of(each) for name, each in described["components"]["schemas"].items()}
+    components = {name: schema_of(schema) for name, schema in described["components"]["schemas"].items()}
     used: dict[str, Any] = {}
     wanted = list(_references(found))
     while wanted:
@@ -51,12 +51,12 @@ def _operation(name: str, told: Mapping[str, Any], described: Mapping[str, Any])
     if parameters := told.get("parameters"):
         operation["parameters"] = [
             {
-                "name": each["name"],
-                "in": each["in"],
-                "required": each.get("required", False),
-                "schema": schema_of(each["schema"]),
+                "name": parameter["name"],
+                "in": parameter["in"],
+                "required": parameter.get("required", False),
+                "schema": schema_of(parameter["schema"]),
             }
-            for each in parameters
+            for parameter in parameters
         ]
     if body := told.get("requestBody"):
         operation["body"] = {
@@ -75,8 +75,8 @@ def _answer(name: str, status: int, told: Mapping[str, Any], described: Mapping[
         told = components["responses"][reference.rpartition("/")[2]]
     content = told.get("content", {})
     if status >= 400:
-        examples = [each["value"] for media in content.values() for each in media.get("examples", {}).values()]
-        return {"codes": sorted({each["code"] for each in examples if "code" in each})}
+        examples = [example["value"] for media in content.values() for example in media.get("examples", {}).values()]
+        return {"codes": sorted({example["code"] for example in examples if "code" in example})}
     answers: dict[str, Any] = {}
     for kind, media in content.items():
         if name in STREAMS and kind == "text/event-stream":
@@ -95,9 +95,9 @@ def schema_of(told: Mapping[str, Any]) -> dict[str, Any]:
             case "$ref", str():
                 schema[key] = _moved(value)
             case "properties", _:
-                schema[key] = {name: schema_of(each) for name, each in value.items()}
+                schema[key] = {name: schema_of(item) for name, item in value.items()}
             case (("allOf" | "anyOf" | "oneOf"), _):
-                schema[key] = [schema_of(each) for each in value]
+                schema[key] = [schema_of(item) for item in value]
             case (("items" | "additionalProperties" | "not"), dict()):
                 schema[key] = schema_of(value)
             case _ if key not in PROSE and not key.startswith("x-"):
@@ -120,10 +120,10 @@ def _moved(reference: str) -> str:
 
 def _references(value: Any) -> list[str]:
     if isinstance(value, list):
-        return [name for each in value for name in _references(each)]
+        return [name for item in value for name in _references(item)]
     if not isinstance(value, dict):
         return []
-    found = [name for each in value.values() for name in _references(each)]
+    found = [name for item in value.values() for name in _references(item)]
     reference = value.get("$ref")
     return [*found, reference.rpartition("/")[2]] if isinstance(reference, str) else found
 
@@ -132,7 +132,7 @@ def written(value: Mapping[str, Mapping[str, Any]]) -> str:
     """One operation or schema a line: small, and still to be compared line by line."""
     parts = []
     for part, entries in value.items():
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in entries.items())
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
         parts.append(f" {json.dumps(part)}: {{\n{lines}\n }}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 

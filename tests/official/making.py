@@ -80,12 +80,12 @@ def right(operation: Described, app: App, url: str) -> SearchStrategy[Request]:
 def _right(draw: DrawFn, operation: Described, known: Mapping[str, list[Any]]) -> Request:
     path: dict[str, str] = {}
     query: dict[str, str] = {}
-    for each in operation.parameters:
-        name = each["name"]
-        value = draw(_value(name, each["schema"], known))
-        if each["in"] == "path":
+    for parameter in operation.parameters:
+        name = parameter["name"]
+        value = draw(_value(name, parameter["schema"], known))
+        if parameter["in"] == "path":
             path[name] = str(value)
-        elif each["required"] or draw(st.booleans()):
+        elif parameter["required"] or draw(st.booleans()):
             query[name] = str(value).lower() if isinstance(value, bool) else str(value)
     fields, required = operation.fields()
     body = {
@@ -116,10 +116,10 @@ def _value(name: str, schema: Schema, known: Mapping[str, list[Any]]) -> SearchS
 
 def wrong(operation: Described, base: Request) -> Iterator[Request]:
     """The request with one thing wrong in it, for each thing that can be."""
-    for each in operation.parameters:
-        name, schema = each["name"], resolved(each["schema"])
-        if each["in"] == "query":
-            if each["required"]:
+    for parameter in operation.parameters:
+        name, schema = parameter["name"], resolved(parameter["schema"])
+        if parameter["in"] == "query":
+            if parameter["required"]:
                 yield _with(base, f"{name}: missing", query=_without(base.query, name))
             for bad in _bad_texts(schema):
                 yield _with(base, f"{name}: {bad}", query={**base.query, name: bad})

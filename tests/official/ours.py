@@ -20,4 +20,4 @@ def resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return DESCRIPTION["components"]["schemas"][name] if name else schema
 
 
-HERE = [each for each in ALL if ours(each) is not None]
+HERE = [item for item in ALL if ours(item) is not None]

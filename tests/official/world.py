@@ -157,7 +157,7 @@ async def _answer(request: web.Request) -> web.Response:
     said = '["What?", "Who?", "Why?"]' if "JSON array" in await request.text() else "Hello there."
     pieces = [{"choices": [{"delta": {"content": word}}]} for word in said.split(" ")]
     pieces.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
-    body = "".join(f"data: {json.dumps(each)}\n\n" for each in pieces)
+    body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces)
     return web.Response(text=f"{body}data: [DONE]\n\n", content_type="text/event-stream")
 
 

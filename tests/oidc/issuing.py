@@ -118,7 +118,7 @@ class Issuer:
 @asynccontextmanager
 async def issuing(*signers: Signer) -> AsyncGenerator[Issuer]:
     """An issuer that publishes the keys of these signers."""
-    created = Issuer("", [each.jwk() for each in signers])
+    created = Issuer("", [signer.jwk() for signer in signers])
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", created.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1)

@@ -54,7 +54,7 @@ async def unavailable(identity: OidcIdentity, token: str) -> bool:
 async def test_keys_are_fetched_once_by_however_many_ask(issuer: Issuer, identity: OidcIdentity):
     tokens = [OLD.token(claims(issuer, sub=f"user {number}")) for number in range(50)]
     principals = await asyncio.gather(*map(identity.principal, tokens))
-    assert len({each.id for each in principals}) == 50
+    assert len({principal.id for principal in principals}) == 50
     assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
 
 
@@ -102,7 +102,7 @@ async def test_made_up_key_ids_do_not_hammer_the_issuer(issuer: Issuer, clock: C
     assert await identity.principal(OLD.token(claims(issuer)))
     for second in range(30):
         made_up = [NEW.token(claims(issuer), kid=f"{second}-{number}") for number in range(3)]
-        assert all(await asyncio.gather(*(refused(identity, each) for each in made_up)))
+        assert all(await asyncio.gather(*(refused(identity, item) for item in made_up)))
         clock.pass_(1)
     assert issuer.fetches == 1 + 3
     issuer.keys.append(NEW.jwk())

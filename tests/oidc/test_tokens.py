@@ -403,4 +403,4 @@ async def test_the_log_says_why_and_not_what(issuer: Issuer, identity: OidcIdent
         assert reason in text
     assert all(len(line) < 400 for line in text.splitlines())
     for token in tokens:
-        assert all(each not in text for each in token.split("."))
+        assert all(word not in text for word in token.split("."))

@@ -47,7 +47,7 @@ def test_what_is_not_an_identifier(text: str):
 def test_the_order_of_versions():
     versions = ["0.9.1", "0.10.0-beta", "0.10.0", "0.10.0.1", "1.0.0"]
     ids = [PluginId("acme", "x", version) for version in reversed(versions)]
-    assert [each.version for each in sorted(ids, key=lambda each: each.precedence)] == versions
+    assert [id_.version for id_ in sorted(ids, key=lambda id_: id_.precedence)] == versions
 
 
 def test_a_manifest(tmp_path: Path):
@@ -180,7 +180,7 @@ def test_strategies_datasources_triggers_and_endpoints(tmp_path: Path):
     assert (strategy.spec.description, strategy.features) == ("One", ["history-messages"])
     assert declarations.datasources["acme"].type == "website_crawl"
     trigger = declarations.triggers["acme"]
-    assert [each.name for each in (*trigger.credentials, *trigger.subscription)] == ["token", "secret"]
+    assert [credential.name for credential in (*trigger.credentials, *trigger.subscription)] == ["token", "secret"]
     assert trigger.subscription_parameters[0].name == "repository"
     [endpoints] = declarations.endpoints
     assert (endpoints.settings[0].name, endpoints.endpoints[0].method) == ("key", "GET")

@@ -226,7 +226,7 @@ async def test_a_strategy_runs_and_calls_back(tmp_path: Path) -> None:
         assert [chunk["delta"]["message"]["content"] for chunk in json.loads(text.text)] == ["hello", ""]
         assert usage == UsageMessage(USAGE.wire())
         log = {"id": "1", "label": "ROUND 1", "status": "start", "data": {}}
-        logged = [each async for each in strategy.call({"do": "messages", "messages": [["log", log, None]]}, CONTEXT)]
+        logged = [item async for item in strategy.call({"do": "messages", "messages": [["log", log, None]]}, CONTEXT)]
         assert logged == [LogMessage("1", "ROUND 1", "start")]
         sent = [message async for message in strategy.call({"do": "request"}, CONTEXT)]
         assert isinstance(sent[0], TextMessage)

@@ -148,7 +148,7 @@ def test_runs_at_once(servers: list[Serve], tmp_path: Path, peer: Peer) -> None:
     peer.calls.clear()
     with ExitStack() as stack, ThreadPoolExecutor(3 * AT_ONCE) as pool:
         clients = [stack.enter_context(closing(Client(servers[n % 2]))) for n in range(3 * AT_ONCE)]
-        fields = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
+        fields = [pool.submit(entry.run, f"run{n}") for n, entry in enumerate(clients)]
         for _ in range(AT_ONCE):
             assert peer.waiting.acquire(timeout=60)
         while sum(item.done() for item in fields) < 2 * AT_ONCE:
@@ -170,7 +170,7 @@ def test_the_runs_of_a_killed_server_hold_their_places_until_they_end(
     killed, other = servers
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
         clients = [stack.enter_context(closing(Client(killed))) for _ in range(AT_ONCE)]
-        fields = [pool.submit(each.run, f"run{n}") for n, each in enumerate(clients)]
+        fields = [pool.submit(entry.run, f"run{n}") for n, entry in enumerate(clients)]
         for _ in range(AT_ONCE):
             assert peer.waiting.acquire(timeout=60)
         killed.kill()

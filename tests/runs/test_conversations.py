@@ -84,9 +84,9 @@ async def talk(where: RunService, conversation: str = "c") -> Submission:
     made = Conversation(conversation, served.app.id, "eu", "New conversation", {}, "", 1.0, 1.0)
     variables = [
         ConversationVariable(
-            f"{conversation}-{each.name}", conversation, each.name, each.type, "", each.value, 1.0, 1.0
+            f"{conversation}-{item.name}", conversation, item.name, item.type, "", item.value, 1.0, 1.0
         )
-        for each in served.flow.conversation
+        for item in served.flow.conversation
     ]
     await where.conversations.add_conversation(made, variables)
     return Submission(served, "somebody", {}, query="hello", conversation=conversation)
@@ -103,7 +103,9 @@ async def answer(where: RunService, run: RunId) -> str:
 
 
 async def values(where: RunService, conversation: str = "c") -> dict[str, object]:
-    return {each.name: each.value for each in await where.conversations.conversation_variables(conversation)}
+    return {
+        variable.name: variable.value for variable in await where.conversations.conversation_variables(conversation)
+    }
 
 
 async def test_messages_at_once_are_answered_one_after_the_other(store: Storage):
@@ -112,7 +114,7 @@ async def test_messages_at_once_are_answered_one_after_the_other(store: Storage)
         sent = await asyncio.gather(*(where.submit(replace(message, query=f"m{n}")) for n in range(5)))
         await Gate.begun.wait()
         Gate.opened.set()
-        answers = [await answer(where, each.run) for each in sent]
+        answers = [await answer(where, item.run) for item in sent]
         assert sorted(answers) == ["1/1", "2/2", "3/3", "4/4", "5/5"]
         known = await values(where)
         assert known["count"] == 5
@@ -134,7 +136,7 @@ async def test_the_second_message_does_not_begin_before_the_first_has_ended(stor
         ended = (await store.journal.read(first.run))[-1].at
         started = (await store.journal.read(second.run))[1].at
         assert started >= ended
-        assert [await answer(where, each.run) for each in (first, second, other)] == ["1/1", "2/2", "1/1"]
+        assert [await answer(where, item.run) for item in (first, second, other)] == ["1/1", "2/2", "1/1"]
 
 
 async def test_one_that_waits_can_be_stopped_at_once(store: Storage):
@@ -160,7 +162,7 @@ async def test_after_a_restart_they_go_on_in_order(store: Storage):
         await Gate.begun.wait()
     Gate.opened.set()
     async with working(run_service(store)) as where:  # its worker finds what is unfinished
-        assert [await answer(where, each.run) for each in sent] == ["1/1", "2/2", "3/3"]
+        assert [await answer(where, item.run) for item in sent] == ["1/1", "2/2", "3/3"]
 
 
 # --------------------------------------------------------------------------------------------- more than one process
@@ -181,10 +183,10 @@ async def test_of_two_processes_none_gives_a_number_twice(store: Storage, beside
     mine, other = run_service(store), run_service(beside)
     message = await talk(mine)
     sent = await asyncio.gather(*(which.submit(message) for _ in range(20) for which in (mine, other)))
-    assert len({each.run for each in sent}) == 40
+    assert len({item.run for item in sent}) == 40
     found, _ = await store.conversations.messages("c", limit=100)
-    assert [each.number for each in reversed(found)] == [*range(1, 41)]
-    assert {each.id for each in found} == {each.run for each in sent}
+    assert [item.number for item in reversed(found)] == [*range(1, 41)]
+    assert {item.id for item in found} == {item.run for item in sent}
 
 
 async def test_the_same_message_sent_to_two_processes_at_once_is_one(store: Storage, beside: Storage):
@@ -192,10 +194,10 @@ async def test_the_same_message_sent_to_two_processes_at_once_is_one(store: Stor
     message = await talk(mine)
     names = [f"m{n}" for n in range(10)]
     told = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
-    assert [each.run for each in told] == [name for name in names for _ in range(2)]
-    assert len({each.task for each in told}) == 10
+    assert [item.run for item in told] == [name for name in names for _ in range(2)]
+    assert len({item.task for item in told}) == 10
     found, _ = await store.conversations.messages("c", limit=100)
-    assert sorted(each.number for each in found) == [*range(1, 11)]
+    assert sorted(item.number for item in found) == [*range(1, 11)]
 
 
 async def test_a_message_that_others_are_always_faster_than_is_refused(store: Storage, monkeypatch: pytest.MonkeyPatch):
@@ -226,7 +228,7 @@ async def test_a_retry_of_a_message_has_its_number(store: Storage):
         again = (await where.retry(first, "again")).run
         assert (await where.retry(first, "again")).run == again, "asked for twice"
         assert [await answer(where, again), await answer(where, (await where.submit(message)).run)] == ["1/1", "2/2"]
-        assert [(each.number, each.retry_of) for each in (await store.conversations.messages("c"))[0]] == [
+        assert [(item.number, item.retry_of) for item in (await store.conversations.messages("c"))[0]] == [
             (2, None),
             (1, first),
             (1, None),
@@ -239,8 +241,8 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
     monkeypatch.setattr(reader, "POLL_SECONDS", 60)
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)
     stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
-    for each in stores:
-        await each.leases.heartbeat()
+    for item in stores:
+        await item.leases.heartbeat()
     Gate.opened.set()
     async with working(run_service(stores[0])) as mine, working(run_service(stores[1])) as other, asyncio.timeout(60):
         message = await talk(mine)
@@ -249,13 +251,13 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
             return await heard(which, (await which.submit(message)).run)
 
         told = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))
-    assert all(isinstance(each[-1].event, RunEnded) for each in told)
+    assert all(isinstance(item[-1].event, RunEnded) for item in told)
     found, _ = await stores[0].conversations.messages("c", limit=100)
-    assert [each.answer for each in reversed(found)] == [f"{n}/{n}" for n in range(1, 21)]
-    runs = [await stores[0].journal.read(each.id) for each in reversed(found)]
+    assert [item.answer for item in reversed(found)] == [f"{n}/{n}" for n in range(1, 21)]
+    runs = [await stores[0].journal.read(item.id) for item in reversed(found)]
     for before, after in pairwise(runs):
         assert isinstance(before[-1].event, RunEnded)
         assert isinstance(after[1].event, RunStarted)
         assert before[-1].at <= after[1].at
-    for each in stores:
-        await each.aclose()
+    for item in stores:
+        await item.aclose()

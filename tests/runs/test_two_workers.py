@@ -35,8 +35,8 @@ async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 @contextlib.asynccontextmanager
 async def both(two: Sequence[RunService]) -> AsyncGenerator[None]:
     """Both work, and what is asked for from now on is theirs."""
-    for each in two:
-        await each.leases.heartbeat()
+    for item in two:
+        await item.leases.heartbeat()
     async with working(two[0]), working(two[1]):
         yield
 
@@ -172,7 +172,7 @@ async def test_whoever_drains_leaves_what_waits_to_the_other_and_ends_what_it_ha
         for run in runs:
             assert (await ended(other, run)).status == "succeeded"
     resumed = [
-        sum(isinstance(each.event, RunResumed) for each in await other.environment.journal.read(run)) for run in runs
+        sum(isinstance(item.event, RunResumed) for item in await other.environment.journal.read(run)) for run in runs
     ]
     assert resumed == [1, 0, 0]
 

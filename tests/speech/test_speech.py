@@ -108,7 +108,7 @@ async def test_another_provider_model_and_voice(provider: Provider) -> None:
         await client.speak("Hi", provider="x/y/kokoro", model="k-2")
         provider.says(b'{"text": ""}')
         assert await client.transcribe(b"x", filename="", mime_type="") == ""
-    assert [(each["model"], each.get("voice")) for each in provider.requests] == [
+    assert [(request["model"], request.get("voice")) for request in provider.requests] == [
         ("k-1", "af_sky"),
         ("k-2", "alloy"),
         ("w-9", None),
@@ -143,12 +143,12 @@ async def test_a_long_text_is_spoken_sentence_by_sentence(provider: Provider) ->
     sentence = "This is a sentence of some forty letters. "
     async with speech(provider) as client:
         assert await client.speak(sentence * 300) == (b"mp3." * 4, "audio/mpeg")
-        texts = [each["input"] for each in provider.requests]
-        assert all(len(each) <= 4096 and each.endswith(".") for each in texts)
+        texts = [request["input"] for request in provider.requests]
+        assert all(len(text) <= 4096 and text.endswith(".") for text in texts)
         assert " ".join(texts) == (sentence * 300).strip()
         provider.requests.clear()
         await client.speak("x" * 5000)
-        assert [len(each["input"]) for each in provider.requests] == [4096, 904]
+        assert [len(request["input"]) for request in provider.requests] == [4096, 904]
 
 
 @pytest.mark.parametrize(

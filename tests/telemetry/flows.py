@@ -77,7 +77,7 @@ def write(folder: Path, name: str, *chains: list[dict[str, Any]]) -> Path:
                 "workflow": {
                     "environment_variables": environment,
                     "features": {},
-                    "graph": {"nodes": [each for chain in chains for each in chain], "edges": edges},
+                    "graph": {"nodes": [item for chain in chains for item in chain], "edges": edges},
                 },
             }
         )

@@ -79,7 +79,7 @@ class Peers:
             for resource in asked.resource_spans:
                 self.resource = _plain(resource.resource.attributes)
                 for scope in resource.scope_spans:
-                    self.spans += [_span(each) for each in scope.spans]
+                    self.spans += [_span(span) for span in scope.spans]
             self.news.notify_all()
 
     def wait_for(self, enough: Callable[[list[Span]], bool]) -> list[Span]:
@@ -88,18 +88,18 @@ class Peers:
         with self.news:
             while not enough(self.spans):
                 if not self.news.wait(until - time.monotonic()):
-                    raise AssertionError(f"only {sorted(each.name for each in self.spans)}")
+                    raise AssertionError(f"only {sorted(span.name for span in self.spans)}")
             return list(self.spans)
 
 
 def _plain(attributes: Any) -> dict[str, Any]:
-    return {each.key: _value(each.value) for each in attributes}
+    return {attribute.key: _value(attribute.value) for attribute in attributes}
 
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
     if kind == "array_value":
-        return [_value(each) for each in value.array_value.values]
+        return [_value(item) for item in value.array_value.values]
     return getattr(value, kind)
 
 
@@ -115,8 +115,8 @@ def _span(told: Any) -> Span:
         _plain(told.attributes),
         told.status.code,
         told.status.message,
-        [(each.name, _plain(each.attributes)) for each in told.events],
-        [(each.trace_id.hex(), each.span_id.hex()) for each in told.links],
+        [(event.name, _plain(event.attributes)) for event in told.events],
+        [(link.trace_id.hex(), link.span_id.hex()) for link in told.links],
     )
 
 
@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
             {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
             {"id": "1", "choices": [], "usage": used},
         ]
-        lines = [*(json.dumps(each) for each in events), "[DONE]"]
+        lines = [*(json.dumps(event) for event in events), "[DONE]"]
         self._answer("".join(f"data: {line}\n\n" for line in lines).encode(), kind="text/event-stream")
 
     def _answer(self, body: bytes, status: int = 200, kind: str = "text/plain") -> None:

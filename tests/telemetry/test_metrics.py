@@ -31,15 +31,17 @@ class Told:
     """The samples of an answer of /metrics."""
 
     def __init__(self, text: str) -> None:
-        self.samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
-        self.names = {each.name for each in self.samples}
+        self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        self.names = {sample.name for sample in self.samples}
 
     def sum(self, name: str, /, **labels: str) -> float:
         """Of all samples that have these labels, the value."""
-        return sum(each.value for each in self.samples if each.name == name and labels.items() <= each.labels.items())
+        return sum(
+            sample.value for sample in self.samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     def labels(self, name: str, /) -> set[str]:
-        return {label for each in self.samples if each.name == name for label in each.labels}
+        return {label for sample in self.samples if sample.name == name for label in sample.labels}
 
 
 def metrics(serve: Serve, headers: Mapping[str, str] | None = None) -> Told:
@@ -83,7 +85,7 @@ def test_numbers_are_equal_under_load(peers: Peers, tmp_path: Path):
         assert told.sum("headrace_run_duration_seconds_count", **which) == count
         assert told.sum("headrace_run_duration_seconds_bucket", le="+Inf", **which) == count
     assert told.sum("headrace_runs_total") == told.sum("headrace_run_wait_seconds_count") == asked
-    lasted = sum(each["elapsed_time"] for each in done)
+    lasted = sum(item["elapsed_time"] for item in done)
     assert told.sum("headrace_run_duration_seconds_sum") == pytest.approx(lasted, abs=0.05 * asked)
 
     assert told.sum("headrace_nodes_total", type="start", status="succeeded") == asked
@@ -109,7 +111,7 @@ def test_numbers_are_equal_under_load(peers: Peers, tmp_path: Path):
         "process_cpu_seconds_total",
         "python_gc_collections_total",
     }
-    assert not {"run", "user", "node", "id"} & {label for each in told.names for label in told.labels(each)}
+    assert not {"run", "user", "node", "id"} & {label for item in told.names for label in told.labels(item)}
 
 
 def metrics_without_streams(serve: Serve) -> Told:
@@ -191,7 +193,7 @@ def test_metrics_are_for_whom_they_are_meant(setting: str, headers: dict[str, st
 
 
 def _told(family: Any) -> dict[tuple[str, ...], float]:
-    return {tuple(each.labels.values()): each.value for each in family.samples}
+    return {tuple(sample.labels.values()): sample.value for sample in family.samples}
 
 
 def test_however_many_labels_there_are_memory_is_bounded():
@@ -203,14 +205,14 @@ def test_however_many_labels_there_are_memory_is_bounded():
     told = _told(counted.family())
     assert len(told) == MAX_SERIES + 1
     assert told[(OTHER,)] == 500
-    counts = [each for each in spread.family().samples if each.name == "s_count"]
+    counts = [sample for sample in spread.family().samples if sample.name == "s_count"]
     assert len(counts) == MAX_SERIES + 1
-    assert sum(each.value for each in counts) == MAX_SERIES + 500
+    assert sum(count.value for count in counts) == MAX_SERIES + 500
 
 
 def test_a_histogram_counts_each_value_in_its_bucket():
     spread = Histogram("s", "", (), (0.1, 1.0))
     for seconds in (0.1, 0.5, 1.0, 2.0, -3.0):
         spread.add((), seconds)
-    told = {each.labels.get("le", each.name): each.value for each in spread.family().samples}
+    told = {sample.labels.get("le", sample.name): sample.value for sample in spread.family().samples}
     assert told == {"0.1": 2, "1.0": 4, "+Inf": 5, "s_count": 5, "s_sum": pytest.approx(3.6)}

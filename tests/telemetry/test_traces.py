@@ -54,15 +54,15 @@ def run(serve: Serve, name: str, headers: Mapping[str, str] | None = None, **inp
 def of(spans: list[Span], run: str) -> dict[str, Span]:
     """The spans of a run, by node id and round: "", "llm", "it", "it[0]", "it[0]/llm"."""
     found: dict[str, Span] = {}
-    for each in spans:
-        told = each.attributes
+    for span in spans:
+        told = span.attributes
         if told.get("headrace.run.id") == run:
             index = told.get("headrace.round")
             where = told.get("headrace.node.path") or (
                 f"{told['headrace.node.id']}[{index}]" if index is not None else ""
             )
             assert where not in found
-            found[where] = each
+            found[where] = span
     return found
 
 
@@ -100,16 +100,16 @@ def test_a_runs_spans_are_nested_and_say_what_the_models_used(through: str, peer
 
     assert set(found) == {"", "start", "first", "make", "it", "it[0]", "it[1]", "it[0]/inner", "it[1]/inner", "end"}
     assert peers.resource["service.name"] == "shop"
-    assert {each.trace for each in found.values()} == {CALLER.split("-")[1]}
-    assert len({each.id for each in found.values()}) == len(found)
+    assert {item.trace for item in found.values()} == {CALLER.split("-")[1]}
+    assert len({item.id for item in found.values()}) == len(found)
     inside = {"": "", "it[0]": "it", "it[1]": "it", "it[0]/inner": "it[0]", "it[1]/inner": "it[1]"}
-    for where, each in found.items():
+    for where, item in found.items():
         parent = found[inside.get(where, "")] if where else None
-        assert each.parent == (parent.id if parent else CALLER.split("-")[2]), where
-        assert each.status == 0
-        assert each.began <= each.ended
+        assert item.parent == (parent.id if parent else CALLER.split("-")[2]), where
+        assert item.status == 0
+        assert item.began <= item.ended
         if parent:
-            assert parent.began <= each.began <= each.ended <= parent.ended, where
+            assert parent.began <= item.began <= item.ended <= parent.ended, where
 
     whole_run = found[""].attributes
     assert found[""].name == "run nested"
@@ -131,7 +131,7 @@ def test_a_runs_spans_are_nested_and_say_what_the_models_used(through: str, peer
         assert told["gen_ai.response.finish_reasons"] == ["stop"]
         assert told["headrace.cost"] == pytest.approx(COST)
         assert told["headrace.cost.currency"] == "USD"
-    said = {name for each in found.values() for name in each.attributes if name.startswith("gen_ai.")}
+    said = {name for item in found.values() for name in item.attributes if name.startswith("gen_ai.")}
     known = {value for value in vars(gen_ai_attributes).values() if isinstance(value, str)}
     assert said <= known, "of what the conventions know"
     # a container's own usage is what was used inside
@@ -210,9 +210,9 @@ def test_a_run_that_two_processes_do_is_one_trace(peers: Peers, tmp_path: Path):
     with Serve(tmp_path, [], environ(peers)):
         after = of(peers.wait_for(whole(run_id)), run_id)
     assert set(after) >= {"", "wait", "end"}
-    assert {each.trace for each in [*before.values(), *after.values()]} == {CALLER.split("-")[1]}
+    assert {item.trace for item in [*before.values(), *after.values()]} == {CALLER.split("-")[1]}
     assert after[""].parent == CALLER.split("-")[2]
-    assert {each.parent for where, each in [*before.items(), *after.items()] if where} == {after[""].id}
+    assert {item.parent for where, item in [*before.items(), *after.items()] if where} == {after[""].id}
     assert after["wait"].began >= before["before"].ended  # its start is on the record of the process that died
     for where in set(before) & set(after):  # told once more, as the same
         assert before[where] == after[where]

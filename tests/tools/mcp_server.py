@@ -46,7 +46,7 @@ def new_server() -> MCPServer:
     @server.tool(structured_output=False)
     def search(query: str, filters: list[Filter], limit: int | None = None, deep: bool = False) -> str:
         """Searches."""
-        return f"{query} {[(each.field, each.at_most) for each in filters]} {limit} {deep}"
+        return f"{query} {[(item.field, item.at_most) for item in filters]} {limit} {deep}"
 
     @server.tool(structured_output=False)
     def process() -> str:

@@ -157,7 +157,7 @@ async def test_operations_are_tools(folder: Path):
         "limit", "number", default=10, label="limit", description="How many"
     )
     assert specs["getPet"].parameters[-1].options == ("up", "down")
-    assert [(each.name, each.type, each.required) for each in specs["addPet"].parameters] == [
+    assert [(parameter.name, parameter.type, parameter.required) for parameter in specs["addPet"].parameters] == [
         ("name", "string", True),
         ("age", "number", False),
         ("weight", "any", False),
@@ -166,7 +166,7 @@ async def test_operations_are_tools(folder: Path):
         ("parent", "object", False),
     ]
     assert specs["addPet"].parameters[0].description == "What it is called"
-    assert [each.type for each in specs["pictures"].parameters] == ["file", "files", "string"]
+    assert [parameter.type for parameter in specs["pictures"].parameters] == ["file", "files", "string"]
 
 
 async def test_a_schema_that_contains_itself_ends_somewhere(folder: Path):
@@ -190,8 +190,8 @@ paths:
 components: {{schemas: {{Tree: {{type: object, properties: {{{fields}}}}}}}}}
 """)
     parameters = (await tools(tmp_path).find(reference("addTree"))).spec.parameters
-    assert [each.type for each in parameters] == ["object"] * 20
-    assert len(json.dumps([each.input_schema for each in parameters])) < 200_000
+    assert [parameter.type for parameter in parameters] == ["object"] * 20
+    assert len(json.dumps([parameter.input_schema for parameter in parameters])) < 200_000
 
 
 async def test_an_operation_that_is_malformed_is_named(tmp_path: Path):
@@ -207,7 +207,7 @@ paths:
 """)
     source = tools(tmp_path)
     assert (await source.find(reference("empty"))).spec.parameters == ()
-    assert [each.required for each in (await source.find(reference("required"))).spec.parameters] == [False]
+    assert [parameter.required for parameter in (await source.find(reference("required"))).spec.parameters] == [False]
     assert "pets.yaml: the operation 'nameless' is malformed" in str(source.missing(reference("nameless")))
     assert source.missing(reference("404_get")) is None
     assert [spec.name for spec in (await source.specs())["pets"]] == ["empty", "required", "404_get"]
@@ -259,9 +259,9 @@ async def test_references_lead_into_other_files_but_not_elsewhere(tmp_path: Path
     text = PETS.replace('schema: {$ref: "#/components/schemas/Pet"}', 'schema: {$ref: "schemas/pet.yaml#/Pet"}')
     (tmp_path / "pets.yaml").write_text(text)
     source = tools(tmp_path / "pets.yaml")
-    assert [(each.name, each.type) for each in (await source.find(reference("addPet"))).spec.parameters] == [
-        ("tag", "boolean")
-    ]
+    assert [
+        (parameter.name, parameter.type) for parameter in (await source.find(reference("addPet"))).spec.parameters
+    ] == [("tag", "boolean")]
     (tmp_path / "pets.yaml").write_text(text.replace("schemas/pet.yaml", "https://pets.example/pet.yaml"))
     assert "leads to nothing" in str(tools(tmp_path / "pets.yaml").missing(reference("addPet")))
     (tmp_path / "pets.yaml").write_text(text.replace("schemas/pet.yaml#/Pet", "#/components/schemas/Gone"))

@@ -138,7 +138,7 @@ async def test_a_stream_continues_after_any_event_of_a_failure(server: ModelServ
     assert sum(event.event == "agent_log" and event.data["status"] == "error" for event in told) == 4
     for at, event in enumerate(told):
         rest = events(flow, ran.records, event.position)
-        assert [(each.event, each.data) for each in rest] == [(each.event, each.data) for each in told[at + 1 :]]
+        assert [(item.event, item.data) for item in rest] == [(item.event, item.data) for item in told[at + 1 :]]
 
 
 async def test_an_agent_starts_with_its_strategy(server: ModelServer, client: ModelClient):

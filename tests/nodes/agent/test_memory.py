@@ -175,7 +175,7 @@ async def test_a_message_without_its_steps_is_remembered_as_text(server: ModelSe
         case _:
             retried = Record("run", 1, 0.0, NodeRetried("llm", 1, "no", "No"))
             records = [*ran.records[:-3], retried]
-    await history.journal.append([each._replace(run="r1", seq=at) for at, each in enumerate(records, 1)])
+    await history.journal.append([item._replace(run="r1", seq=at) for at, item in enumerate(records, 1)])
     history.said = [Turn("Rome?", "Warm", run="r1")]
     server.requests.clear()
     await drive(flow, client, question("Bye?", **IN_CONVERSATION), history=history)
