@@ -17,9 +17,9 @@ from headrace.api.dify.chat_responses import BlockingMessage
 from headrace.api.dify.run_events import START, RunEvents, StreamPosition
 from headrace.api.dify.run_responses import BlockingResponse, workflow_run
 from headrace.api.dify.schemas.common import Success
-from headrace.api.dify.schemas.events import RunStreamEvent
 from headrace.api.dify.schemas.message_events import MessageStreamEvent
 from headrace.api.dify.schemas.runs import BlockingRun, RunFields, UserRequest, WorkflowRequest, WorkflowRun
+from headrace.api.dify.schemas.stream_events import RunStreamEvent
 from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import app_unavailable, interrupted, not_workflow_app, user_missing
 from headrace.api.http.params import IDS, STARTING_POINT, boolean, text

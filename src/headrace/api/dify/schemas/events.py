@@ -1,4 +1,4 @@
-"""Events of streams: their data, and the whole event as it is sent."""
+"""The data of events of streams."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from headrace.api.dify.schemas.common import Object, WireFile, encoded_as
-from headrace.api.dify.schemas.messages import InConversation
 from headrace.api.dify.schemas.runs import RunOutcome
 from headrace.api.http.responses import Inputs
 from headrace.nodes.step_log import LogEntry
@@ -244,109 +243,3 @@ class ErrorData(TypedDict):
     code: str
     status: int
     message: str
-
-
-# ------------------------------------------------------------------------------------------------- events as they are
-
-
-class Envelope(InConversation):
-    """What all events have beside their name and data; those of a message also the fields of `MessageEnvelope`."""
-
-    message_id: NotRequired[str]
-    created_at: NotRequired[int]
-    workflow_run_id: NotRequired[str]
-    task_id: str
-
-
-class WorkflowStarted(Envelope):
-    event: Literal["workflow_started"]
-    data: WorkflowStartedData
-
-
-class WorkflowPaused(Envelope):
-    event: Literal["workflow_paused"]
-    data: WorkflowPausedData
-
-
-class WorkflowFinished(Envelope):
-    event: Literal["workflow_finished"]
-    data: WorkflowFinishedData
-
-
-class NodeStarted(Envelope):
-    event: Literal["node_started"]
-    data: NodeStartedData
-
-
-class NodeFinished(Envelope):
-    event: Literal["node_finished"]
-    data: NodeFinishedData
-
-
-class NodeRetry(Envelope):
-    event: Literal["node_retry"]
-    data: NodeRetryData
-
-
-class AgentLog(Envelope):
-    event: Literal["agent_log"]
-    data: AgentLogData
-
-
-class ContainerStarted(Envelope):
-    event: Literal["iteration_started", "loop_started"]
-    data: ContainerStartedData
-
-
-class IterationNext(Envelope):
-    event: Literal["iteration_next"]
-    data: IterationNextData
-
-
-class LoopNext(Envelope):
-    event: Literal["loop_next"]
-    data: LoopNextData
-
-
-class ContainerCompleted(Envelope):
-    event: Literal["iteration_completed", "loop_completed"]
-    data: ContainerCompletedData
-
-
-class TextChunk(Envelope):
-    event: Literal["text_chunk"]
-    data: TextChunkData
-
-
-class ReasoningChunk(Envelope):
-    event: Literal["reasoning_chunk"]
-    data: ReasoningChunkData
-
-
-class StreamError(InConversation, ErrorData):
-    """The last event of a stream whose run failed (messages), or that broke."""
-
-    event: Literal["error"]
-    message_id: NotRequired[str]
-    created_at: NotRequired[int]
-    workflow_run_id: NotRequired[str]
-    task_id: NotRequired[str]
-
-
-RunStreamEvent = (
-    WorkflowStarted
-    | WorkflowPaused
-    | WorkflowFinished
-    | NodeStarted
-    | NodeFinished
-    | NodeRetry
-    | AgentLog
-    | ContainerStarted
-    | IterationNext
-    | LoopNext
-    | ContainerCompleted
-    | TextChunk
-    | ReasoningChunk
-    | StreamError
-)
-"""An event of a workflow's run."""

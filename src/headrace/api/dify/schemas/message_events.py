@@ -7,8 +7,8 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from headrace.api.dify.schemas.common import WireFile
-from headrace.api.dify.schemas.events import RunStreamEvent
 from headrace.api.dify.schemas.messages import InConversation, MessageMetadata, ToolLabel
+from headrace.api.dify.schemas.stream_events import RunStreamEvent
 
 
 class MessageEnvelope(InConversation):
