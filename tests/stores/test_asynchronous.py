@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event
@@ -22,18 +20,6 @@ from tests.contracts.examples import numbered, queued, whole
 
 BATCH = Batch("b1", "a1", "v1", "ada", 10_000, 1000.5)
 LINES = [BatchLine(n, {"name": f"line {n}", "text": "x" * 200}) for n in range(10_000)]
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/headrace.db"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[SqlStorage]:
-    store = await SqlStorage.open(url)
-    yield store
-    await store.aclose()
 
 
 def request(run: str) -> RunQueued:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,18 +25,6 @@ from tests.contracts.examples import numbered, queued
 from tests.contracts.talking import CONVERSATION, answered, assigning, said, variable
 
 MOOD = variable("mood", "calm")
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/headrace.db"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[SqlStorage]:
-    store = await SqlStorage.open(url)
-    yield store
-    await store.aclose()
 
 
 @contextmanager

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,18 +17,6 @@ from headrace.ports import RunFilter
 from headrace.stores.sql import SqlStorage, database
 from headrace.stores.sql.writer import Call
 from tests.contracts.examples import numbered, queued, whole
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/headrace.db"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[SqlStorage]:
-    store = await SqlStorage.open(url)
-    yield store
-    await store.aclose()
 
 
 async def test_everything_acknowledged_survives_kill_9(url: str) -> None:

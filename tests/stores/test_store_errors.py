@@ -8,7 +8,6 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ from tests.contracts.examples import numbered, queued
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     return f"sqlite:///{tmp_path}/headrace.db"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[SqlStorage]:
-    store = await SqlStorage.open(url)
-    yield store
-    await store.aclose()
 
 
 async def failure_of(store: SqlStorage, statement: str, *values: object) -> StoreError:
