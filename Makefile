@@ -51,13 +51,13 @@ $(CONSOLE)/index.html: web/console/node_modules/.package-lock.json web/console/i
 	@echo "Getting what $* is built with (once) ..."
 	@cd $* && npm ci --omit=dev --loglevel=error --no-fund --no-update-notifier --fetch-retries=1 >/dev/null
 
-# Lint first, since a mistake shows soon there. The types are checked beside the tests.
-test: lint floors
-	@$(MAKE) --no-print-directory --jobs=2 types check
+# Lint first, since a mistake shows soon there. Layers and types are checked beside the tests.
+test: lint
+	@$(MAKE) --no-print-directory --jobs=3 floors types check
 
 CORE := tests/kernel tests/dsl tests/nodes tests/engine tests/contracts
-quick: lint floors
-	@$(MAKE) --no-print-directory --jobs=2 types core
+quick: lint
+	@$(MAKE) --no-print-directory --jobs=3 floors types core
 
 core: sync
 	$(RUN) pytest -q -n auto $(CORE)
