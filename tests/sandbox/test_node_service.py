@@ -183,7 +183,7 @@ async def test_many_calls_leave_no_process_and_no_descriptor() -> None:
         await eventually(lambda: len(nodes()) == node.WAITING_BUSY)
         keeper = (await pool._keeper()).process.pid  # pyright: ignore[reportPrivateUsage]
         ours, theirs = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{keeper}/fd"))
-        for _ in range(int(os.environ.get("HEADRACE_TEST_CALLS", "100")) // 4):
+        for _ in range(int(os.environ.get("HEADRACE_TEST_CALLS", "40")) // 4):
             assert await asyncio.gather(*(call(pool, seconds=60) for _ in range(4))) == [{"r": 2}] * 4
         await eventually(lambda: len(nodes()) == node.WAITING_BUSY)
         await eventually(lambda: len(os.listdir(f"/proc/{keeper}/fd")) <= theirs + 2)
