@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -116,8 +116,7 @@ async def complete(
             if on_text:
                 on_text(text)
 
-    chunks = ctx.resources.models.chat(request)
-    try:
+    async with aclosing(ctx.resources.models.chat(request)) as chunks:
         async for chunk in chunks:
             if chunk.text or chunk.reasoning:
                 size += len(chunk.text) + len(chunk.reasoning)
@@ -132,9 +131,6 @@ async def complete(
                 answer.finish_reason = chunk.finish_reason
             if chunk.tool_calls:
                 answer.tool_calls = chunk.tool_calls
-    finally:
-        if isinstance(chunks, AsyncGenerator):  # closes the connection now, not when it is garbage collected
-            await chunks.aclose()
     if reasoning:
         emit(*reasoning.end())
         answer.reasoning = reasoning.reasoning

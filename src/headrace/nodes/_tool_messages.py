@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -46,11 +47,11 @@ Stored: TypeAlias = (
 )
 
 
-async def with_files_stored(messages: AsyncIterator[ToolMessage], ctx: Context) -> AsyncGenerator[Stored]:
+async def with_files_stored(messages: AsyncGenerator[ToolMessage], ctx: Context) -> AsyncGenerator[Stored]:
     """The messages, with a stored file in place of each image and blob. An image that cannot be downloaded becomes a
     text that says so, as in Dify. NodeError if a blob is too large or incomplete."""
     chunks: dict[str, bytearray] = {}
-    try:
+    async with aclosing(messages):
         async for message in messages:
             match message:
                 case ImageMessage(url):
@@ -62,9 +63,6 @@ async def with_files_stored(messages: AsyncIterator[ToolMessage], ctx: Context) 
                         yield await _stored(blob, ctx)
                 case _:
                     yield message
-    finally:
-        if isinstance(messages, AsyncGenerator):  # ends the call now, not when the garbage is collected
-            await messages.aclose()
     if chunks:
         raise NodeError("The tool sent only a part of a file.", _FILE_ERROR)
 
@@ -142,9 +140,8 @@ class ToolOutputs:
     sources: list[Mapping[str, Value]] = field(default_factory=list[Mapping[str, Value]])
     _size: int = 0
 
-    async def add_all(self, messages: AsyncIterator[ToolMessage]) -> None:
-        stored = with_files_stored(messages, self.ctx)
-        try:
+    async def add_all(self, messages: AsyncGenerator[ToolMessage]) -> None:
+        async with aclosing(with_files_stored(messages, self.ctx)) as stored:
             async for message in stored:
                 match message:
                     case TextMessage(text):
@@ -168,8 +165,6 @@ class ToolOutputs:
                         self.sources += sources
                     case UsageMessage(usage):
                         self.usages.append(usage)
-        finally:
-            await stored.aclose()
 
     def outputs(self) -> dict[str, Value]:
         """The outputs of a tool node."""

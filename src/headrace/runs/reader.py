@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from headrace.apps.catalog import Apps, Served
@@ -54,7 +54,7 @@ class RunReader:
             summary.apply(record)
         return RunView(summary, served, masked)
 
-    async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncIterator[Record]:
+    async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncGenerator[Record]:
         """The run's records after a number, from the journal and then live, until it ends (or pauses, unless
         `on_pause`). Streamed text arrives live and again in journaled pieces; `kernel.response` removes the duplicates.
         NotFound for an unknown run."""
@@ -75,7 +75,7 @@ class RunReader:
         after: int,
         *,
         on_pause: bool = False,
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncGenerator[Record]:
         feed = RecordFeed(self.environment.journal, run, live, known, POLL_SECONDS)
         seq = 0
         while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import field, replace
 from typing import NamedTuple
@@ -123,7 +123,7 @@ class StartedRun:
 
     run: RunId
     task: str
-    records: AsyncIterator[Record]
+    records: AsyncGenerator[Record]
     flow: Flow
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -138,7 +138,7 @@ class WorkflowTool:
     def spec(self) -> ToolSpec:
         return spec_of(self.served.app, self.start, self.name)
 
-    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
+    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncGenerator[ToolMessage]:
         """See `Tool.call`. The run's outputs are a JSON object, its text, and a variable each; its files are files.
         A run that is stopped, or comes to its end, stops those that it called."""
         await callers(self.run_service, context.run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -123,8 +123,7 @@ class ModelCalls:
     async def _answer(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[tuple[str, ChatChunk]]:
         """The answer in pieces, each with its text, which has the reasoning between tags, as plugins expect it."""
         is_open, size = False, 0
-        chunks = self._models.chat(request)
-        try:
+        async with aclosing(self._models.chat(request)) as chunks:
             async for chunk in chunks:
                 text = ""
                 if chunk.reasoning:
@@ -140,8 +139,6 @@ class ModelCalls:
                 if chunk.usage is not None:
                     caller.on_usage(chunk.usage.wire())
                 yield text, chunk
-        finally:
-            await _close(chunks)
 
     async def _embedding(self, action: str, fields: dict[str, Value], request: _Request, caller: Caller) -> _Request:
         answer = await self._of_plugin("text-embedding", action, fields, request, caller)
@@ -162,11 +159,6 @@ async def _object_in(text: str) -> Value:
     if value is None:
         raise HeadraceError(f"Failed to parse structured output: {text[:500]}")
     return value
-
-
-async def _close(chunks: AsyncIterator[ChatChunk]) -> None:
-    if isinstance(chunks, AsyncGenerator):
-        await chunks.aclose()
 
 
 def _text(request: _Request, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -102,7 +102,7 @@ class PluginTool:
     provider_name: str
     plugins: Plugins
 
-    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
+    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncGenerator[ToolMessage]:
         """See `Tool.call`."""
         from headrace.adapters.plugins.backwards import Caller
         from headrace.adapters.tools.plugin_messages import file_id, tool_message
@@ -229,13 +229,9 @@ class ToolCalls:
         reference = ToolReference(type_, provider, provider, name, credential=credential, app=caller.context.app)
         tool = await self._tools.find(reference)
         parameters = arguments(tool.spec, cast("dict[str, Value]", given), {})
-        messages = tool.call(parameters, caller.context)
-        try:
+        async with aclosing(tool.call(parameters, caller.context)) as messages:
             async for message in messages:
                 if isinstance(message, UsageMessage):
                     caller.on_usage(message.usage)
                 elif (sent := sent_message(message)) is not None:
                     yield sent
-        finally:
-            if isinstance(messages, AsyncGenerator):
-                await messages.aclose()

@@ -6,7 +6,7 @@ plugin has no run: what it calls is a run like those of the API.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Protocol, cast
@@ -97,7 +97,7 @@ class AppCalls:
     @asynccontextmanager
     async def _records(
         self, submission: Submission, run: RunId | None, context: ToolContext
-    ) -> AsyncGenerator[tuple[RunId, str, AsyncIterator[Record]]]:
+    ) -> AsyncGenerator[tuple[RunId, str, AsyncGenerator[Record]]]:
         """(run, task, its records)."""
         run_service = self._api.run_service
         if run is None:
@@ -110,13 +110,13 @@ class AppCalls:
             yield run, submitted.task, records
 
 
-async def _counted(records: AsyncIterator[Record], summary: RunSummary) -> AsyncGenerator[Record]:
+async def _counted(records: AsyncGenerator[Record], summary: RunSummary) -> AsyncGenerator[Record]:
     async for record in records:
         summary.apply(record)
         yield record
 
 
-async def _streamed(run: RunId, task: str, flow: Flow, records: AsyncIterator[Record]) -> AsyncGenerator[bytes]:
+async def _streamed(run: RunId, task: str, flow: Flow, records: AsyncGenerator[Record]) -> AsyncGenerator[bytes]:
     """The events of a run."""
     events = events_for(run, flow)
     async for record in records:
@@ -124,7 +124,7 @@ async def _streamed(run: RunId, task: str, flow: Flow, records: AsyncIterator[Re
             yield events.encode(event)
 
 
-async def _blocking(run: RunId, task: str, flow: Flow, records: AsyncIterator[Record]) -> AsyncGenerator[bytes]:
+async def _blocking(run: RunId, task: str, flow: Flow, records: AsyncGenerator[Record]) -> AsyncGenerator[bytes]:
     """The response once a run has ended."""
     response, body = (BlockingMessage if flow.mode in MESSAGES else BlockingResponse)(run, task, flow), None
     async for record in records:

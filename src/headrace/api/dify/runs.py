@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 
 from starlette.requests import Request
@@ -251,26 +251,24 @@ async def stop_task(api: Api, served: Served, task: str, user: str) -> None:
 
 
 async def stream_events(
-    events: RunEvents, records: AsyncIterator[Record], task: str, close_from: int | None = 0, *, ids: bool
+    events: RunEvents, records: AsyncGenerator[Record], task: str, close_from: int | None = 0, *, ids: bool
 ) -> AsyncGenerator[bytes]:
     """A run's events as Dify sends them; with `ids` also their positions. A pause ends the stream if its number is
     `close_from` or above. An error in the middle becomes an event, since the status is already sent."""
     try:
-        async for record in records:
-            for event in events.feed(record):
-                if ids and event.event != "error":  # without an id, a reader that resumes gets the error again
-                    yield b"data: %b\nid: %b\n\n" % (events.encode(event), str(event.position).encode())
-                else:
-                    yield b"data: %b\n\n" % events.encode(event)
-            if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
-                return
+        async with aclosing(records):
+            async for record in records:
+                for event in events.feed(record):
+                    if ids and event.event != "error":  # without an id, a reader that resumes gets the error again
+                        yield b"data: %b\nid: %b\n\n" % (events.encode(event), str(event.position).encode())
+                    else:
+                        yield b"data: %b\n\n" % events.encode(event)
+                if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
+                    return
     except Exception as cause:
         error = interrupted(events.run, cause)
         body = {"status": error.status, "code": error.code, "message": error.message}
         yield b"data: %b\n\n" % encode({"event": "error", "workflow_run_id": events.run, "task_id": task, **body})
-    finally:
-        if isinstance(records, AsyncGenerator):
-            await records.aclose()
 
 
 def last_event_id(request: Request) -> StreamPosition | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import cast
 
 from headrace.content import lenient_json
@@ -51,16 +52,12 @@ async def suggested(models: Models, flow: Flow, turns: Sequence[Turn], user: str
 async def _answer(models: Models, request: ChatRequest) -> str:
     pieces: list[str] = []
     size = 0
-    chunks = models.chat(request)
-    try:
+    async with aclosing(models.chat(request)) as chunks:
         async for chunk in chunks:
             pieces.append(chunk.text)
             size += len(chunk.text)
             if size > _LONGEST_ANSWER:
                 break
-    finally:
-        if isinstance(chunks, AsyncGenerator):  # closes the connection now, not at garbage collection
-            await chunks.aclose()
     return "".join(pieces)
 
 

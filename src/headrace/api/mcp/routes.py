@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import NamedTuple, cast
 from uuid import UUID, uuid4, uuid5
 
@@ -177,7 +177,7 @@ class McpRoutes(Routes):
             return EventStream(events, self.api.options.ping_seconds, stack.pop_all(), _PING)
 
     async def _events(
-        self, call: ToolCall, message: Message, records: AsyncIterator[Record], after: int = 0
+        self, call: ToolCall, message: Message, records: AsyncGenerator[Record], after: int = 0
     ) -> AsyncGenerator[bytes]:
         """The response to a call: its progress after a record's number, if the client wants to hear of it, and the
         result. An error in the middle is sent as one, since the status is sent already."""
@@ -186,23 +186,21 @@ class McpRoutes(Routes):
         if message.version == _RESUMABLE and not after:
             yield b"id: %b\ndata:\n\n" % _Place(call.run, 0, message.id, token).event_id()
         try:
-            async for record in records:
-                text, seq = call.feed(record), record.seq
-                if text is None or seq is None or token is None:
-                    continue
-                reported += 1
-                if seq > after:
-                    params = {"progressToken": token, "progress": reported, "message": text}
-                    data = protocol.notification("notifications/progress", params)
-                    place = b"" if message.is_stateless else _Place(call.run, seq, message.id, token).event_id()
-                    yield b"id: %b\ndata: %b\n\n" % (place, data) if place else b"data: %b\n\n" % data
-            result = await call.result(self.api.files, message.version)
-            yield b"data: %b\n\n" % protocol.result(message, result)
+            async with aclosing(records):
+                async for record in records:
+                    text, seq = call.feed(record), record.seq
+                    if text is None or seq is None or token is None:
+                        continue
+                    reported += 1
+                    if seq > after:
+                        params = {"progressToken": token, "progress": reported, "message": text}
+                        data = protocol.notification("notifications/progress", params)
+                        place = b"" if message.is_stateless else _Place(call.run, seq, message.id, token).event_id()
+                        yield b"id: %b\ndata: %b\n\n" % (place, data) if place else b"data: %b\n\n" % data
+                result = await call.result(self.api.files, message.version)
+                yield b"data: %b\n\n" % protocol.result(message, result)
         except Exception as error:
             yield b"data: %b\n\n" % protocol.failure(interrupted(call.run, error), message.id)
-        finally:
-            if isinstance(records, AsyncGenerator):
-                await records.aclose()
 
     @asynccontextmanager
     async def _stopped_if_left(self, call: ToolCall) -> AsyncGenerator[None]:

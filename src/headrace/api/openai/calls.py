@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TypeVar
@@ -62,7 +62,7 @@ class ModelCalls:
         call: ModelCall,
         terms: RetryTerms,
         answer_of: Callable[[RunId, Flow], _Answer],
-    ) -> tuple[_Answer, AsyncIterator[Record]]:
+    ) -> tuple[_Answer, AsyncGenerator[Record]]:
         """Starts a run, or finds the one of the same request; its answer, which grows as it is fed the records. The run
         is stopped if its last client closes `stack` before its end."""
         run, exists = await self._open_calls.run_of(served.app.id, terms)
@@ -151,7 +151,7 @@ def chosen_app(model: str, choices: Sequence[App]) -> App:
     return matches[0]
 
 
-async def follow(request: Request, answer: Answer, records: AsyncIterator[Record]) -> None:
+async def follow(request: Request, answer: Answer, records: AsyncGenerator[Record]) -> None:
     """Waits for the run's end. ClientDisconnect where the client disconnects before."""
 
     async def feed() -> None:

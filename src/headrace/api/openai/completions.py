@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 
 from headrace.api.dify.chat_responses import in_conversation
 from headrace.api.http.errors import interrupted, openai_body
@@ -57,29 +58,27 @@ class Completion(Answer):
 
 
 async def chunks(
-    completion: Completion, records: AsyncIterator[Record], *, with_usage: bool = False
+    completion: Completion, records: AsyncGenerator[Record], *, with_usage: bool = False
 ) -> AsyncGenerator[bytes]:
     """The completion as a stream. An error in the middle is sent as an event, since the status is sent already."""
     usage: dict[str, Value] = {"usage": None} if with_usage else {}
     has_begun = False
     try:
-        async for record in records:
-            text = completion.feed(record)
-            for delta in _deltas(text, has_begun=has_begun):
-                has_begun = True
-                yield _event({**completion.chunk(delta), **usage})
-        if completion.error is not None:
-            yield _event(openai_body(completion.error))
-            return
-        yield _event({**completion.chunk({}, last=True), **usage})
-        if with_usage:
-            yield _event(completion.totals())
-        yield _DONE
+        async with aclosing(records):
+            async for record in records:
+                text = completion.feed(record)
+                for delta in _deltas(text, has_begun=has_begun):
+                    has_begun = True
+                    yield _event({**completion.chunk(delta), **usage})
+            if completion.error is not None:
+                yield _event(openai_body(completion.error))
+                return
+            yield _event({**completion.chunk({}, last=True), **usage})
+            if with_usage:
+                yield _event(completion.totals())
+            yield _DONE
     except Exception as error:
         yield _event(openai_body(interrupted(completion.run, error)))
-    finally:
-        if isinstance(records, AsyncGenerator):
-            await records.aclose()
 
 
 def _deltas(text: str, *, has_begun: bool) -> Iterator[Delta]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any, Literal, cast
 
 from headrace.api.http.errors import interrupted, openai_body
@@ -92,28 +93,26 @@ class ResponseAnswer(Answer):
 
 
 async def events(
-    answer: ResponseAnswer, records: AsyncIterator[Record], after: int | None = None
+    answer: ResponseAnswer, records: AsyncGenerator[Record], after: int | None = None
 ) -> AsyncGenerator[bytes]:
     """The response as a stream, or what is `after` a number of it. An error in the middle is sent as an event, since
     the status is sent already."""
     stream = _Events(answer, -1 if after is None else after)
     is_open = False
     try:
-        async for record in records:
-            text = answer.feed(record)
-            piece = stream.delta(text) if text else b""
-            if not is_open:
-                is_open = True
-                piece = stream.response("created", _CREATED) + stream.response("in_progress", _CREATED + 1) + piece
-            if piece:
-                yield piece
-        if rest := stream.rest():
-            yield rest
+        async with aclosing(records):
+            async for record in records:
+                text = answer.feed(record)
+                piece = stream.delta(text) if text else b""
+                if not is_open:
+                    is_open = True
+                    piece = stream.response("created", _CREATED) + stream.response("in_progress", _CREATED + 1) + piece
+                if piece:
+                    yield piece
+            if rest := stream.rest():
+                yield rest
     except Exception as error:
         yield stream.event("error", stream.end, openai_body(interrupted(answer.run, error)))
-    finally:
-        if isinstance(records, AsyncGenerator):
-            await records.aclose()
 
 
 _CREATED, _ADDED, _TEXT = 0, 2, 3

@@ -7,6 +7,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -97,8 +98,7 @@ class ToolFunction(Function):
         parameters = arguments(self._spec, inputs, self.given)
         answer, text, size = Answer(), list[str](), 0
         usages: list[Mapping[str, Value]] = []
-        messages = with_files_stored(self._tool.call(parameters, tool_context(ctx, step)), ctx)
-        try:
+        async with aclosing(with_files_stored(self._tool.call(parameters, tool_context(ctx, step)), ctx)) as messages:
             async for message in messages:
                 sentence = ""
                 match message:
@@ -122,8 +122,6 @@ class ToolFunction(Function):
                     size += len(sentence)
                 if size > ctx.limits.max_text:
                     raise NodeError(f"the answer is longer than {ctx.limits.max_text} characters", "ToolInvokeError")
-        finally:
-            await messages.aclose()
         answer.texts += _joined(text)
         answer.usage = sum_of(usages)
         return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -140,7 +140,7 @@ class ChatChunk:
 class Models(Protocol):
     """Language models of every provider."""
 
-    def chat(self, request: ChatRequest) -> AsyncIterator[ChatChunk]:
+    def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk]:
         """Streams the answer; the last chunk has `usage`. NodeError: no credentials (`ProviderTokenNotInitError`),
         a refused or failed call (`InvokeBadRequestError`, `InvokeRateLimitError`, `InvokeServerUnavailableError`,
         `InvokeConnectionError`, `InvokeAuthorizationError`)."""

@@ -10,7 +10,7 @@ description, served workflows, MCP servers. `tool_parameters` turns what a file 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
@@ -292,7 +292,7 @@ class Tool(Protocol):
     @property
     def spec(self) -> ToolSpec: ...
 
-    def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
+    def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncGenerator[ToolMessage]:
         """Calls the tool; its messages come as they are made. `parameters` are of the declared types (`arguments`).
         Whoever stops iterating closes the iterator, which cancels the call. NodeError with kind `ToolInvokeError` (or a
         more specific one) if the tool fails; many tools answer wrong input with a text instead."""

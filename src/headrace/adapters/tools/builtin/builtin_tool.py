@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from headrace.ports.services import TextMessage, ToolContext, ToolMessage, ToolSpec
@@ -18,7 +18,7 @@ class BuiltinTool:
     spec: ToolSpec
     function: Callable[[Mapping[str, Value], ToolContext], Awaitable[str | Iterable[ToolMessage]]]
 
-    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncIterator[ToolMessage]:
+    async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncGenerator[ToolMessage]:
         """See `Tool.call`."""
         result = await self.function(parameters, context)
         for message in (TextMessage(result),) if isinstance(result, str) else result:
