@@ -31,8 +31,7 @@ from headrace.nodes import registry
 from headrace.settings import Settings
 from headrace.telemetry.logs import LineFormatter
 from headrace.telemetry.metrics import status_of
-from headrace.telemetry.run_log import RunLog
-from headrace.telemetry.run_tracker import Outcome, RunTracker, Sink, TrackedRun
+from headrace.telemetry.run_tracker import Outcome, RunLog, RunTracker, Sink, TrackedRun
 from headrace.telemetry.scrubbing import Scrubber
 from headrace.telemetry.setup import Telemetry
 from tests.telemetry import flows

@@ -1,4 +1,5 @@
-"""Tracks the runs that this process drives, by their records, and reports what happens to runs and nodes.
+"""Tracks the runs that this process drives, by their records, reports what happens to runs and nodes, and logs a line
+for each run that ends.
 
 A run is tracked only while it is driven here; of its nodes only those that are running are kept, and the rounds of
 running containers. Events from before this process took the run are read from its records.
@@ -6,7 +7,10 @@ running containers. Events from before this process took the run are read from i
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -25,14 +29,18 @@ from headrace.kernel.events import (
     RunStarted,
 )
 from headrace.kernel.graph import NodeSpec, Path
-from headrace.kernel.summary import price_of
+from headrace.kernel.summary import duration, price_of
 from headrace.kernel.trace import NodeTrace, RoundTrace, RunTrace
 from headrace.node import Flow, UnknownNode
 from headrace.telemetry.logs import RUN
 from headrace.telemetry.scrubbing import Scrubber
 
+logger = logging.getLogger("headrace.runs")
+
 Outcome: TypeAlias = NodeSucceeded | NodeFailed
 UNKNOWN = "unknown"
+_LOG_SECONDS = 0.05
+"""Lines of this time are one record: most of what a line costs, a record does."""
 
 
 @dataclass(slots=True)
@@ -185,3 +193,41 @@ def _passes_on(failure: NodeFailed, cause: NodeFailed | None) -> bool:
 def cost_of(usage: Mapping[str, Any]) -> tuple[str, float]:
     """(currency, price) of a model call."""
     return str(usage.get("currency") or "USD"), float(price_of(usage))
+
+
+class RunLog(Sink):
+    """Logs how each run ended, how long it took since it was submitted, and where it failed."""
+
+    def __init__(self) -> None:
+        self._ended: list[tuple[TrackedRun, float, RunEnded]] = []
+
+    def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        self._ended.append((run, at, event))
+        if len(self._ended) == 1:
+            # in a context of its own, since the lines are not about the current run alone
+            asyncio.get_running_loop().call_later(_LOG_SECONDS, self.flush, context=Context())
+
+    def flush(self) -> None:
+        """Writes the lines that wait."""
+        ended, self._ended = self._ended, []
+        if ended:
+            entries = [_entry(run, duration(run.queued_at, at), event) for run, at, event in ended]
+            logger.info("%s", "\n".join(text for text, _ in entries), extra={"entries": entries})
+
+
+def _entry(run: TrackedRun, seconds: float, event: RunEnded) -> tuple[str, Mapping[str, Any]]:
+    """The text of a line, and the items that it says."""
+    items = {"run": run.run, "app": run.queued.app, "status": event.status, "seconds": seconds}
+    text = f"run {run.run} of {run.name}: {event.status} in {seconds:.2f} s"
+    if event.error:
+        mask = run.flow.mask if run.flow is not None else None
+        error = mask.text(event.error) if mask else event.error
+        if run.failure is not None and event.error.endswith(run.failure.error):
+            path = items["node"] = run.failure.path
+            spec = run.spec(path)
+            text += f" at '{path if spec is None else spec.title or spec.id}'"
+        items["error"] = error
+        text += f": {error}"
+    return text, items

@@ -13,8 +13,7 @@ from headrace.ports import Callback
 from headrace.runs.service import RunService
 from headrace.settings import Settings
 from headrace.telemetry.metrics import Metrics, MetricsRoute, RequestTelemetry
-from headrace.telemetry.run_log import RunLog
-from headrace.telemetry.run_tracker import RunTracker
+from headrace.telemetry.run_tracker import RunLog, RunTracker
 from headrace.telemetry.scrubbing import Scrubber
 
 if TYPE_CHECKING:
