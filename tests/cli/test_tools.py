@@ -169,8 +169,9 @@ def test_lint_names_once_what_a_tool_lacks(invoke: Invoke, tmp_path: Path, weath
     assert done.exit_code == 1
     messages = [line.partition(": ")[2] for line in done.stdout.splitlines()]
     assert messages == [
-        f"node 'Node b': The plugin {identifier} is needed: run `headrace plugins add {identifier}`.",
-        "node 'Node d': The API 'weather' needs a key: set WEATHER_API_KEY.",
+        f"node 'Node b': The plugin {identifier} is needed: run `headrace plugins add {identifier}`. "
+        "(also for 'Node c')",
+        "node 'Node d': The API 'weather' needs a key: set WEATHER_API_KEY. (also for 'Node e')",
         "node 'Node f': The description of the API 'stocks' is needed: put its OpenAPI or Swagger file into the folder "
         "of HEADRACE_TOOLS, as stocks.yaml or stocks.json.",
         "node 'Node g': Dify has no tool provider 'builtin': the tool 'calculator' does not exist.",
