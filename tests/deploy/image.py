@@ -129,6 +129,6 @@ def _copy(sources: Sequence[str], target: Path, *, many: bool) -> None:
     for source in sources:
         whole = ROOT / source
         if whole.is_dir():
-            shutil.copytree(whole, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(whole, target, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         else:
             shutil.copy(whole, target)
