@@ -36,7 +36,7 @@ export interface RunLine {
   workflow_id: string;
   status: RunStatus;
   error: string | null;
-  error_node?: { node_id: string; title: string } | null;
+  error_node_title?: string | null;
   input?: string | null;
   total_tokens: number;
   total_steps: number;
@@ -59,6 +59,7 @@ export interface Usage {
 }
 
 export interface Run extends RunLine {
+  error_node: { node_id: string; title: string } | null;
   task_id: string;
   inputs: Record<string, unknown>;
   outputs: Record<string, unknown> | null;
@@ -67,10 +68,9 @@ export interface Run extends RunLine {
   retry_of: string | null;
   query?: string | null;
   answer?: string;
-  cost?: { total_price: string | null; currency: string | null };
   queue_time?: number | null;
   first_token?: number | null;
-  key?: { id: string; prefix: string; name: string } | null;
+  key?: { id: string; prefix: string | null; name: string } | null;
 }
 
 export type ExecutionStatus = 'running' | 'succeeded' | 'failed' | 'exception' | 'stopped';

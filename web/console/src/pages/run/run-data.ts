@@ -8,7 +8,8 @@ import { appHeader } from '../../run-app';
 import { RunFold } from './run-fold';
 import { containerOf, roundOf, trace } from './steps';
 
-const RUN_FIELDS = 'app,version';
+const RUN_FIELDS = 'version,queue_time,first_token,key';
+const NODE_FIELDS = 'first_token,agent_log,rounds';
 
 export function useRun(id: () => string, container: () => string | null, round: () => number) {
   const run = shallowRef<Run>();
@@ -48,7 +49,11 @@ export function useRun(id: () => string, container: () => string | null, round: 
     const headers = await appHeader(id(), signal);
     const [detail, executions] = await Promise.all([
       call<Run>(path(), { query: { include: RUN_FIELDS }, headers, signal }),
-      call<{ data: Execution[] }>(path('/node-executions'), { query: { top: 1 }, headers, signal }),
+      call<{ data: Execution[] }>(path('/node-executions'), {
+        query: { top: 'true', include: NODE_FIELDS },
+        headers,
+        signal,
+      }),
     ]);
     run.value = detail;
     fold.take(executions.data);
@@ -74,7 +79,7 @@ export function useRun(id: () => string, container: () => string | null, round: 
     const parent = container();
     if (!parent || !run.value) return void (inside.value = []);
     const own = ++roundLoad;
-    const query = { parent, round: round() };
+    const query = { parent, round: round(), include: NODE_FIELDS };
     try {
       const { signal } = stop;
       const headers = await appHeader(id(), signal);
