@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from tests import forking, logged
 
@@ -27,6 +28,7 @@ class Serve:
         self._files = files
         self._environ = {**os.environ, **(environ or {})}
         self.said: list[str] = []
+        self._port = 0
 
     def __enter__(self) -> Serve:
         ready = self._folder / "ready.json"
@@ -35,7 +37,7 @@ class Serve:
             "--host",
             "127.0.0.1",
             "--port",
-            "0",
+            str(self._port),
             "--data",
             str(self._folder / "data"),
             "--ready-file",
@@ -56,6 +58,7 @@ class Serve:
         self._drain.start()
         body = json.loads(ready.read_text())
         self.url: str = body["url"]
+        self._port = urlsplit(self.url).port or 0  # a server that is started again is where it was
         self.apps = {self._name(app["file"]): app for app in body["apps"]}
         self.keys = {name: app["key"] for name, app in self.apps.items()}
         return self
