@@ -73,7 +73,10 @@ class Faults:
         if step.get("reset"):
             return _drop(request)
         if step.get("pass"):
-            return await self._forward(request, body, step.get("cut"))
+            try:
+                return await self._forward(request, body, step.get("cut"))
+            except aiohttp.ClientError:  # the upstream is not there, or went away
+                return _drop(request)
         content = step.get("body", "")
         headers = dict(step.get("headers", {}))
         if not isinstance(content, str):

@@ -69,13 +69,25 @@ async function* connect(
 ): AsyncGenerator<ServerEvent> {
   const headers: Record<string, string> = { ...options.headers, Accept: 'text/event-stream; ids=true' };
   if (lastId) headers['Last-Event-ID'] = lastId;
+  const silence = setTimeout(() => connection.abort(), SILENCE);
+  let response: Response;
+  try {
+    response = await fetch(url, { headers, signal: connection.signal, cache: 'no-store' });
+  } finally {
+    clearTimeout(silence);
+  }
+  const refused = response.status >= 400 && response.status < 500 && !RETRIED.has(response.status);
+  if (refused) throw new StreamRefused(response.status, await response.text());
+  if (!response.ok) throw new Error(`HTTP ${response.status}`);
+  options.onConnection?.('open');
+  yield* eventsOf(response, connection);
+}
+
+/** The events of one response. A connection that falls silent is aborted. */
+export async function* eventsOf(response: Response, connection: AbortController): AsyncGenerator<ServerEvent> {
+  if (!response.body) return;
   let silence = setTimeout(() => connection.abort(), SILENCE);
   try {
-    const response = await fetch(url, { headers, signal: connection.signal, cache: 'no-store' });
-    const refused = response.status >= 400 && response.status < 500 && !RETRIED.has(response.status);
-    if (refused) throw new StreamRefused(response.status, await response.text());
-    if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
-    options.onConnection?.('open');
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = '';
     for (;;) {
