@@ -25,6 +25,9 @@ WORKFLOW = FOLDER.parent / "product-detail" / "product-detail.yml"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+REFUSES = "def main(product_name):\n    raise ValueError('secret detail')"
+
+
 def _missing() -> str | None:
     """What the tests of the page lack here."""
     if CHROMIUM is None:
@@ -65,7 +68,7 @@ def built(chromium: str) -> Path:
     return WEB / "dist"
 
 
-def _changed(folder: Path, name: str, **changes: object) -> Path:
+def changed_workflow(folder: Path, name: str, **changes: object) -> Path:
     """The example's workflow as `name`, with its writer's settings changed."""
     document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
     nodes = {each["id"]: each["data"] for each in document["workflow"]["graph"]["nodes"]}
@@ -90,10 +93,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     )
     says = code(unseen, **dict.fromkeys(outputs, "string"))
     files = [
-        _changed(folder, "quick", words=12),
+        changed_workflow(folder, "quick", words=12),
         # the demo model writes a word in 20 ms, and quotes what it is asked: longer than any test looks on
-        _changed(folder, "slow", words=3000, prompt="很長的提示。" * 1000),
-        _changed(folder, "failing", words=1, check="def main(product_name):\n    raise ValueError('secret detail')"),
+        changed_workflow(folder, "slow", words=3000, prompt="很長的提示。" * 1000),
+        changed_workflow(
+            folder, "failing", words=1, check="def main(product_name):\n    raise ValueError('secret detail')"
+        ),
         flow(folder / "other.yml", variables=[name]),
         flow(folder / "unseen.yml", says, variables=[name], outputs=outputs),
     ]
@@ -152,27 +157,27 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def opened(browser: Browser, pages: dict[str, Studio]) -> Opened:
-    """`async with opened("quick", **context) as page`: a page in a browser of its own, and nothing may be amiss in its
-    console but lines that `amiss` matches."""
+    """`async with opened("quick", **context) as page`: the page of that workflow, or of an address, in a browser of its
+    own. Its console may have no errors but those that `expected` matches."""
 
     @asynccontextmanager
-    async def open_page(name: str, amiss: str | None = None, **context: Any) -> AsyncIterator[Page]:
-        own = await browser.new_context(**{"viewport": {"width": 1000, "height": 900}, **context})
+    async def open_page(name: str, expected: str | None = None, **context: Any) -> AsyncIterator[Page]:
+        own = await browser.new_context(**{"viewport": {"width": 1000, "height": 900}, "locale": "zh-TW", **context})
         page = await own.new_page()
-        said: list[str] = []
+        problems: list[str] = []
 
         def note(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning"):
-                said.append(message.text)
+                problems.append(message.text)
 
         page.on("console", note)
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.set_default_timeout(PATIENCE)
-        answer = await page.goto(pages[name].url)
-        assert answer is not None
-        assert answer.status == 200, await answer.text()
+        response = await page.goto(pages[name].url if name in pages else name)
+        assert response is not None
+        assert response.status == 200, await response.text()
         yield page
         await own.close()
-        assert [each for each in said if amiss is None or not re.search(amiss, each)] == []
+        assert [text for text in problems if expected is None or not re.search(expected, text)] == []
 
     return open_page

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 from product_studio.settings import FOLDER
 
 from tests.product_studio.studio import NAME
@@ -13,39 +14,63 @@ from tests.product_studio.studio import NAME
 WEB = FOLDER / "web"
 Opened = Callable[..., Any]
 PATIENCE = 120_000  # milliseconds: the machine may be busy, and nothing here is about speed
-GENERATE, CANCEL, AGAIN, SAVE = "AI 自動生成產品資訊", "取消生成", "再試一次", "儲存產品"
+GENERATE, AGAIN, STOP, SAVE, ANYWAY = "dify 自動生成產品資訊", "重新生成", "停止", "儲存產品", "照樣儲存"
 
 
-def button(page: Page, name: str) -> Any:
-    return page.get_by_role("button", name=name)
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
 
 
-def description(page: Page) -> Any:
-    return page.get_by_label("產品介紹")
+def title(page: Page) -> Locator:
+    return page.get_by_label("產品標題")
 
 
-async def generate(page: Page, title: str = NAME) -> None:
-    await page.get_by_label("產品名稱").fill(title)
-    await button(page, GENERATE).click()
+def description(page: Page) -> Locator:
+    return page.get_by_label("產品敘述")
+
+
+def picture_id(page: Page) -> Locator:
+    return page.get_by_label("產品圖", exact=True)
+
+
+def news(page: Page) -> Locator:
+    """The line that says what happens."""
+    return page.locator(".say")
+
+
+def step(page: Page, name: str) -> Locator:
+    return page.get_by_role("list", name="進度").get_by_role("listitem").filter(has_text=name)
+
+
+def product(page: Page, name: str) -> Locator:
+    return page.get_by_role("article").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+async def generate(page: Page, name: str = NAME) -> None:
+    await title(page).fill(name)
+    await title(page).press("Enter")
+
+
+async def writing(page: Page) -> None:
+    await expect(description(page)).to_have_value(re.compile("^【示"))
 
 
 async def finished(page: Page) -> None:
-    await expect(page.get_by_text("產品資訊已生成")).to_be_visible()
+    await expect(news(page)).to_contain_text("敘述和圖片都好了")
 
 
-async def no_serious_fault(page: Page) -> None:
-    """What axe finds amiss on the page as it stands."""
+async def main_button(page: Page) -> str | None:
+    """The label of the one main button; None where there is none."""
+    names = await page.locator(".main-b").all_inner_texts()
+    assert len(names) <= 1
+    return names[0].strip() if names else None
+
+
+async def no_findings(page: Page) -> None:
+    """axe finds nothing on the page as it is."""
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(WEB.joinpath("node_modules", "axe-core", "axe.min.js").read_text("utf-8"))
-    found = await page.evaluate("axe.run()")
-    assert [
-        (each["id"], [node["html"] for node in each["nodes"]])
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ] == []
-    assert len(found["passes"]) > 15
-
-
-async def still(page: Page) -> None:
-    """The page without its pulse, so that colours are what they are."""
-    await page.emulate_media(reduced_motion="reduce")
+    result = await page.evaluate("axe.run()")
+    violations = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in result["violations"]]
+    assert violations == []
+    assert len(result["passes"]) > 15

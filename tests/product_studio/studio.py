@@ -15,7 +15,7 @@ import uvicorn
 from product_studio.app import DETAIL, create_app
 from product_studio.settings import FOLDER, Settings
 
-STREAM, STOP = f"{DETAIL}/stream", f"{DETAIL}/stop"
+STREAM, STOP, RUNS = f"{DETAIL}/stream", f"{DETAIL}/stop", f"{DETAIL}/runs"
 NAME = "宜蘭礁溪五日遊"
 
 
@@ -50,10 +50,10 @@ class Studio:
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=60)
 
-    async def standing(self, run: str) -> str:
-        """How a run stands on the workflow's server; waits a while for its end."""
+    async def status(self, run: str, wait: int = 10) -> str:
+        """The status of a run on the workflow's server; waits a while for its end."""
         async with httpx.AsyncClient(timeout=60) as client:
-            url = f"{self.endpoint}/api/v1/workflow-runs/{run}?wait=10"
+            url = f"{self.endpoint}/api/v1/workflow-runs/{run}?wait={wait}"
             return (await client.get(url, headers={"Authorization": f"Bearer {self.key}"})).json()["status"]
 
     async def newest(self) -> str:
@@ -64,16 +64,23 @@ class Studio:
         return listed[0]["id"] if listed else ""
 
 
-async def told(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """What a stream tells."""
-    async for line in answer.aiter_lines():
+async def events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """The events of a stream."""
+    async for line in response.aiter_lines():
         if line.startswith("data: "):
             yield json.loads(line[6:])
 
 
 async def generated(studio: Studio, name: str = NAME) -> list[dict[str, Any]]:
-    """All that the stream of a run tells."""
-    async with studio.client() as client, client.stream("POST", STREAM, json={"product_name": name}) as answer:
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        return [each async for each in told(answer)]
+    """All events of a new run."""
+    async with studio.client() as client, client.stream("POST", STREAM, json={"product_name": name}) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        return [event async for event in events(response)]
+
+
+async def followed(studio: Studio, run: str) -> list[dict[str, Any]]:
+    """All events of a run that exists."""
+    async with studio.client() as client, client.stream("GET", f"{RUNS}/{run}/stream") as response:
+        assert response.status_code == 200
+        return [event async for event in events(response)]

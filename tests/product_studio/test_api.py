@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
+from uuid import uuid4
 
 import pytest
 from product_studio.models import MESSAGE
 
-from tests.product_studio.studio import DETAIL, NAME, STOP, STREAM, Studio, generated, told
+from tests.product_studio.studio import DETAIL, NAME, RUNS, STOP, STREAM, Studio, events, followed, generated
 from tests.sdk_contract.fault_server import Faults
+from tests.server.process import Serve
 
 Studios = dict[str, Studio]
 FAILED = {"isSuccess": False, "code": 500, "body": MESSAGE}
@@ -77,14 +82,13 @@ async def test_a_form_of_another_site_is_refused(studios: Studios):
     assert (text.status_code, picture.status_code) == (422, 415)
 
 
-async def test_the_stream_tells_the_run_node_by_node_and_the_text_as_it_is_written(studios: Studios):
+async def test_the_stream_has_three_steps_and_the_text_as_it_is_written(studios: Studios):
     first, *middle, last = await generated(studios["quick"])
     assert sorted(first) == ["kind", "run_id", "task_id"]
-    nodes = [(each["title"], each["state"]) for each in middle if each["kind"] == "node"]
-    assert nodes[:2] == [("開始", "running"), ("開始", "done")]
-    assert ("撰寫介紹", "running") in nodes
-    assert nodes[-1] == ("結束", "done")
-    pieces = [each["text"] for each in middle if each["kind"] == "text"]
+    steps = [(event["step"], event["state"]) for event in middle if event["kind"] == "step"]
+    assert steps == [(step, state) for step in ("check", "write", "picture") for state in ("running", "done")]
+    assert all(event["seconds"] >= 0 for event in middle if event["kind"] == "step")
+    pieces = [event["text"] for event in middle if event["kind"] == "text"]
     assert len(pieces) > 5
     assert last["kind"] == "finished"
     assert "".join(pieces) == last["description"]
@@ -96,49 +100,101 @@ async def test_the_stream_tells_the_run_node_by_node_and_the_text_as_it_is_writt
     assert ElementTree.fromstring(picture.text).tag.endswith("svg")
 
 
-async def test_text_is_told_while_the_run_goes_on_and_stop_stops_it(studios: Studios):
+async def test_text_is_sent_while_the_run_continues_and_stop_stops_it(studios: Studios):
     slow = studios["slow"]
     kinds: list[str] = []
     task = run = ""
     async with slow.client() as client, client.stream("POST", STREAM, json={"product_name": NAME}) as answer:
-        async for each in told(answer):
-            kinds.append(each["kind"])
-            if each["kind"] == "started":
-                task, run = each["task_id"], each["run_id"]
-            if each["kind"] == "text" and kinds.count("text") == 1:
+        async for event in events(answer):
+            kinds.append(event["kind"])
+            if event["kind"] == "started":
+                task, run = event["task_id"], event["run_id"]
+            if event["kind"] == "text" and kinds.count("text") == 1:
                 stopped = await client.post(STOP, json={"task_id": task})
                 assert stopped.json() == {"isSuccess": True}
-    assert each == {"kind": "failed", "reason": "stopped", "node": None}
-    assert await slow.standing(run) == "stopped"
+    assert event == {"kind": "failed", "reason": "stopped"}
+    assert await slow.status(run) == "stopped"
 
 
-async def test_who_hangs_up_stops_the_run(studios: Studios):
+async def test_a_run_continues_without_its_browser_and_can_be_followed_from_its_start(studios: Studios):
     slow = studios["slow"]
-    async with slow.client() as client, client.stream("POST", STREAM, json={"product_name": NAME}) as answer:
-        first = await anext(told(answer))
-    assert await slow.standing(first["run_id"]) == "stopped"
+    async with slow.client() as client:
+        async with client.stream("POST", STREAM, json={"product_name": NAME}) as answer:
+            first = await anext(events(answer))
+        async with client.stream("GET", f"{RUNS}/{first['run_id']}/stream") as answer:
+            stream = events(answer)
+            assert await anext(stream) == first
+            assert await anext(stream) == {"kind": "step", "step": "check", "state": "running", "seconds": ANY}
+            while (await anext(stream))["kind"] != "text":
+                pass
+        assert await slow.status(first["run_id"], wait=0) == "running"
+        await client.post(STOP, json={"task_id": first["task_id"]})
+    assert (await followed(slow, first["run_id"]))[-1] == {"kind": "failed", "reason": "stopped"}
 
 
-async def test_who_hangs_up_before_the_run_has_begun_stops_it_all_the_same(studios: Studios):
+async def test_an_ended_run_can_be_followed_again(studios: Studios):
+    quick = studios["quick"]
+    events_of_run = await generated(quick)
+    again = await followed(quick, events_of_run[0]["run_id"])
+    assert (again[0], again[-1]) == (events_of_run[0], events_of_run[-1])
+    assert "".join(event.get("text", "") for event in again) == events_of_run[-1]["description"]
+
+
+async def test_there_is_no_run_with_that_id(studios: Studios):
+    quick = studios["quick"]
+    for run in (str(uuid4()), "nobody"):
+        assert await followed(quick, run) == [
+            {"kind": "started", "run_id": run, "task_id": None},
+            {"kind": "failed", "reason": "gone"},
+        ]
+    async with quick.client() as client:
+        assert (await client.get(f"{RUNS}/a%20b/stream")).status_code == 422
+        assert (await client.get(f"{RUNS}/{'a' * 101}/stream")).status_code == 422
+
+
+@pytest.mark.parametrize(("workflow", "last"), [("quick", "finished"), ("failing", "failed")])
+async def test_the_end_of_a_run_is_fetched_from_a_server_that_cannot_repeat_its_stream(
+    served: Serve, faults: tuple[str, Faults], tmp_path: Path, workflow: str, last: str
+):
+    """Dify has no stream of an existing run, and a 404 for it."""
+    studio = Studio(faults[0], served.keys[workflow], tmp_path / "p.db")
+    studio.start()
+    try:
+        first = (await generated(studio))[0]
+        faults[1].steps.extend([{"status": 404, "body": "<html>"}] * 2)
+        stream = await followed(studio, first["run_id"])
+    finally:
+        studio.stop()
+    assert [event["kind"] for event in stream] == ["started", last]
+    assert not faults[1].steps
+
+
+async def test_a_server_that_is_gone_interrupts_the_stream_of_a_run(studios: Studios, faults: tuple[str, Faults]):
+    faulty = studios["faulty"]
+    refused = {"status": 503, "body": "<html>secret detail</html>"}
+    faults[1].steps.extend([{"pass": True, "cut": 3000}, refused, refused, refused])
+    first, *_, last = await generated(faulty)
+    assert last == {"kind": "interrupted"}
+    faults[1].steps.extend([refused] * 3)
+    async with faulty.client() as client:
+        assert (await client.get(f"{RUNS}/{first['run_id']}/stream")).status_code == 503
+    assert (await followed(faulty, first["run_id"]))[-1]["kind"] == "finished"
+
+
+async def test_a_browser_that_leaves_before_the_run_is_announced_stops_it(studios: Studios):
     slow = studios["slow"]
     before = await slow.newest()
     body = b'{"product_name": "a product"}'
-    _, writer = await asyncio.open_connection("127.0.0.1", int(slow.url.rpartition(":")[2]))
-    head = f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    port = slow.url.rpartition(":")[2]
+    _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    head = f"POST {STREAM} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     await writer.drain()
     writer.close()
     async with asyncio.timeout(60):
         while (run := await slow.newest()) == before:
             pass
-    assert await slow.standing(run) == "stopped"
-
-
-async def test_a_run_that_takes_too_long_is_given_up_and_stopped(studios: Studios, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("product_studio.service.RUN_SECONDS", 0.4)
-    first, *_, last = await generated(studios["slow"])
-    assert last == {"kind": "failed", "reason": "timeout", "node": None}
-    assert await studios["slow"].standing(first["run_id"]) == "stopped"
+    assert await slow.status(run) == "stopped"
 
 
 async def test_a_task_that_is_not_there_is_stopped_already(studios: Studios):
@@ -163,8 +219,7 @@ async def test_what_goes_wrong_is_told_by_its_reason_and_not_in_the_server_s_wor
 ):
     script = faults[1]
     script.steps.extend(steps)
-    events = await generated(studios["faulty"])
-    assert events == [{"kind": "failed", "reason": reason, "node": None}]
+    assert await generated(studios["faulty"]) == [{"kind": "failed", "reason": reason}]
     assert not script.steps
     script.steps.extend(steps)
     async with studios["faulty"].client() as client:
@@ -173,9 +228,10 @@ async def test_what_goes_wrong_is_told_by_its_reason_and_not_in_the_server_s_wor
     assert not script.steps
 
 
-async def test_a_run_that_fails_names_its_step(studios: Studios):
-    (*_, last) = await generated(studios["failing"])
-    assert last == {"kind": "failed", "reason": "run", "node": "檢查名稱"}
+async def test_a_run_that_fails_says_in_which_step(studios: Studios):
+    (*_, step, last) = await generated(studios["failing"])
+    assert (step["step"], step["state"]) == ("check", "failed")
+    assert last == {"kind": "failed", "reason": "title"}
     async with studios["failing"].client() as client:
         answer = await client.post(DETAIL, json={"product_name": NAME})
     assert (answer.status_code, answer.json()) == (500, FAILED)
@@ -183,7 +239,7 @@ async def test_a_run_that_fails_names_its_step(studios: Studios):
 
 async def test_a_workflow_that_answers_something_else(studios: Studios):
     (*_, last) = await generated(studios["other"])
-    assert last == {"kind": "failed", "reason": "configuration", "node": None}
+    assert last == {"kind": "failed", "reason": "configuration"}
 
 
 async def test_a_picture_that_cannot_be_had_costs_the_picture_only(studios: Studios):
@@ -195,11 +251,11 @@ async def test_a_stream_that_is_cut_goes_on(studios: Studios, faults: tuple[str,
     faults[1].steps.append({"pass": True, "cut": 3000})
     first, *middle, last = await generated(studios["faulty"])
     assert first["kind"] == "started"
-    assert "".join(each["text"] for each in middle if each["kind"] == "text") == last["description"]
+    assert "".join(event.get("text", "") for event in middle) == last["description"]
 
 
 async def test_many_at_once(studios: Studios):
-    ends = [events[-1]["kind"] for events in await asyncio.gather(*(generated(studios["quick"]) for _ in range(10)))]
+    ends = [stream[-1]["kind"] for stream in await asyncio.gather(*(generated(studios["quick"]) for _ in range(10)))]
     assert ends == ["finished"] * 10
 
 
@@ -245,3 +301,76 @@ async def test_the_key_is_in_no_answer(studios: Studios, faults: tuple[str, Faul
     for answer in answers:
         assert faulty.key not in answer.text
         assert faulty.key not in str(answer.headers)
+
+
+def sse(*events: dict[str, Any]) -> dict[str, Any]:
+    """The response of a server whose run has these events."""
+    ids = {"workflow_run_id": "run", "task_id": "task"}
+    body = "".join(f"data: {json.dumps(ids | event)}\n\n" for event in events)
+    return {"status": 200, "headers": {"Content-Type": "text/event-stream"}, "body": body}
+
+
+def node(event: str, name: str, kind: str, **data: Any) -> dict[str, Any]:
+    return {"event": event, "data": {"node_id": name, "node_type": kind, "title": name, **data}}
+
+
+@pytest.mark.parametrize(
+    ("error", "error_type", "reason"),
+    [
+        ("secret detail", "InvokeAuthorizationError", "credentials"),
+        ("secret detail", "InvokeRateLimitError", "limit"),
+        ("secret detail", "InvokeConnectionError", "model"),
+        ("secret detail", "InvokeServerUnavailableError", "model"),
+        ("secret detail", "InvokeBadRequestError", "run"),
+        ("[openai] Incorrect model credentials provided, please check and try again.", None, "credentials"),
+        ("[openai] Rate Limit Error, secret detail", None, "limit"),
+        ("You exceeded your current quota, please check your plan and billing details.", None, "limit"),
+        ("[openai] Server Unavailable Error, secret detail", None, "model"),
+        ("secret detail", None, "run"),
+    ],
+)
+async def test_the_reason_of_a_model_that_fails(
+    studios: Studios, faults: tuple[str, Faults], error: str, error_type: str | None, reason: str
+):
+    run = {"id": "run", "workflow_run_id": "run", "status": "failed", "error": error}
+    failed_node = {"node_id": "write", "title": "write", "type": "llm", "error_type": error_type}
+    faults[1].steps.extend(
+        [
+            sse(
+                {"event": "workflow_started", "data": {"id": "run"}},
+                node("node_started", "check", "code"),
+                node("node_started", "write", "llm"),
+                node("node_finished", "write", "llm", status="failed", error=error),
+                {"event": "workflow_finished", "data": {"id": "run", "status": "failed", "error": error}},
+            ),
+            {"status": 200, "body": run | {"error_node": failed_node if error_type else None}},
+        ]
+    )
+    (*_, step, last) = await generated(studios["faulty"])
+    assert (step["step"], step["state"]) == ("write", "failed")
+    assert last == {"kind": "failed", "reason": reason}
+    assert not faults[1].steps
+
+
+@pytest.mark.parametrize(
+    ("event", "last"),
+    [
+        (node("node_finished", "draw", "http-request", status="failed"), {"kind": "failed", "reason": "picture"}),
+        ({"event": "workflow_paused", "data": {}}, {"kind": "failed", "reason": "configuration"}),
+        ({"event": "error", "status": 500, "message": "secret detail"}, {"kind": "interrupted"}),
+    ],
+)
+async def test_other_ends_of_a_stream(
+    studios: Studios, faults: tuple[str, Faults], event: dict[str, Any], last: dict[str, Any]
+):
+    failed = {"event": "workflow_finished", "data": {"id": "run", "status": "failed", "error": "secret detail"}}
+    faults[1].steps.append(
+        sse(
+            {"event": "workflow_started", "data": {"id": "run"}},
+            node("node_started", "write", "llm"),
+            node("node_started", "draw", "http-request"),
+            event,
+            *([failed] if event["event"] == "node_finished" else []),
+        )
+    )
+    assert (await generated(studios["faulty"]))[-1] == last

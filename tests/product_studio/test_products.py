@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from aiohttp import web
-from product_studio.pictures import LARGEST, PictureError, chosen, made
+from product_studio.models import NewProduct
+from product_studio.pictures import LARGEST, PictureError, check_upload, fetch_picture
+from product_studio.store import Store, UnknownProduct
 
 from tests.product_studio.studio import Studio
 from tests.sdk_contract.serving import Running
@@ -29,7 +33,7 @@ def studio(tmp_path: Path):
 
 async def test_products_are_kept_and_listed_newest_first(studio: Studio):
     async with studio.client() as client:
-        assert (await client.get("/api/products")).json() == {"products": [], "has_more": False}
+        assert (await client.get("/api/products")).json() == {"products": [], "total": 0, "has_more": False}
         picture = (await client.post("/api/pictures", content=PNG, headers={"Content-Type": "image/png"})).json()
         first = await client.post(
             "/api/products",
@@ -55,11 +59,58 @@ async def test_the_list_comes_in_pages(studio: Studio):
         assert {each.status_code for each in saved} == {201}
         first = (await client.get("/api/products")).json()
         rest = (await client.get(f"/api/products?before={first['products'][-1]['id']}")).json()
-        for query in ("limit=0", "limit=101", "before=0", "before=x"):
+        for query in ("limit=0", "limit=101", "before=0", "before=x", f"before={2**63}"):
             assert (await client.get(f"/api/products?{query}")).status_code == 422
-    assert (len(first["products"]), first["has_more"]) == (20, True)
-    assert (len(rest["products"]), rest["has_more"]) == (5, False)
+    assert (len(first["products"]), first["total"], first["has_more"]) == (20, 25, True)
+    assert (len(rest["products"]), rest["total"], rest["has_more"]) == (5, 25, False)
     assert len({each["title"] for each in first["products"] + rest["products"]}) == 25
+
+
+async def test_a_product_is_changed_deleted_and_restored_where_it_was(studio: Studio):
+    async with studio.client() as client:
+        ids = [(await client.post("/api/products", json={"title": title})).json()["id"] for title in "abc"]
+        path = f"/api/products/{ids[1]}"
+        changed = await client.put(path, json={"title": "B", "description": "x"})
+        assert (changed.status_code, changed.json()["title"], changed.json()["id"]) == (200, "B", ids[1])
+        assert [(await client.delete(path)).status_code for _ in range(2)] == [204, 204]
+        listed = (await client.get("/api/products")).json()
+        assert ([product["title"] for product in listed["products"]], listed["total"]) == (["c", "a"], 2)
+        assert (await client.put(path, json={"title": "B", "description": "x"})).json() == changed.json()
+        assert [each["title"] for each in (await client.get("/api/products")).json()["products"]] == ["c", "B", "a"]
+        assert (await client.put(path, json={"title": "B", "picture_id": "nothing"})).status_code == 422
+        for number in ("0", "x", str(2**63)):
+            assert (await client.put(f"/api/products/{number}", json={"title": "b"})).status_code == 422
+        unknown = f"/api/products/{ids[2] + 1}"
+        assert (await client.put(unknown, json={"title": "b"})).status_code == 404
+        assert (await client.delete(unknown)).status_code == 404
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_a_deleted_product_is_gone_for_good_a_day_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int):
+    store = Store(tmp_path / "p.db")
+    kept, deleted = (store.add_product(NewProduct(title=title)).id for title in "ab")
+    store.delete_product(deleted)
+    monkeypatch.setattr("product_studio.store._KEPT", timedelta(days=days))
+    store = Store(tmp_path / "p.db")
+    assert store.put_product(kept, NewProduct(title="a")).id == kept
+    if days > 0:
+        assert store.put_product(deleted, NewProduct(title="b")).id == deleted
+    else:
+        with pytest.raises(UnknownProduct):
+            store.put_product(deleted, NewProduct(title="b"))
+
+
+def test_a_database_of_an_earlier_version_is_upgraded(tmp_path: Path):
+    with closing(sqlite3.connect(tmp_path / "p.db")) as database, database:
+        database.executescript(
+            "CREATE TABLE pictures (id TEXT PRIMARY KEY, media_type TEXT, data BLOB, created_at TEXT);"
+            "CREATE TABLE products (id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT, description TEXT,"
+            " picture_id TEXT, created_at TEXT);"
+            "INSERT INTO products VALUES (1, 'old', '', NULL, '2026-01-01T00:00:00+00:00')"
+        )
+    store = Store(tmp_path / "p.db")
+    store.delete_product(1)
+    assert store.put_product(1, NewProduct(title="old")).title == "old"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +158,7 @@ async def test_what_is_no_picture_is_refused(studio: Studio, body: bytes, kind: 
     ],
 )
 def test_a_picture_is_known_by_its_bytes(data: bytes, kind: str):
-    assert chosen(data).media_type == kind
+    assert check_upload(data).media_type == kind
 
 
 @pytest.fixture
@@ -139,7 +190,7 @@ def pictures():
 )
 async def test_where_a_workflow_s_picture_may_be(pictures: str, url: str):
     async with httpx.AsyncClient() as http:
-        picture = await made(http, pictures, url.format(pictures))
+        picture = await fetch_picture(http, pictures, url.format(pictures))
     assert picture.media_type == "image/png"
     assert picture.data.startswith(b"\x89PNG")
 
@@ -165,4 +216,4 @@ async def test_where_a_workflow_s_picture_may_be(pictures: str, url: str):
 async def test_a_workflow_s_picture_that_will_not_do(pictures: str, url: str):
     async with httpx.AsyncClient() as http:
         with pytest.raises(PictureError):
-            await made(http, pictures, url.format(pictures))
+            await fetch_picture(http, pictures, url.format(pictures))

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from product_studio.settings import FOLDER, SettingsError, load
+from product_studio.app import create_app
+from product_studio.settings import FOLDER, Settings, SettingsError, load
 
 from tests.cli.flows import environ
-from tests.product_studio.studio import NAME, STREAM, Studio, told
+from tests.product_studio.studio import NAME, STOP, STREAM, Studio, events, followed
 
 NAMES = ("DIFY_WORKFLOW_API_ENDPOINT", "DIFY_CREATE_PRODUCT_DETAIL_API_KEY", "DIFY_USER_ID", "LOG_LEVEL", "ENVIRONMENT")
 NEEDED = {"DIFY_WORKFLOW_API_ENDPOINT": "http://127.0.0.1:9/v1", "DIFY_CREATE_PRODUCT_DETAIL_API_KEY": "app-hidden"}
@@ -115,18 +116,81 @@ def test_it_says_where_it_is_and_logs_json_lines_without_the_key(tmp_path: Path)
     assert "app-hidden" not in err
 
 
-async def test_a_back_end_that_is_told_to_end_first_stops_its_runs(tmp_path: Path, studios: dict[str, Studio]):
+async def test_a_run_outlives_the_back_end(tmp_path: Path, studios: dict[str, Studio]):
     slow = studios["slow"]
     process = start(tmp_path, DIFY_WORKFLOW_API_ENDPOINT=slow.endpoint, DIFY_CREATE_PRODUCT_DETAIL_API_KEY=slow.key)
     assert process.stdout is not None
     address = process.stdout.readline().removeprefix("Product Studio is at ").strip()
-    asked = {"product_name": NAME}
-    async with httpx.AsyncClient(timeout=60) as client, client.stream("POST", address + STREAM, json=asked) as answer:
-        events = told(answer)  # kept: without it the connection would be closed
-        first = await anext(events)
+    body = {"product_name": NAME}
+    async with httpx.AsyncClient(timeout=60) as client, client.stream("POST", address + STREAM, json=body) as response:
+        stream = events(response)  # kept: without it the connection would be closed
+        first = await anext(stream)
         process.terminate()
         await asyncio.to_thread(process.communicate, timeout=60)
-    assert await slow.standing(first["run_id"]) == "stopped"
+    assert await slow.status(first["run_id"], wait=0) == "running"
+    async with slow.client() as client:
+        await client.post(STOP, json={"task_id": first["task_id"]})
+    assert (await followed(slow, first["run_id"]))[-1] == {"kind": "failed", "reason": "stopped"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "status"),
+    [
+        ("", "localhost:8050", 404),
+        ("", "[::1]:8050", 404),
+        ("", "127.0.0.1", 404),
+        ("", "evil.example", 400),
+        ("", "", 400),
+        ("shop.example; *.studio.example", "SHOP.example:443", 404),
+        ("shop.example; *.studio.example", "a.studio.example", 404),
+        ("shop.example; *.studio.example", "studio.example", 400),
+        ("shop.example; *.studio.example", "localhost", 400),
+        ("*", "evil.example", 404),
+    ],
+)
+async def test_only_allowed_hosts_are_served(tmp_path: Path, hosts: str, host: str, status: int):
+    settings = Settings.model_validate({**NEEDED, "AllowedHosts": hosts, "STUDIO_DATABASE": tmp_path / "p.db"})
+    app = httpx.ASGITransport(create_app(settings))
+    async with httpx.AsyncClient(transport=app, base_url="http://x") as client:
+        response = await client.get("/api/nothing", headers={"Host": host})
+    assert response.status_code == status
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+
+
+def test_a_server_that_others_reach_allows_any_host_by_default():
+    assert Settings.model_validate({**NEEDED, "studio_host": "0.0.0.0"}).hosts == {"*"}
+
+
+def test_the_settings_of_the_tutorial_mean_the_same(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {
+        "DifyWorkFlowApiEndpoint": "https://dify.example/v1/workflows/run",
+        "DifyCreateProductDetailApiKey": "app-hidden",
+        "DifyUserId": "me",
+        "AllowedHosts": "shop.example",
+        "Logging__LogLevel__Default": "Information",
+        "Logging__LogLevel__product_studio.service": "Trace",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = load()
+    assert settings.dify_workflow_api_endpoint == "https://dify.example/v1"
+    assert settings.dify_create_product_detail_api_key.get_secret_value() == "app-hidden"
+    assert (settings.dify_user_id, settings.hosts) == ("me", {"shop.example"})
+    assert settings.log_levels == {"": "INFO", "httpx": "WARNING", "product_studio.service": "DEBUG"}
+    monkeypatch.setenv("Logging__LogLevel__httpx", "Loud")
+    with pytest.raises(SettingsError, match="LOGGING__LOGLEVEL__HTTPX is wrong: Input should be 'DEBUG'"):
+        load()
+
+
+def test_levels_by_namespace_reach_the_log(tmp_path: Path):
+    levels = {"Logging__LogLevel__Default": "Error", "Logging__LogLevel__product_studio.security": "Information"}
+    process = start(tmp_path, **NEEDED, **levels)
+    assert process.stdout is not None
+    address = process.stdout.readline().removeprefix("Product Studio is at ").strip()
+    with urllib.request.urlopen(f"{address}/api/products", timeout=60) as response:
+        assert response.status == 200
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert [json.loads(line)["logger"] for line in err.splitlines()] == ["product_studio.security"]
 
 
 def test_the_lock_of_the_page_names_no_registry():

@@ -18,9 +18,9 @@ def main() -> int:
     except SettingsError as error:
         print(f"Product Studio cannot start: {error}. See .env.example.", file=sys.stderr)
         return 2
-    logs.configure(settings.log_level, settings.environment)
+    logs.configure(settings.log_levels, settings.environment)
     app = create_app(settings)
-    # asked for here, so that the address is known before the first request: the port may be 0
+    # opened here, so that the address is known before the first request: the port may be 0
     try:
         listening = socket.create_server((settings.studio_host, settings.studio_port))
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import Annotated
 from uuid import uuid4
 
 import httpx
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -19,10 +19,12 @@ from headrace_client import HeadraceError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
+from product_studio.generation import Generation
 from product_studio.models import (
     MESSAGE,
     DetailRequest,
     DetailResponse,
+    Id,
     NewProduct,
     Picture,
     Product,
@@ -31,11 +33,11 @@ from product_studio.models import (
     Stopped,
     StopRequest,
 )
-from product_studio.pictures import LARGEST, PictureError, chosen
+from product_studio.pictures import LARGEST, PictureError, check_upload
 from product_studio.security import Guard
-from product_studio.service import Generation, ProductDetailService, failed
+from product_studio.service import ProductDetailService, to_failed
 from product_studio.settings import Settings
-from product_studio.store import Store, UnknownPicture, picture_url
+from product_studio.store import Store, UnknownPicture, UnknownProduct, picture_url
 
 DETAIL = "/api/Dify/CreateProductDetail"
 _NOT_BUILT = "The page is not built. It needs Node 20.19 or later: npm ci && npm run build, in the folder web.\n"
@@ -48,9 +50,8 @@ def create_app(settings: Settings) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with httpx.AsyncClient(limits=httpx.Limits(max_connections=200)) as http:
-            app.state.service = service = ProductDetailService(settings, http, store)
+            app.state.service = ProductDetailService(settings, http, store)
             yield
-            await service.close()
 
     # FastAPI's own pages of documentation load their scripts from elsewhere, which the policy forbids
     app = FastAPI(title="Product Studio", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=LARGEST)
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> ASGIApp:
         app.mount("/", StaticFiles(directory=settings.studio_page, html=True))
     else:
         app.add_api_route("/", lambda: PlainTextResponse(_NOT_BUILT, 503), include_in_schema=False)
-    return Guard(app)
+    return Guard(app, settings.hosts)
 
 
 def _service(request: Request) -> ProductDetailService:
@@ -70,9 +71,22 @@ def _service(request: Request) -> ProductDetailService:
 Service = Annotated[ProductDetailService, Depends(_service)]
 
 
-async def _generation(asked: DetailRequest, service: Service) -> AsyncGenerator[Generation]:
-    """Left when the answer is sent, and when the browser goes away before."""
-    async with service.generate(asked.product_name) as generation:
+RunId = Annotated[Id, Path()]
+_MAX_ID = 2**63 - 1  # SQLite's
+ProductId = Annotated[int, Path(ge=1, le=_MAX_ID)]
+
+
+async def _generation(body: DetailRequest, service: Service) -> AsyncGenerator[Generation]:
+    """Left when the response is sent, and when the browser disconnects before."""
+    stream = service.client.stream_workflow({"product_name": body.product_name})
+    async with Generation(service, stream) as generation:
+        yield generation
+
+
+async def _followed(run_id: RunId, service: Service) -> AsyncGenerator[Generation]:
+    async with Generation(service, service.client.follow_workflow_run(run_id), run_id) as generation:
+        if generation.is_unavailable:  # the page waits longer each time
+            raise HTTPException(503, "The workflow's server cannot be reached.")
         yield generation
 
 
@@ -85,72 +99,97 @@ def _add_generation(app: FastAPI) -> None:
     def unprocessable(request: Request, error: RequestValidationError) -> Response:
         if request.url.path == DETAIL:
             return _error(422)
-        # not what was sent: it may be anything
-        return JSONResponse({"detail": [{"loc": each["loc"], "msg": each["msg"]} for each in error.errors()]}, 422)
+        # without the input: it may be anything
+        problems = [{"loc": problem["loc"], "msg": problem["msg"]} for problem in error.errors()]
+        return JSONResponse({"detail": problems}, 422)
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(request: Request, error: StarletteHTTPException) -> Response:
-        """A body that is too large, or no text."""
+        """A body that is too large, or not text."""
         return _error(error.status_code) if request.url.path == DETAIL else await http_exception_handler(request, error)
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
-        """It is raised on, too, so it gets into the log."""
+        """Starlette raises it again afterwards, so it is logged."""
         return _error(500)
 
     @app.post(DETAIL, response_model=DetailResponse)
-    async def create_product_detail(asked: DetailRequest, service: Service) -> DetailResponse | JSONResponse:
+    async def create_product_detail(body: DetailRequest, service: Service) -> DetailResponse | JSONResponse:
         """Runs the workflow and waits for its end."""
         try:
-            outputs = await service.create(asked.product_name)
+            outputs = await service.create(body.product_name)
         except HeadraceError as error:
-            failed(error)
+            to_failed(error)
             return _error(500)
         return DetailResponse(isSuccess=True, code=200, body=outputs)
 
     @app.post(f"{DETAIL}/stream", response_class=EventSourceResponse)
     async def stream_product_detail(
-        generation: Annotated[Generation, Depends(_generation)],
+        request: Request, generation: Annotated[Generation, Depends(_generation)]
     ) -> AsyncIterable[Progress]:
-        """Runs the workflow and tells what happens. Whoever hangs up stops the run."""
+        """Runs the workflow and streams what happens. A run that has been announced continues without the browser."""
+        if await request.is_disconnected():
+            return
+        async for progress in generation:
+            yield progress
+
+    @app.get(f"{DETAIL}/runs/{{run_id}}/stream", response_class=EventSourceResponse)
+    async def follow_product_detail(
+        generation: Annotated[Generation, Depends(_followed)],
+    ) -> AsyncIterable[Progress]:
+        """The same stream of a run that exists, from its start, whether or not it has ended."""
         async for progress in generation:
             yield progress
 
     @app.post(f"{DETAIL}/stop")
-    async def stop_product_detail(asked: StopRequest, service: Service) -> Stopped:
-        """Stops a run, by the `task_id` that its stream began with."""
+    async def stop_product_detail(body: StopRequest, service: Service) -> Stopped:
+        """Stops a run, by the `task_id` of its `started` event."""
         try:
-            await service.stop(asked.task_id)
+            await service.stop(body.task_id)
         except HeadraceError as error:
-            failed(error)
+            to_failed(error)
             raise HTTPException(502, "The run could not be stopped.") from error
         return Stopped()
 
 
 def _add_products(app: FastAPI, store: Store) -> None:
+    @app.exception_handler(UnknownPicture)
+    def unknown_picture(request: Request, error: UnknownPicture) -> Response:
+        return JSONResponse({"detail": "There is no picture with this id."}, 422)
+
+    @app.exception_handler(UnknownProduct)
+    def unknown_product(request: Request, error: UnknownProduct) -> Response:
+        return JSONResponse({"detail": "There is no product with this id."}, 404)
+
     @app.get("/api/products")
     def list_products(
-        limit: Annotated[int, Query(ge=1, le=100)] = 20, before: Annotated[int | None, Query(ge=1)] = None
+        limit: Annotated[int, Query(ge=1, le=100)] = 20, before: Annotated[int | None, Query(ge=1, le=_MAX_ID)] = None
     ) -> Products:
-        """Products, newest first; `before`: the id of the last one that is known."""
-        products, has_more = store.products(limit, before)
-        return Products(products=products, has_more=has_more)
+        """Products, newest first; `before`: the id of the last product of the previous page."""
+        products, total, has_more = store.products(limit, before)
+        return Products(products=products, total=total, has_more=has_more)
 
     @app.post("/api/products", status_code=201)
     def add_product(new: NewProduct) -> Product:
-        try:
-            return store.add_product(new)
-        except UnknownPicture as error:
-            raise HTTPException(422, "There is no such picture.") from error
+        return store.add_product(new)
+
+    @app.put("/api/products/{product_id}")
+    def put_product(product_id: ProductId, new: NewProduct) -> Product:
+        """Replaces a product. One that was deleted is restored."""
+        return store.put_product(product_id, new)
+
+    @app.delete("/api/products/{product_id}", status_code=204)
+    def delete_product(product_id: ProductId) -> None:
+        store.delete_product(product_id)
 
     @app.post("/api/pictures", status_code=201)
     async def add_picture(request: Request) -> Picture:
         """A picture as the body itself; its Content-Type is image/... ."""
-        # a type that no form of another site can send
+        # a form of another site cannot send this type
         if not request.headers.get("content-type", "").startswith("image/"):
             raise HTTPException(415, "The body must be a picture.")
         try:
-            picture = chosen(await request.body())
+            picture = check_upload(await request.body())
         except PictureError as error:
             raise HTTPException(415, str(error)) from error
         name = str(uuid4())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 APPLICATION = "product-studio"
@@ -32,9 +33,10 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure(level: str, environment: str) -> None:
+def configure(levels: Mapping[str, str], environment: str) -> None:
+    """`levels`: by the name of a logger; "" is the root."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(environment))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    if level != "DEBUG":
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every request
+    logging.basicConfig(handlers=[handler], force=True)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)

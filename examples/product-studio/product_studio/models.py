@@ -47,23 +47,28 @@ class ProductDetail(BaseModel):
     image_url: str
 
 
-# ------------------------------------------------------------------------- what the stream tells while a run goes on
+# --------------------------------------------------------------------------------- the stream of a run, event by event
+
+StepName = Literal["check", "write", "picture"]
+"""What a shop owner knows of the workflow; its nodes are its own business."""
 
 
 class Started(BaseModel):
+    """The first event of every stream, also when a run is followed again: what the page knows of it begins anew."""
+
     kind: Literal["started"] = "started"
-    task_id: str
-    """What the run is stopped by."""
     run_id: str
+    task_id: str | None
+    """What the run is stopped by. None where the server does not repeat it."""
 
 
-class Node(BaseModel):
-    """A step of the workflow."""
+class Step(BaseModel):
+    """A step begins, ends or fails. `seconds`: how long it has taken so far."""
 
-    kind: Literal["node"] = "node"
-    id: str
-    title: str
+    kind: Literal["step"] = "step"
+    step: StepName
     state: Literal["running", "done", "failed"]
+    seconds: float
 
 
 class Text(BaseModel):
@@ -74,7 +79,7 @@ class Text(BaseModel):
 
 
 class Finished(BaseModel):
-    """The last word. Without a picture where the one that was made could not be had."""
+    """The last event of a run that succeeded. Without a picture if that could not be fetched."""
 
     kind: Literal["finished"] = "finished"
     description: str
@@ -82,22 +87,43 @@ class Finished(BaseModel):
     picture_url: str | None
 
 
-Reason = Literal["busy", "configuration", "run", "service", "stopped", "timeout", "unreachable"]
+Reason = Literal[
+    "busy",  # the workflow's server refuses more requests
+    "configuration",  # this application's settings, or a workflow that does not fit
+    "credentials",  # the model's key
+    "limit",  # the model's limit or quota
+    "model",  # the model's service is down
+    "picture",  # the steps after the text
+    "title",  # the steps before the text
+    "run",  # any other failure of the run
+    "gone",  # there is no such run
+    "service",  # the workflow's server responded with an error
+    "stopped",
+    "timeout",
+    "unreachable",
+]
 
 
 class Failed(BaseModel):
-    """The last word, too. The page has a sentence for each reason; `node` is the title of the step that failed."""
+    """The last event of a run that failed, or could not be started. The page has a sentence for each reason."""
 
     kind: Literal["failed"] = "failed"
     reason: Reason
-    node: str | None = None
 
 
-Progress = Started | Node | Text | Finished | Failed
+class Interrupted(BaseModel):
+    """The last event if the connection to the workflow's server is lost: the run continues, and can be followed."""
+
+    kind: Literal["interrupted"] = "interrupted"
+
+
+Progress = Started | Step | Text | Finished | Failed | Interrupted
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w-]+$")]
 
 
 class StopRequest(BaseModel):
-    task_id: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w-]+$")]
+    task_id: Id
 
 
 class Stopped(BaseModel):
@@ -120,9 +146,10 @@ class Product(NewProduct):
 
 
 class Products(BaseModel):
-    """A page of the list, newest first."""
+    """A page of the list, newest first; `total` counts all."""
 
     products: list[Product]
+    total: int
     has_more: bool
 
 

@@ -1,4 +1,4 @@
-"""Pictures: from the workflow, or chosen by whoever adds a product. The browser gets them from this server only."""
+"""Pictures: from the workflow, or uploaded by the user. The browser gets them from this server only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 LARGEST = 5 * 1024 * 1024  # bytes
 
 _BEGINNINGS = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
-_MADE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/svg+xml"})
+_SHOWN_BY_BROWSERS = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/svg+xml"})
 
 
 class PictureError(Exception):
@@ -25,8 +25,8 @@ class PictureData:
     data: bytes
 
 
-def chosen(data: bytes) -> PictureData:
-    """A picture that somebody chose: what it is is told by its bytes, not by its name."""
+def check_upload(data: bytes) -> PictureData:
+    """A picture that a user uploads: its type follows from its bytes, not from its name."""
     if len(data) > LARGEST:
         raise PictureError("the picture is too large")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -34,20 +34,20 @@ def chosen(data: bytes) -> PictureData:
     for beginning, media_type in _BEGINNINGS:
         if data.startswith(beginning):
             return PictureData(media_type, data)
-    raise PictureError("this is no PNG, JPEG, GIF or WebP picture")
+    raise PictureError("this is not a PNG, JPEG, GIF or WebP picture")
 
 
-async def made(http: httpx.AsyncClient, server: str, url: str) -> PictureData:
+async def fetch_picture(http: httpx.AsyncClient, server: str, url: str) -> PictureData:
     """The picture that a workflow's output points to: a `data:` URL, or an address; `server` is where one without a
     host is."""
     if url.startswith("data:"):
         return _from_data(url)
     try:
-        async with http.stream("GET", httpx.URL(server).join(url), follow_redirects=True, timeout=20) as answer:
-            answer.raise_for_status()
-            media_type = _known(answer.headers.get("content-type", ""))
+        async with http.stream("GET", httpx.URL(server).join(url), follow_redirects=True, timeout=20) as response:
+            response.raise_for_status()
+            media_type = _known(response.headers.get("content-type", ""))
             data = bytearray()
-            async for piece in answer.aiter_bytes():
+            async for piece in response.aiter_bytes():
                 data += piece
                 if len(data) > LARGEST:
                     raise PictureError("the picture is too large")
@@ -65,7 +65,7 @@ def _from_data(url: str) -> PictureData:
         try:
             data = base64.b64decode(data, validate=True)
         except binascii.Error as error:
-            raise PictureError(f"the data: URL is no base64: {error}") from error
+            raise PictureError(f"the data: URL is not valid base64: {error}") from error
     if len(data) > LARGEST:
         raise PictureError("the picture is too large")
     return PictureData(_known(head), data)
@@ -73,6 +73,6 @@ def _from_data(url: str) -> PictureData:
 
 def _known(content_type: str) -> str:
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type not in _MADE:
-        raise PictureError(f"{media_type or 'nothing'} is no kind of picture that browsers show")
+    if media_type not in _SHOWN_BY_BROWSERS:
+        raise PictureError(f"{media_type or 'nothing'} is not a type of picture that browsers show")
     return media_type

@@ -1,11 +1,13 @@
-"""What holds for every answer: headers that keep the browser strict, and a line in the log."""
+"""What holds for every request: allowed hosts, headers that keep the browser strict, and a line in the log."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Set
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _log = logging.getLogger(__name__)
@@ -20,13 +22,15 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_HOST_REFUSED = PlainTextResponse("This host is not allowed. See AllowedHosts.\n", 400)
 
 
 class Guard:
-    """Wraps the application, so that the answers to its errors go through here, too."""
+    """Wraps the application, so that the responses to its errors go through here, too."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hosts: Set[str]) -> None:
         self._app = app
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,7 +38,7 @@ class Guard:
             return
         since, status = time.perf_counter(), 0
 
-        async def answer(message: Message) -> None:
+        async def respond(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -44,18 +48,34 @@ class Guard:
                 headers.setdefault("Cache-Control", _cache(scope["path"]))
             await send(message)
 
+        host = _host(Headers(scope=scope).get("host", ""))
+        app = self._app if _is_allowed(host, self._hosts) else _HOST_REFUSED
         try:
-            await self._app(scope, receive, answer)
+            await app(scope, receive, respond)
         finally:
-            taken = round(time.perf_counter() - since, 4)
-            _log.info(
-                "request",
-                extra={"method": scope["method"], "path": scope["path"], "status": status, "seconds": taken},
-            )
+            seconds = round(time.perf_counter() - since, 4)
+            fields = {"method": scope["method"], "path": scope["path"], "status": status, "seconds": seconds}
+            if app is _HOST_REFUSED:
+                _log.warning("host %r is not in AllowedHosts", host, extra=fields)
+            else:
+                _log.info("request", extra=fields)
+
+
+def _host(value: str) -> str:
+    """A Host header without its port, and without the brackets of an IPv6 address."""
+    if value.startswith("["):
+        return value[1:].partition("]")[0].lower()
+    return value.partition(":")[0].lower()
+
+
+def _is_allowed(host: str, allowed: Set[str]) -> bool:
+    if "*" in allowed or host in allowed:
+        return True
+    return any(name.startswith("*.") and host.endswith(name[1:]) for name in allowed)
 
 
 def _cache(path: str) -> str:
-    """Built files have their content's hash in their name; the page itself is asked for again; answers are not kept."""
+    """Built files have their content's hash in their name; the page itself is checked again; responses are not kept."""
     if path.startswith("/assets/"):
         return "public, max-age=31536000, immutable"
     return "no-store" if path.startswith("/api/") else "no-cache"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from headrace_client import (
@@ -17,21 +15,22 @@ from headrace_client import (
     HeadraceError,
     NotFoundError,
     PermissionDeniedError,
+    PollingPlan,
     RateLimitError,
     RetryPolicy,
     RunFailedError,
     ValidationError,
+    WorkflowRun,
 )
-from headrace_client.events import Event, NodeFinished, NodeStarted, TextChunk, WorkflowFinished, WorkflowStarted
 from pydantic import ValidationError as Mismatch
 
-from product_studio.models import Failed, Finished, Node, ProductDetail, Progress, Reason, Started, Text
-from product_studio.pictures import PictureError, made
+from product_studio.models import Failed, Finished, ProductDetail, Reason
+from product_studio.pictures import PictureError, fetch_picture
 from product_studio.settings import Settings
 from product_studio.store import Store, picture_url
 
-RUN_SECONDS = 300.0
-_RETRY = RetryPolicy(max_retries=2, delay=0.3)  # somebody is waiting: rather tell them soon
+_RETRY = RetryPolicy(max_retries=2, delay=0.3)  # somebody is waiting; the page itself asks again for minutes
+_POLLING = PollingPlan(first=0.5, longest=2.0, timeout=60.0)
 
 _log = logging.getLogger(__name__)
 
@@ -60,139 +59,51 @@ class ProductDetailService:
         )
         self._http = http
         self._store = store
-        self.watched: set[Generation] = set()
 
     async def create(self, product_name: str) -> dict[str, Any]:
-        """The workflow's outputs, once it has ended. HeadraceError if it fails."""
+        """The workflow's outputs, once the run has ended. HeadraceError if it fails."""
         run = await self.client.run_and_wait({"product_name": product_name}, raise_on_failure=True)
         _log.info("product detail created", extra={"run_id": run.workflow_run_id, "seconds": run.elapsed_time})
         return dict(run.outputs or {})
 
-    def generate(self, product_name: str) -> Generation:
-        """The same while one watches."""
-        return Generation(self, product_name)
-
-    async def close(self) -> None:
-        """Stops what is still watched: the server ends."""
-        await asyncio.gather(*[each.leave() for each in self.watched])
-
     async def stop(self, task_id: str) -> None:
-        """Stops a run. One that has ended already is no error."""
+        """Stops a run. One that has already ended is not an error."""
         await self.client.stop_workflow(task_id)
         _log.info("run stopped", extra={"task_id": task_id})
 
-    async def finished(self, outputs: object) -> Progress:
-        """What a run that succeeded comes to; its picture is kept here."""
+    async def wait(self, run_id: str) -> WorkflowRun:
+        """A run once it has ended, from a server that cannot repeat its stream. WaitTimeoutError after a minute."""
+        return await self.client.wait(run_id, polling=_POLLING)
+
+    async def error_type(self, run_id: str) -> str | None:
+        """The type of the error of the node that failed. None if the server does not say (Dify)."""
+        try:
+            node = (await self.client.get_workflow_run_status(run_id)).error_node
+        except HeadraceError as error:
+            _log.warning("the cause of a failed run could not be fetched: %s", error, extra={"run_id": run_id})
+            return None
+        return node.error_type if node is not None else None
+
+    async def finish(self, outputs: object) -> Finished | Failed:
+        """The result of a run that succeeded; its picture is stored here."""
         try:
             detail = ProductDetail.model_validate(outputs)
         except Mismatch as error:
-            _log.error("the workflow's outputs are not what was expected", extra={"errors": error.error_count()})
+            _log.error("the workflow's outputs are not those of the example", extra={"errors": error.error_count()})
             return Failed(reason="configuration")
+        picture_id = detail.prompt_id
         try:
-            picture = await made(self._http, self.client.base_url, detail.image_url)
+            if await asyncio.to_thread(self._store.picture, picture_id) is None:
+                picture = await fetch_picture(self._http, self.client.base_url, detail.image_url)
+                await asyncio.to_thread(self._store.add_picture, picture_id, picture)
         except PictureError as error:
             _log.warning("no picture: %s", error)
             return Finished(description=detail.description, picture_id=None, picture_url=None)
-        await asyncio.to_thread(self._store.add_picture, detail.prompt_id, picture)
-        url = picture_url(detail.prompt_id)
-        return Finished(description=detail.description, picture_id=detail.prompt_id, picture_url=url)
+        return Finished(description=detail.description, picture_id=picture_id, picture_url=picture_url(picture_id))
 
 
-class Generation:
-    """A run that is watched, and stopped if it is left before its end.
-
-    async with service.generate("a name") as generation:
-        async for progress in generation:
-            ...
-    """
-
-    def __init__(self, service: ProductDetailService, product_name: str) -> None:
-        self._service = service
-        self._stream = service.client.stream_workflow({"product_name": product_name})
-        self._until = asyncio.get_running_loop().time() + RUN_SECONDS
-        self._first: Event | HeadraceError | None = None
-        self._writers: set[str] = set()  # the nodes whose text is the description
-        self._failed: str | None = None  # the title of the node that did
-        self._over = False
-
-    async def __aenter__(self) -> Self:
-        """Waits for the first event: it names the task, without which the run could not be stopped."""
-        self._service.watched.add(self)
-        try:
-            self._first = await anext(self._stream)
-        except HeadraceError as error:
-            self._first = error
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stream.aclose()
-        await self.leave()
-        self._service.watched.discard(self)
-
-    async def leave(self) -> None:
-        """Stops the run, unless it has ended."""
-        task_id = self._stream.task_id
-        if task_id is not None and not self._over:
-            try:
-                await self._service.stop(task_id)
-            except HeadraceError as failure:
-                _log.warning("a run that was left could not be stopped: %s", failure, extra={"task_id": task_id})
-
-    async def __aiter__(self) -> AsyncIterator[Progress]:
-        """What happens, as it happens; the last is Finished or Failed."""
-        try:
-            if isinstance(self._first, HeadraceError):
-                raise self._first
-            event = self._first
-            while event is not None:
-                progress = await self._progress(event)
-                if progress is not None:
-                    self._over = self._over or isinstance(progress, Finished | Failed)
-                    yield progress
-                async with asyncio.timeout_at(self._until):
-                    event = await anext(self._stream, None)
-        except HeadraceError as error:
-            yield failed(error)
-        except TimeoutError:
-            _log.error("the run takes too long", extra={"run_id": self._stream.run_id})
-            yield Failed(reason="timeout")
-
-    async def _progress(self, event: Event) -> Progress | None:
-        match event:
-            case NodeStarted(data=node):
-                if node.node_type == "llm":
-                    self._writers.add(node.node_id)
-                return Node(id=node.node_id, title=node.title or node.node_id, state="running")
-            case NodeFinished(data=node):
-                title = node.title or node.node_id
-                if node.status == "failed":
-                    self._failed = title
-                return Node(id=node.node_id, title=title, state="done" if node.status == "succeeded" else "failed")
-            case TextChunk(data=piece):
-                writer = piece.from_variable_selector[0] if piece.from_variable_selector else None
-                return Text(text=piece.text) if writer is None or writer in self._writers else None
-            case WorkflowFinished(data=outcome) if outcome.status in ("succeeded", "partial-succeeded"):
-                return await self._service.finished(outcome.outputs)
-            case WorkflowFinished(data=outcome):
-                told = {"run_id": self._stream.run_id, "error": outcome.error}
-                _log.warning("the run %s", outcome.status, extra=told)
-                if outcome.status == "stopped":
-                    return Failed(reason="stopped")
-                return Failed(reason="run", node=self._failed)
-            case WorkflowStarted(task_id=str(task), workflow_run_id=str(run)):
-                return Started(task_id=task, run_id=run)
-            case _ if event.event in ("error", "workflow_paused"):
-                _log.error("the stream ended with %s", event.event, extra={"run_id": self._stream.run_id})
-                return Failed(reason="service")
-            case _:
-                return None
-
-
-def failed(error: HeadraceError) -> Failed:
-    """An error in the page's words. What the server said goes into the log, not to the browser."""
-    reasons: list[Reason] = [reason for kind, reason in _REASONS if isinstance(error, kind)]
-    reason = reasons[0] if reasons else "service"
+def to_failed(error: HeadraceError) -> Failed:
+    """An error in the page's words. The server's own words go into the log, not to the browser."""
+    reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "service")
     _log.error("the workflow could not be run: %s", error, extra={"reason": reason, "run_id": error.run_id})
     return Failed(reason=reason)

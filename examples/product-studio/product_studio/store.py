@@ -18,14 +18,18 @@ CREATE TABLE IF NOT EXISTS pictures (
 );
 CREATE TABLE IF NOT EXISTS products (
     id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, description TEXT NOT NULL,
-    picture_id TEXT REFERENCES pictures (id), created_at TEXT NOT NULL
+    picture_id TEXT REFERENCES pictures (id), created_at TEXT NOT NULL, deleted_at TEXT
 );
 """
-_FORGOTTEN = timedelta(days=1)  # a picture that no product has is dropped then
+_KEPT = timedelta(days=1)  # deleted products, and pictures that no product has
+
+
+class UnknownProduct(Exception):
+    """There is no product with this id."""
 
 
 class UnknownPicture(Exception):
-    """A product names a picture that is not there."""
+    """A product names a picture that is not stored."""
 
 
 def picture_url(picture_id: str) -> str:
@@ -39,14 +43,18 @@ class Store:
         with self._open() as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(_SCHEMA)
+            if "deleted_at" not in {column["name"] for column in database.execute("PRAGMA table_info(products)")}:
+                database.execute("ALTER TABLE products ADD COLUMN deleted_at TEXT")
+            until = (datetime.now(UTC) - _KEPT).isoformat()
+            database.execute("DELETE FROM products WHERE deleted_at < ?", (until,))
             database.execute(
                 "DELETE FROM pictures WHERE created_at < ? AND id NOT IN"
                 " (SELECT picture_id FROM products WHERE picture_id IS NOT NULL)",
-                ((datetime.now(UTC) - _FORGOTTEN).isoformat(),),
+                (until,),
             )
 
     def add_picture(self, picture_id: str, picture: PictureData) -> None:
-        """One that is there already stays as it is."""
+        """One that is already stored stays as it is."""
         with self._open() as database:
             database.execute(
                 "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?)",
@@ -59,26 +67,46 @@ class Store:
         return None if row is None else PictureData(row["media_type"], row["data"])
 
     def add_product(self, new: NewProduct) -> Product:
-        """UnknownPicture where its picture is not there."""
-        now = datetime.now(UTC)
-        try:
-            with self._open() as database:
-                added = database.execute(
-                    "INSERT INTO products (title, description, picture_id, created_at) VALUES (?, ?, ?, ?)",
-                    (new.title, new.description, new.picture_id, now.isoformat()),
-                ).lastrowid
-        except sqlite3.IntegrityError as error:
-            raise UnknownPicture(new.picture_id) from error
-        assert added is not None
-        return _product({**new.model_dump(), "id": added, "created_at": now})
+        """UnknownPicture if there is no such picture."""
+        with self._open() as database, _known_picture(new):
+            row = database.execute(
+                "INSERT INTO products (title, description, picture_id, created_at) VALUES (?, ?, ?, ?) RETURNING *",
+                (new.title, new.description, new.picture_id, datetime.now(UTC).isoformat()),
+            ).fetchone()
+        return _product(row)
 
-    def products(self, limit: int, before: int | None) -> tuple[list[Product], bool]:
-        """(products, newest first, that are older than the product `before`; whether there are more)."""
+    def put_product(self, product_id: int, new: NewProduct) -> Product:
+        """Replaces a product, or restores a deleted one. UnknownProduct, UnknownPicture."""
+        with self._open() as database, _known_picture(new):
+            row = database.execute(
+                "UPDATE products SET title = ?, description = ?, picture_id = ?, deleted_at = NULL WHERE id = ?"
+                " RETURNING *",
+                (new.title, new.description, new.picture_id, product_id),
+            ).fetchone()
+        if row is None:
+            raise UnknownProduct(product_id)
+        return _product(row)
+
+    def delete_product(self, product_id: int) -> None:
+        """It can be restored for a day. UnknownProduct, unless it was deleted before."""
+        with self._open() as database:
+            deleted = database.execute(
+                "UPDATE products SET deleted_at = coalesce(deleted_at, ?) WHERE id = ?",
+                (datetime.now(UTC).isoformat(), product_id),
+            )
+        if not deleted.rowcount:
+            raise UnknownProduct(product_id)
+
+    def products(self, limit: int, before: int | None) -> tuple[list[Product], int, bool]:
+        """(products, newest first, that are older than the product `before`; the number of all products; whether
+        there are more)."""
         with self._open() as database:
             rows = database.execute(
-                "SELECT * FROM products WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?", (before, before, limit + 1)
+                "SELECT * FROM products WHERE deleted_at IS NULL AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?",
+                (before, before, limit + 1),
             ).fetchall()
-        return [_product(dict(row)) for row in rows[:limit]], len(rows) > limit
+            (total,) = database.execute("SELECT count(*) FROM products WHERE deleted_at IS NULL").fetchone()
+        return [_product(row) for row in rows[:limit]], total, len(rows) > limit
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
@@ -93,6 +121,14 @@ class Store:
             database.close()
 
 
-def _product(row: dict[str, object]) -> Product:
+@contextmanager
+def _known_picture(new: NewProduct) -> Generator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise UnknownPicture(new.picture_id) from error
+
+
+def _product(row: sqlite3.Row) -> Product:
     picture = row["picture_id"]
-    return Product.model_validate({**row, "picture_url": picture_url(picture) if isinstance(picture, str) else None})
+    return Product.model_validate({**dict(row), "picture_url": picture_url(picture) if picture else None})

@@ -1,16 +1,35 @@
-/** The back end's API. The workflow itself, and its key, are behind it: the browser never talks to them. */
+/** The back end's API. The workflow and its key are behind it: the browser calls neither. */
+
+import { eventsOf, serverEvents, type StreamOptions } from '@ui/sse';
 
 const DETAIL = '/api/Dify/CreateProductDetail';
 
-export type Reason = 'busy' | 'configuration' | 'run' | 'service' | 'stopped' | 'timeout' | 'unreachable';
+export const STEPS = ['check', 'write', 'picture'] as const;
+export type StepName = (typeof STEPS)[number];
 
-/** What the stream tells while a run goes on; the last is `finished` or `failed`. */
+export type Reason =
+  | 'busy'
+  | 'configuration'
+  | 'credentials'
+  | 'gone'
+  | 'limit'
+  | 'model'
+  | 'picture'
+  | 'run'
+  | 'service'
+  | 'stopped'
+  | 'timeout'
+  | 'title'
+  | 'unreachable';
+
+/** The events of a run; the last is `finished`, `failed`, or `interrupted` if the run can be followed again. */
 export type Progress =
-  | { kind: 'started'; task_id: string; run_id: string }
-  | { kind: 'node'; id: string; title: string; state: 'running' | 'done' | 'failed' }
+  | { kind: 'started'; run_id: string; task_id: string | null }
+  | { kind: 'step'; step: StepName; state: 'running' | 'done' | 'failed'; seconds: number }
   | { kind: 'text'; text: string }
   | { kind: 'finished'; description: string; picture_id: string | null; picture_url: string | null }
-  | { kind: 'failed'; reason: Reason; node: string | null };
+  | { kind: 'failed'; reason: Reason }
+  | { kind: 'interrupted' };
 
 export interface NewProduct {
   title: string;
@@ -24,12 +43,18 @@ export interface Product extends NewProduct {
   created_at: string;
 }
 
+export interface ProductPage {
+  products: Product[];
+  total: number;
+  has_more: boolean;
+}
+
 export interface Picture {
   picture_id: string;
   picture_url: string;
 }
 
-/** The server answered, but not with what was asked for. */
+/** The server responded, but not with a success. */
 export class Refused extends Error {
   constructor(readonly status: number) {
     super(`HTTP ${status}`);
@@ -42,43 +67,54 @@ async function call(path: string, options: RequestInit = {}): Promise<Response> 
   return response;
 }
 
-function json(body: unknown): RequestInit {
-  return { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
+function json(method: 'POST' | 'PUT', body: unknown): RequestInit {
+  return { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
 }
 
-/** Runs the workflow. Aborting the signal, or leaving the page, stops the run. */
-export async function* generate(name: string, signal: AbortSignal): AsyncGenerator<Progress> {
-  const response = await call(`${DETAIL}/stream`, { ...json({ product_name: name }), signal });
-  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = '';
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split('\n\n');
-    rest = blocks.pop() ?? '';
-    for (const block of blocks) {
-      // other lines are comments, which keep the connection alive
-      if (block.startsWith('data: ')) yield JSON.parse(block.slice('data: '.length)) as Progress;
-    }
-  }
+/** Starts a run. Aborting before the event `started` stops it; after that it continues without this page. */
+export async function* startRun(title: string, signal: AbortSignal): AsyncGenerator<Progress> {
+  const connection = new AbortController();
+  const options = { ...json('POST', { product_name: title }), signal: AbortSignal.any([signal, connection.signal]) };
+  const response = await call(`${DETAIL}/stream`, options);
+  for await (const event of eventsOf(response, connection)) if (event.data) yield JSON.parse(event.data) as Progress;
 }
 
-export async function stop(taskId: string): Promise<void> {
-  await call(`${DETAIL}/stop`, json({ task_id: taskId }));
+/** A run from its start, over as many connections as it takes. */
+export async function* followRun(runId: string, options: StreamOptions): AsyncGenerator<Progress> {
+  const url = `${DETAIL}/runs/${encodeURIComponent(runId)}/stream`;
+  for await (const event of serverEvents(url, options)) yield JSON.parse(event.data) as Progress;
 }
 
-export async function products(before?: number): Promise<{ products: Product[]; has_more: boolean }> {
-  const response = await call(before === undefined ? '/api/products' : `/api/products?before=${before}`);
-  return response.json();
+const STOP_PATIENCE = 10_000; // ms
+
+export async function stopRun(taskId: string): Promise<void> {
+  await call(`${DETAIL}/stop`, { ...json('POST', { task_id: taskId }), signal: AbortSignal.timeout(STOP_PATIENCE) });
 }
 
-export async function save(product: NewProduct): Promise<Product> {
-  return (await call('/api/products', json(product))).json();
+export async function products(before?: number): Promise<ProductPage> {
+  return (await call(before === undefined ? '/api/products' : `/api/products?before=${before}`)).json();
+}
+
+export async function addProduct(product: NewProduct): Promise<Product> {
+  return (await call('/api/products', json('POST', product))).json();
+}
+
+/** Replaces a product, or restores a deleted one. */
+export async function putProduct(id: number, { title, description, picture_id }: NewProduct): Promise<Product> {
+  return (await call(`/api/products/${id}`, json('PUT', { title, description, picture_id }))).json();
+}
+
+export async function deleteProduct(id: number): Promise<void> {
+  await call(`/api/products/${id}`, { method: 'DELETE' });
+}
+
+export function pictureOf(id: string): Picture {
+  return { picture_id: id, picture_url: `/api/pictures/${encodeURIComponent(id)}` };
 }
 
 const LARGEST = 5 * 1024 * 1024; // bytes of a picture
 
-/** A picture that is too large is refused here already: a server that does not read it to its end just hangs up. */
+/** A picture that is too large is refused before it is sent: a server that stops reading just closes the connection. */
 export async function upload(file: File): Promise<Picture> {
   if (file.size > LARGEST) throw new Refused(413);
   const headers = { 'Content-Type': file.type.startsWith('image/') ? file.type : 'image/unknown' };

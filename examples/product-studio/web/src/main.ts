@@ -1,5 +1,8 @@
 import { createApp } from 'vue';
+import '@ui/styles/index.css';
+import '@ui/icons';
+import '@ui/theme';
+import './studio.css';
 import App from './App.vue';
-import './style.css';
 
 createApp(App).mount('#app');
