@@ -65,6 +65,17 @@ async def test_it_may_not_open_other_files(tool: Tool, tmp_path: Path) -> None:
     assert await answer(tool, "open", path="/proc/cpuinfo", mode="r") == "opened /proc/cpuinfo"
 
 
+async def test_it_may_read_the_tokenizers_of_the_server(tmp_path: Path) -> None:
+    install(tmp_path)
+    file = tmp_path / "tokenizers" / "gpt2"
+    file.parent.mkdir()
+    file.write_text("vocabulary")
+    async with running(tmp_path, {"FAKE_API_KEY": "k", "TIKTOKEN_CACHE_DIR": str(file.parent)}) as (tools, _):
+        tool = await find(tools)
+        assert json.loads(await answer(tool, "process"))["variables"]["TIKTOKEN_CACHE_DIR"] == str(file.parent)
+        assert await answer(tool, "open", path=str(file), mode="r") == f"opened {file}"
+
+
 async def test_its_memory_is_bounded(tmp_path: Path) -> None:
     install(tmp_path)
     async with running(tmp_path, memory=200 * 1024 * 1024) as (tools, _):

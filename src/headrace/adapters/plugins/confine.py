@@ -41,6 +41,8 @@ _FILES = """
 """
 _DEVICES = "/dev/null /dev/zero /dev/full"
 _READ = EXECUTE | READ_FILE | READ_FOLDER
+PASSED_PATHS = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "TIKTOKEN_CACHE_DIR")
+"""Variables of the server with paths that plugins may read."""
 _OPEN_FILES = 4096
 _PROCESSES = 4096  # the kernel counts those of the user, threads included
 _REFUSED = "bpf io_uring_setup mount umount2 pivot_root ptrace process_vm_writev setns unshare"
@@ -71,8 +73,9 @@ def interpreter_folders(python: Path) -> tuple[str, ...]:
 
 
 def environment(home: Path, temporary: Path, python: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """A plugin's environment variables. Of the server's own it gets those of proxies and certificates only."""
-    passed = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "TZ", "LD_LIBRARY_PATH")
+    """A plugin's environment variables. Of the server's own it gets those of proxies and certificates, and the folder
+    of tokenizers that its SDK would else download."""
+    passed = (*PASSED_PATHS, "CURL_CA_BUNDLE", "TZ", "LD_LIBRARY_PATH")
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     names = (*passed, *proxies, *map(str.lower, proxies))
     # files are fetched from this machine, which no proxy can reach

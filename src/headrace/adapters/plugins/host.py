@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from headrace.adapters.plugins.backwards import DEPTH, Backwards, Caller, Handler
-from headrace.adapters.plugins.confine import Plan, arguments, environment, interpreter_folders
+from headrace.adapters.plugins.confine import PASSED_PATHS, Plan, arguments, environment, interpreter_folders
 from headrace.adapters.plugins.installed import InstalledPlugin
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.process import HOST_ERROR, Command, PluginError, PluginProcess
@@ -98,11 +98,11 @@ class PluginHost:
         home = self.home(plugin)
         temporary = home / "tmp"
         await asyncio.to_thread(_prepare, temporary)
-        certificates = filter(None, map(self._environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")))
+        paths = filter(None, map(self._environ.get, PASSED_PATHS))
         plan = Plan(
             python=str(plugin.python),
             module=plugin.manifest.entrypoint,
-            readable=(str(plugin.folder), *interpreter_folders(plugin.python), *certificates),
+            readable=(str(plugin.folder), *interpreter_folders(plugin.python), *paths),
             home=str(home),
             memory=self._limits.memory,
             server=os.getpid(),
