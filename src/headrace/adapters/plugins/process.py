@@ -132,6 +132,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
             raise process._error() from None
         except asyncio.CancelledError:
             process.kill("is not needed any more", expected=True)
+            await process.ended.wait()
             raise
         return process
 
