@@ -103,6 +103,7 @@ STEPS: Sequence[Step] = (
     ),
     Step("listNodeExecutions", path={"workflow_run_id": "ended_run_id"}),
     Step("followRun", path={"workflow_run_id": "ended_run_id"}),
+    Step("followRuns", query={"seconds": "1"}),
     Step("stopRun", path={"workflow_run_id": "submitted_run_id"}),
     Step(
         "submitRun", "Run a workflow that fails", with_={"inputs": _SHORT}, saves={"failing_run_id": "workflow_run_id"}

@@ -97,7 +97,7 @@ def calls(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[Ca
 def _queries(operation: Operation, ids: Mapping[str, Sequence[str]]) -> Iterator[tuple[str | None, str]]:
     """The usual query, and one more with each other parameter that names something."""
     names = {parameter["name"]: parameter["schema"] for parameter in operation.parameters if parameter["in"] == "query"}
-    known = {**ids, "user": [USER], "from": ids["version_id"], "to": ids["version_id"]}
+    known = {**ids, "user": [USER], "from": ids["version_id"], "to": ids["version_id"], "seconds": ["0"]}
     usual = {name: known[name][0] for name in names if name in known}
     yield None, f"?{urlencode(usual)}" if usual else ""
     for name, schema in names.items():
@@ -199,7 +199,8 @@ async def seen(api: list[Operation], acme: Owner) -> dict[str, list[Any]]:
     """All that the owner can look at."""
     result: dict[str, list[Any]] = {}
     for operation in api:
-        for call in ended(operation, acme) if operation.method == "GET" else ():
+        news = operation.description["operationId"] == "followRuns"  # of what comes, not of what there is
+        for call in ended(operation, acme) if operation.method == "GET" and not news else ():
             result[call.path] = [await call.by(acme, app) for app in acme.apps]
     return result
 

@@ -67,8 +67,8 @@ async def test_an_endpoint_needs_one_permission(
     for operation in api:
         path = operation.path.replace("{app_id}", app)
         path = "/".join(str(uuid4()) if part.startswith("{") else part for part in path.split("/"))
-        reply = await who.call(operation.method, path, app)
         name = operation.description["operationId"]
+        reply = await who.call(operation.method, f"{path}?seconds=0" if name == "followRuns" else path, app)
         needed = "manage" if name in MANAGED else "read" if operation.method == "GET" else "run"
         needed = "run" if name in SPENDING | SIGNING else needed
         assert (reply.status == 403) == (permission != needed), (operation.method, operation.path, reply)

@@ -30,7 +30,9 @@ class Target:
 
     def __init__(self, app: Any, key: str, known: dict[str, list[str]]) -> None:
         self.call = Caller(app, key)
-        self.operations = operations(document(app.routes), "/api/v1/")
+        described = operations(document(app.routes), "/api/v1/")
+        # one that does not end by itself
+        self.operations = [item for item in described if item.description["operationId"] != "followRuns"]
         self.known = known
         self.seen: Counter[tuple[str, str, int]] = Counter()
 

@@ -45,6 +45,10 @@ call '200' 'Follow a run' \
   --request GET "${HEADRACE_URL}/api/v1/workflow-runs/${ended_run_id}/events" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
+call '200' 'Follow all runs' \
+  --request GET "${HEADRACE_URL}/api/v1/workflow-runs/events?seconds=1" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}"
+
 call '200' 'Stop a run' \
   --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${submitted_run_id}/stop" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \

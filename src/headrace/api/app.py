@@ -98,6 +98,7 @@ def create_app(
         routes += native.routes(api, services, _APP_KEY)
         routes += console.routes(api, of_dify)
         # what is polled is requested most, so it is matched first
-        routes.sort(key=lambda route: getattr(route, "path", "") != native.POLLED)
+        places = {path: place for place, path in enumerate(native.FIRST)}
+        routes.sort(key=lambda route: places.get(getattr(route, "path", ""), len(places)))
     routes += DocumentationRoutes(routes, options.public_url).routes()
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -21,7 +21,10 @@ class Queue(Protocol):
 
 
 class Bus(Protocol):
-    """Delivers records to the followers of a run, as they happen."""
+    """Delivers records to the followers of a run, as they happen. `observers` receive all that this process
+    publishes; they must neither fail nor wait."""
+
+    observers: list[Callable[[Sequence[Record]], None]]
 
     def publish(self, records: Sequence[Record]) -> None: ...
 

@@ -159,6 +159,10 @@ class Runs(Protocol):
 
     async def find_run(self, run: RunId) -> ListedRun | None: ...
 
+    async def find_runs(self, named: Sequence[RunId]) -> list[ListedRun]:
+        """Those of these runs that there are, in any order."""
+        ...
+
     async def find_task(self, task: str) -> RunId | None:
         """The run with a task id."""
         ...

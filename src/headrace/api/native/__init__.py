@@ -16,13 +16,13 @@ from headrace.api.native.runs import NativeRunRoutes
 from headrace.api.native.services import NativeServices
 from headrace.api.native.versions import VersionRoutes
 
-__all__ = ["HEADERS", "POLLED", "PREFIXES", "NativeServices", "routes"]
+__all__ = ["FIRST", "HEADERS", "PREFIXES", "NativeServices", "routes"]
 
 PREFIXES = ("/api/v1", "/api")
 """The paths of the dialect; all but the first are undocumented aliases."""
 
-POLLED = f"{PREFIXES[0]}/workflow-runs/{{workflow_run_id}}"
-"""The path that is requested most."""
+FIRST = (f"{PREFIXES[0]}/workflow-runs/events", f"{PREFIXES[0]}/workflow-runs/{{workflow_run_id}}")
+"""The path that is requested most, before which comes one that could be taken for it."""
 
 HEADERS = {"Headrace-API-Version": "1"}
 """Sent with every response of the dialect, errors included."""
@@ -31,8 +31,8 @@ HEADERS = {"Headrace-API-Version": "1"}
 def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRoute]:
     """The routes of the dialect, below each prefix."""
     subjects: list[tuple[Routes, Security]] = [
-        (NativeRunRoutes(api, services), security),
         (RunListRoutes(api), security),
+        (NativeRunRoutes(api, services), security),
         (CallbackRoutes(api, services), security),
         (BatchRoutes(api, services), security),
         (VersionRoutes(api, services), security),

@@ -19,7 +19,7 @@ from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import JSON
 from headrace.api.native.app_form import form_of
 from headrace.api.native.app_graph import graph_of
-from headrace.api.native.run_list import elapsed_of
+from headrace.api.native.run_lines import elapsed_of
 from headrace.api.native.schemas import apps, meta
 from headrace.api.native.schemas.apps import AppBody, AppVersion, Lack, LastRun
 from headrace.api.native.schemas.common import NO_APP, NO_WORKFLOW

@@ -138,6 +138,9 @@ class MemoryJournal:
         row = self._rows.get(run)
         return row.listed() if row else None
 
+    async def find_runs(self, named: Sequence[RunId]) -> list[ListedRun]:
+        return [row.listed() for run in named if (row := self._rows.get(run))]
+
     async def find_task(self, task: str) -> RunId | None:
         return self._tasks.get(task)
 

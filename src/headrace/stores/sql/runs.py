@@ -8,7 +8,7 @@ from dataclasses import fields
 from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select
 
 from headrace.kernel.events import RunId
-from headrace.kernel.summary import FAILED
+from headrace.kernel.summary import FAILED, RUNNING
 from headrace.ports import ListedRun, RunActivity, RunFilter
 from headrace.stores.encoding import clean
 from headrace.stores.sql.repository import SqlRepository
@@ -56,6 +56,17 @@ class SqlRuns(SqlRepository):
         row = await self._database.row(select(*_LISTED).where(runs.c.run == clean(run)))
         return ListedRun(**row) if row else None
 
+    async def find_runs(self, named: Sequence[RunId]) -> list[ListedRun]:
+        def work(connection: Connection) -> list[ListedRun]:
+            listed: list[ListedRun] = []
+            for start in range(0, len(named), _NAMED):
+                names = [clean(run) for run in named[start : start + _NAMED]]
+                rows = connection.execute(select(*_LISTED).where(runs.c.run.in_(names))).mappings()
+                listed += [ListedRun(**row) for row in rows]
+            return listed
+
+        return await self._database.run(work)
+
     async def find_task(self, task: str) -> RunId | None:
         row = await self._database.row(select(runs.c.run).where(runs.c.task == clean(task)))
         return row["run"] if row else None
@@ -73,6 +84,7 @@ class SqlRuns(SqlRepository):
         return await self._database.run(work)
 
 
+_NAMED = 500  # runs in one statement
 _LISTED = tuple(runs.c[field.name] for field in fields(ListedRun))
 _NEWEST = select(*_LISTED).order_by(runs.c.created_at.desc(), runs.c.run.desc())
 _COUNTS = select(func.count(), func.sum(case((runs.c.status == FAILED, 1), else_=0)))
@@ -85,6 +97,10 @@ def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
         for name in ("status", "session", "version", "source")
         if (value := getattr(which, name)) is not None
     ]
+    if which.status == RUNNING:
+        conditions.append(runs.c.finished_at.is_(None))  # in these words, so that the index of unfinished runs is used
+    if which.source not in (None, SERVICE):
+        conditions.append(runs.c.source != literal_column(f"'{SERVICE}'"))  # likewise
     if which.before is not None:
         conditions.append(runs.c.created_at <= which.before)
     if which.after is not None:

@@ -313,6 +313,12 @@ RUN = Media(RunDetail, _RUN)
 RUNS = Media(
     RunPage, {"data": [_LINE], "next_cursor": "MTc5NTIyNjcxNC4yNSBmYjQ3YjJlNi01ZTQzLTRmOTAtYmUwMS1kNWM1YTA4OGQxNTY"}
 )
+NEWS = Media(
+    None,
+    f'event: ready\nid: 1f0c2d3e.41\ndata: {{}}\n\nevent: run\nid: 1f0c2d3e.42\ndata: {{"id":"{RUN_ID}",'
+    f'"workflow_id":"{WORKFLOW_ID}","app_id":"{APP_ID}","status":"running","error":null,"total_tokens":0}}\n\n',
+    EVENT_STREAM,
+)
 EXECUTIONS = Media(NodeExecutions, {"data": [_EXECUTION]})
 STOP = Media(StopRequest, {"user": USER})
 STOPPED = Media(StoppedRun, {"workflow_run_id": RUN_ID, "task_id": TASK_ID, "status": "stopped"})

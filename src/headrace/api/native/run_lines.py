@@ -1,0 +1,98 @@
+"""A run as a line of a list, and of the stream of news of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from headrace.api.auth import Api
+from headrace.api.http.params import names
+from headrace.api.native.schemas.runs import RunLine
+from headrace.apps.catalog import Served
+from headrace.cache import Cache
+from headrace.conversations.messages import MESSAGES
+from headrace.errors import LoadError, NotFound
+from headrace.kernel.events import RunId
+from headrace.kernel.summary import RUNNING, status_of
+from headrace.ports import App, ListedRun
+from headrace.times import milliseconds, whole_seconds
+
+INCLUDE = names("include", "What else each run has", ("app", "version"))
+_CACHED = 10_000  # numbers of versions
+
+
+class RunLines:
+    """Makes lines. `include` are words of INCLUDE."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._numbers: Cache[int | None] = Cache(_CACHED)
+
+    async def apps(self, request: Request) -> Mapping[str, App]:
+        """The app that a request names, or all that its key may call, by id. See `Api.authenticate`."""
+        choices = await self._api.choices(request)
+        if len(choices) > 1:
+            await self._api.principal(request)  # counts the request
+            return {app.id: app for app in choices}
+        app = (await self._api.authenticate(request)).app
+        return {app.id: app}
+
+    async def line(self, app: App, summary: ListedRun, include: frozenset[str], *, live: bool = True) -> RunLine:
+        """A run of an app. `live`: one that has not started yet is `queued`, which costs a read of the journal."""
+        served = await self._served(app) if summary.error is not None else None
+        summary = await self._api.listed(served, summary)
+        unfinished = live and summary.status == RUNNING
+        line: RunLine = {
+            "id": summary.run,
+            "workflow_id": summary.version,
+            "app_id": summary.app,
+            "status": await self._live_status(summary.run) if unfinished else summary.status,
+            "error": summary.error,
+            "total_tokens": summary.tokens,
+            "total_steps": summary.steps,
+            "exceptions_count": summary.exceptions,
+            "created_at": whole_seconds(summary.created_at),
+            "finished_at": whole_seconds(summary.finished_at),
+            "created_at_ms": milliseconds(summary.created_at),
+            "finished_at_ms": milliseconds(summary.finished_at),
+            "elapsed_time": elapsed_of(summary),
+            "user": summary.session,
+            "source": summary.source,
+        }
+        if app.mode in MESSAGES:
+            message = await self._api.run_service.conversations.find_message(summary.run)
+            line["conversation_id"] = message and message.conversation
+            line["message_id"] = summary.run
+        if "app" in include:
+            line["app_name"] = app.name
+        if "version" in include:
+            line["version_number"] = await self.version_number(app.id, summary.version)
+        return line
+
+    async def version_number(self, app_id: str, version: str) -> int | None:
+        """The number of a version; None for one that was removed."""
+
+        async def find() -> int | None:
+            stored = await self._api.apps.catalog.version(version)
+            return None if stored is None or stored.app != app_id else stored.number
+
+        return await self._numbers.get(version, find)
+
+    async def _served(self, app: App) -> Served | None:
+        """An app in its current version; None where that can no longer be loaded."""
+        try:
+            return await self._api.apps.version(app, app.version)
+        except (NotFound, LoadError):
+            return None
+
+    async def _live_status(self, run: RunId) -> str:
+        """`queued` or `running`, of an unfinished run: the list does not have that, so that a start costs no write."""
+        if run in self._api.run_service.driving:
+            return RUNNING
+        return status_of(await self._api.run_service.environment.journal.read(run))
+
+
+def elapsed_of(run: ListedRun) -> float | None:
+    """The seconds that a run took; None before its end."""
+    return None if run.finished_at is None else round(run.elapsed, 6)
