@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.access.console import ConsoleAccess
 from headrace.adapters.documents import DocumentReader
 from headrace.adapters.egress import Egress
 from headrace.adapters.files import FileStore
@@ -66,6 +65,7 @@ from headrace.stores.memory import memory_storage
 from headrace.webhooks import WebhookSender
 
 if TYPE_CHECKING:
+    from headrace.access.console import ConsoleAccess
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
     from headrace.adapters.plugins.manager import PluginManager
@@ -78,8 +78,7 @@ LARGEST_FILE = 10 * 1024 * 1024  # bytes of a workflow file
 
 @dataclass
 class Service:
-    """The parts of a running Headrace. `public_url` may be set once the address is known; `console` is None where the
-    console is not served."""
+    """The parts of a running Headrace. `public_url` and `console` may be set once it is served."""
 
     settings: Settings
     apps: Apps
@@ -285,18 +284,11 @@ async def service(
             settings, apps, run_service, files, resources, public_url, webhook_sender, batch_runner, storage, speech
         )
         running.worker, running.batches = worker, batches
-        running.console = console_access(settings)
         if work and settings.plugin_endpoints is not None:
             from headrace.adapters.plugins.endpoints import PluginEndpoints
 
             running.endpoints = PluginEndpoints(plugins, settings.plugin_endpoints, environ)
         yield running
-
-
-def console_access(settings: Settings) -> ConsoleAccess:
-    """What signs people in to the console, with the secret of the data folder."""
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return ConsoleAccess(installation_secret(settings.data), settings.workspace)
 
 
 def _late_handlers(

@@ -13,7 +13,7 @@ from headrace.access.console import LINK_SECONDS, SESSION_SECONDS, ConsoleAccess
 from headrace.api.console import pages
 from headrace.errors import Unauthorized
 from headrace.ports import Principal
-from headrace.server.serve import console_refusal
+from headrace.server.console import console_refusal
 from headrace.settings import Settings
 from tests.api.serving import Serving, serving, workflow
 

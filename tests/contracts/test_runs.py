@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +29,23 @@ async def test_a_run_is_told_from_beginning_to_end(store: Storage) -> None:
     assert await store.runs.find_run("r1") == waiting
     await store.journal.append(numbered("r1", [RunEnded("failed", {}, "boom", 7, 3, 1)], after=3))
     ended = ListedRun(
-        "r1", "app", "v1", "failed", "service-api", "end-ada", "ada", "boom", 1.0, 7, 3, 1, 1000.5, 1002.0
+        "r1",
+        "app",
+        "v1",
+        "failed",
+        "service-api",
+        "end-ada",
+        "ada",
+        "boom",
+        1.0,
+        7,
+        3,
+        1,
+        1000.5,
+        1002.0,
+        None,
+        0,
+        "USD",
     )
     assert await store.runs.find_run("r1") == ended
     assert await store.runs.list_runs(RunFilter("app")) == (1, [ended])
@@ -37,7 +54,23 @@ async def test_a_run_is_told_from_beginning_to_end(store: Storage) -> None:
 async def test_a_run_written_at_once_is_told_the_same(store: Storage) -> None:
     await store.journal.append(whole("r1"))
     assert await store.runs.find_run("r1") == ListedRun(
-        "r1", "app", "v1", "succeeded", "service-api", "end-ada", "ada", None, 1.5, 7, 1, 0, 1000.5, 1002.5
+        "r1",
+        "app",
+        "v1",
+        "succeeded",
+        "service-api",
+        "end-ada",
+        "ada",
+        None,
+        1.5,
+        7,
+        1,
+        0,
+        1000.5,
+        1002.5,
+        None,
+        0,
+        "USD",
     )
 
 
@@ -137,3 +170,42 @@ async def test_runs_are_found_by_version_and_source(store: Storage) -> None:
     await store.journal.append(whole("r1"))
     assert await _listed(store, version="v1", source="service-api") == ["r1"]
     assert await _listed(store, version="v2") == await _listed(store, source="batch:b") == []
+
+
+async def test_ended_runs_are_summed_by_day_app_model_key_and_user(store: Storage) -> None:
+    costs = [
+        {"provider": "openai", "model": "gpt-5", "total_tokens": 5, "total_price": "0.0000002", "currency": "USD"},
+        {"provider": "tongyi", "model": "qwen", "total_tokens": 2, "total_price": "0.1", "currency": "USD"},
+    ]
+    for n, (day, status, app) in enumerate([(1, "succeeded", "a"), (1, "failed", "a"), (2, "succeeded", "b")]):
+        request = replace(queued(f"r{n}", app, user="ada"), key="k1")
+        ended = RunEnded(status, {}, tokens=7, costs=costs, node="llm" if status == "failed" else None)
+        await store.journal.append(numbered(f"r{n}", [request, RunStarted()], at=day * 86400.0))
+        await store.journal.append(numbered(f"r{n}", [ended], after=2, at=day * 86400.0))
+    await store.journal.append(numbered("open", [queued("open", "a")], at=86400.0))
+
+    async def sums(by: str, *apps: str, days: tuple[int, int] = (0, 10)) -> dict[str, tuple[int, ...]]:
+        rows = await store.runs.sums(apps or ("a", "b", "c"), days, by)
+        assert {(row.bucket, row.currency) for row in rows} <= {(-4, "USD")}  # they took half a second
+        return {row.name: (row.runs, row.failed, row.tokens, row.price) for row in rows}
+
+    assert await sums("app") == {"a": (2, 1, 14, 200000400), "b": (1, 0, 7, 100000200)}
+    assert await sums("day") == {"1": (2, 1, 14, 200000400), "2": (1, 0, 7, 100000200)}
+    assert await sums("key", "a") == {"k1": (2, 1, 14, 200000400)}
+    assert await sums("end_user", "b") == {"ada": (1, 0, 7, 100000200)}
+    assert await sums("model") == {"openai/gpt-5": (3, 1, 15, 600), "tongyi/qwen": (3, 1, 6, 300000000)}
+    assert await sums("day", days=(2, 2)) == {"2": (1, 0, 7, 100000200)}
+    assert await sums("day", days=(3, 2)) == {}
+    summary = await store.runs.find_run("r1")
+    assert summary is not None
+    assert (summary.key, summary.price, summary.currency, summary.error_node) == ("k1", 100000200, "USD", "llm")
+
+
+async def test_several_currencies_have_no_price_together(store: Storage) -> None:
+    costs = [{"model": "m", "total_price": "1", "currency": currency} for currency in ("USD", "RMB")]
+    await store.journal.append(numbered("r", [queued("r"), RunEnded("succeeded", costs=costs)]))
+    summary = await store.runs.find_run("r")
+    assert summary is not None
+    assert (summary.price, summary.currency) == (None, None)
+    rows = await store.runs.sums(["app"], (0, 10), "model")
+    assert sorted((row.currency, row.price) for row in rows) == [("RMB", 10**9), ("USD", 10**9)]

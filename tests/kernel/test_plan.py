@@ -106,13 +106,13 @@ def test_a_failure_ends_the_run_once_what_runs_has_ended():
     play = Play("a>b a>c b>d c>d").begins().runs("a").hears(NodeStarted("b")).fails("c")
     assert play.plans == []
     play.hears(NodeSucceeded("b", {}))
-    assert play.plans == [RunEnded("failed", {}, "boom", 0, 3, 1)]
+    assert play.plans == [RunEnded("failed", {}, "boom", 0, 3, 1, node="c")]
 
 
 def test_the_first_failure_is_the_one_told():
     play = Play("a>b a>c").begins().runs("a").hears(NodeStarted("b"), NodeStarted("c"))
     play.hears(NodeFailed("c", "first", "X"), NodeFailed("b", "second", "X"))
-    assert play.plans == [RunEnded("failed", {}, "first", 0, 3, 2)]
+    assert play.plans == [RunEnded("failed", {}, "first", 0, 3, 2, node="c")]
 
 
 def test_a_fail_branch_is_taken_on_failure_and_skipped_on_success():
@@ -140,7 +140,7 @@ def test_retries_count_as_steps_and_as_exceptions():
     play.hears(
         NodeRetried("b", 1, "boom", "Boom"), NodeRetried("b", 2, "boom", "Boom"), NodeFailed("b", "boom", "Boom")
     )
-    assert play.plans == [RunEnded("failed", {}, "boom", 0, 4, 3)]
+    assert play.plans == [RunEnded("failed", {}, "boom", 0, 4, 3, node="b")]
 
 
 def test_a_stop_comes_before_everything_else():
@@ -165,7 +165,7 @@ def test_a_run_taken_up_again_starts_its_started_nodes_again():
 def test_a_failed_run_taken_up_again_still_lets_its_running_nodes_end():
     play = Play("a>b a>c").begins().runs("a").hears(NodeStarted("b")).fails("c").hears(RunResumed(recovered=True))
     assert play.plans == [Start("b", restarted=True)]
-    assert play.hears(NodeSucceeded("b", {})).plans == [RunEnded("failed", {}, "boom", 0, 3, 1)]
+    assert play.hears(NodeSucceeded("b", {})).plans == [RunEnded("failed", {}, "boom", 0, 3, 1, node="c")]
 
 
 def test_the_outputs_are_those_of_all_response_nodes_reached():
@@ -173,6 +173,15 @@ def test_the_outputs_are_those_of_all_response_nodes_reached():
     assert play.state.outputs == {"from": "c"}
 
 
-def test_tokens_add_up():
-    play = Play("a>b").begins().hears(NodeStarted("a"), NodeSucceeded("a", {}, usage={"total_tokens": 7})).runs("b")
-    assert play.plans == [RunEnded("succeeded", {}, None, 7, 2, 0)]
+def test_tokens_and_costs_add_up_by_model():
+    used = {"total_tokens": 7, "total_price": "0.5", "currency": "USD"}
+    process = {"model_provider": "openai", "model_name": "gpt-5"}
+    play = Play("a>b b>c").begins()
+    play.hears(NodeStarted("a"), NodeSucceeded("a", {}, process=process, usage=used))
+    play.hears(NodeStarted("b"), NodeSucceeded("b", {}, process=process, usage=used)).runs("c")
+    (ended,) = play.plans
+    assert isinstance(ended, RunEnded)
+    assert (ended.tokens, ended.steps) == (14, 3)
+    assert [(cost["provider"], cost["model"], cost["total_price"]) for cost in ended.costs] == [
+        ("openai", "gpt-5", "1.0")
+    ]

@@ -20,7 +20,7 @@ from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.console_cookie import session_of
 from headrace.api.http.errors import file_too_large, of_status, user_missing
 from headrace.api.http.request_body import Body, header
-from headrace.api.middleware.request_context import RequestObserver
+from headrace.api.middleware.request_context import CALLER, RequestObserver
 from headrace.apps.catalog import Apps, Served
 from headrace.content.python_json import load_json
 from headrace.conversations.annotations import Annotations
@@ -136,6 +136,7 @@ class Api:
         needed = permission or ("read" if request.method in _READING else "run")
         if needed not in principal.permissions:
             raise Forbidden(f"This key lacks the permission '{needed}'.")
+        CALLER.set(principal.id)
         return principal
 
     def upload_limit(self, extension: str, most: int | None = None) -> int:

@@ -181,7 +181,7 @@ class BatchRunner:
             logger.error("batch %s cannot continue: %s", batch.id, error)
             await self._change(batch.id, status="stopped", ended_at=self._clock())
             return
-        common = Submission(served, batch.user, {}, end_user=end_user, source=source_of(batch.id))
+        common = Submission(served, batch.user, {}, end_user=end_user, source=source_of(batch.id), key=batch.key)
         async with asyncio.TaskGroup() as group:
             stopper = group.create_task(self._stop_runs(open_), name=f"batch {batch.id}: stop")
             await self._start_lines(open_, group, common)

@@ -18,7 +18,7 @@ def console(data: Path | None, workspace: str | None, url: str | None) -> None:
 
     It is valid for a day and gives all permissions in the workspace, so treat it as a key.
     """
-    from headrace.main import console_access
+    from headrace.server.console import console_access
 
     settings = settings_of(data=data, workspace=workspace, public_url=url)
     scheme = "http" if settings.tls_certificate is None else "https"

@@ -14,11 +14,11 @@ Durable events carry a sequence number, from 1, without gaps; together they are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import NamedTuple, TypeAlias
 
-from headrace.frozen import frozen, new_dict
+from headrace.frozen import frozen, new_dict, new_list
 from headrace.kernel.graph import Path
 from headrace.values import Value
 
@@ -42,6 +42,8 @@ class RunQueued:
     conversation: str | None = None  # the run is one message of it
     trace: str | None = None  # the caller's W3C `traceparent`
     metadata: Mapping[str, Value] | None = None  # what the API that was called returns with the run
+    key: str | None = None  # the id of the principal that submitted it
+    replay_of: str | None = None  # the run whose inputs it has
 
 
 @frozen
@@ -75,7 +77,8 @@ class StopRequested:
 @frozen
 class RunEnded:
     """The run has ended. `status` is succeeded, partial-succeeded, failed or stopped. `response_text` is the whole
-    response of a failed run; that of other runs is in `outputs`."""
+    response of a failed run; that of other runs is in `outputs`. `costs` are by model (`kernel.summary.model_costs`),
+    `node` is the path of the node whose failure ended the run."""
 
     status: str
     outputs: Mapping[str, Value] = field(default_factory=new_dict)
@@ -84,6 +87,8 @@ class RunEnded:
     steps: int = 0
     exceptions: int = 0
     response_text: str | None = None
+    costs: Sequence[Mapping[str, Value]] = field(default_factory=new_list)
+    node: Path | None = None
 
 
 @frozen

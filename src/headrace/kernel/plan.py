@@ -23,7 +23,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec, Path
 from headrace.kernel.state import State
-from headrace.kernel.summary import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED
+from headrace.kernel.summary import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED, model_costs
 from headrace.values import Value
 
 MAX_PLANNED_ROUNDS = 100  # of one container, so that a plan stays short
@@ -141,4 +141,6 @@ def run_ended(state: State, status: str, error: str | None = None) -> RunEnded:
     failed = status == FAILED
     outputs = state.run_outputs.current(failed=failed)
     response_text = (state.run_outputs.response_text or None) if failed else None
-    return RunEnded(status, outputs, error, state.tokens, state.steps, state.exceptions, response_text)
+    node = state.failure.path if failed and state.failure else None
+    costs = model_costs(state.costs)
+    return RunEnded(status, outputs, error, state.tokens, state.steps, state.exceptions, response_text, costs, node)

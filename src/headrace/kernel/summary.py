@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from typing_extensions import TypedDict
 
@@ -31,7 +31,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
-from headrace.kernel.graph import Graph, Path, is_top_level
+from headrace.kernel.graph import Graph, NodeSpec, Path, is_top_level
 from headrace.values import Value
 
 QUEUED: Final = "queued"
@@ -228,6 +228,47 @@ class RunLifecycle:
         return None if self.ended_at is None else self.elapsed_at(self.ended_at)
 
 
+ModelKey = tuple[str, str, str]
+"""The provider and the name of a model, and the currency of its price."""
+
+
+def model_of(spec: NodeSpec, event: NodeSucceeded) -> tuple[str, str]:
+    """The provider and the name of the model that a node has called; those in the file where the node does not say."""
+    declared = spec.config.get("model")
+    model = cast("dict[str, Value]", declared) if isinstance(declared, dict) else {}
+    provider = event.process.get("model_provider") or model.get("provider") or ""
+    return str(provider), str(event.process.get("model_name") or model.get("name") or "")
+
+
+class ModelCost(TypedDict):
+    """What a model has used and cost."""
+
+    provider: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    total_price: str
+    currency: str
+
+
+def model_cost(provider: str, model: str, currency: str, total: UsageTotal) -> ModelCost:
+    return {
+        "provider": provider,
+        "model": model,
+        "prompt_tokens": total.prompt_tokens,
+        "completion_tokens": total.completion_tokens,
+        "total_tokens": total.tokens,
+        "total_price": format(total.price, "f"),
+        "currency": currency,
+    }
+
+
+def model_costs(costs: Mapping[ModelKey, UsageTotal]) -> list[Mapping[str, Value]]:
+    """What each model has cost, for the last event of a run."""
+    return [cast("Mapping[str, Value]", model_cost(*key, total)) for key, total in costs.items()]
+
+
 class RunSummary(RunLifecycle):
     """The lifecycle of a run with its counts and usage, and the `failure` that ended it.
 
@@ -241,6 +282,7 @@ class RunSummary(RunLifecycle):
         self.steps = 0
         self.exceptions = 0
         self.usage = UsageTotal()
+        self.costs: dict[ModelKey, UsageTotal] = {}
         self.failure: NodeFailed | None = None  # the first that no strategy handled
         self._started: set[Path] = set()  # running top-level nodes
 
@@ -255,6 +297,8 @@ class RunSummary(RunLifecycle):
                 self._started.discard(event.path)
                 if event.usage and not self.graph.is_container(event.path):
                     self.usage.add(event.usage)
+                    key = (*model_of(self.graph.spec_of(event.path), event), str(event.usage.get("currency") or "USD"))
+                    self.costs.setdefault(key, UsageTotal()).add(event.usage)
             case NodeFailed(path) as event:
                 if is_top_level(path):
                     self.exceptions += 1

@@ -38,13 +38,24 @@ from headrace.ports.conversations import (
     Feedback,
     Message,
 )
-from headrace.ports.journal import Claims, Journal, Leases, ListedRun, RunActivity, RunFilter, Runs
+from headrace.ports.journal import (
+    BUCKETS_PER_OCTAVE,
+    Claims,
+    Journal,
+    Leases,
+    ListedRun,
+    RunActivity,
+    RunFilter,
+    Runs,
+    RunSums,
+)
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
 
 __all__ = [
     "BATCH",
+    "BUCKETS_PER_OCTAVE",
     "CALLBACK",
     "WORKSPACE",
     "WORKSPACE_NAME",
@@ -81,6 +92,7 @@ __all__ = [
     "Queue",
     "RunActivity",
     "RunFilter",
+    "RunSums",
     "Runs",
     "Slot",
     "Snapshot",

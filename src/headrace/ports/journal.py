@@ -113,6 +113,28 @@ class ListedRun:
     exceptions: int
     created_at: float
     finished_at: float | None
+    key: str | None = None  # the id of the principal that submitted it
+    price: int | None = None  # in billionths of the currency; None until it has ended, or if currencies are mixed
+    currency: str | None = None
+    error_node: str | None = None  # the path of the node whose failure ended it
+
+
+BUCKETS_PER_OCTAVE = 4
+"""Of durations: a bucket is the rounded logarithm of the seconds to base 2, times this."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSums:
+    """Sums of the ended runs of a group (`name`) with durations in the same bucket, in one currency. `price` is in
+    billionths; `runs` of the group of a model are those that called it."""
+
+    name: str
+    bucket: int
+    currency: str
+    runs: int
+    failed: int
+    tokens: int
+    price: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +177,11 @@ class Runs(Protocol):
 
     async def activity(self, apps: Sequence[str], since: float, last: int) -> Mapping[str, RunActivity]:
         """Of each of these apps: its last runs, and the counts of runs created since a time."""
+        ...
+
+    async def sums(self, apps: Sequence[str], days: tuple[int, int], by: str) -> list[RunSums]:
+        """The sums of these apps from a day to another (inclusive, since the epoch) by day, app, model, key or
+        end_user, in any order."""
         ...
 
     async def find_run(self, run: RunId) -> ListedRun | None: ...

@@ -65,6 +65,8 @@ class Submission:
     answer: Mapping[str, Value] | None = None  # the outputs, if they are known and no node has to run
     trace: str | None = None  # the caller's W3C `traceparent`
     metadata: Mapping[str, Value] | None = None  # what the API that was called returns with the run
+    key: str | None = None  # the id of the principal that submits it
+    replay_of: str | None = None  # the run whose inputs it has
 
     def records(self, now: float, run: RunId | None = None, number: int = 0) -> list[Record]:
         """The first records of the run; with an answer, also the last. `run`: its id, if it is given; `number`: that of
@@ -83,6 +85,8 @@ class Submission:
             conversation=self.conversation,
             trace=self.trace,
             metadata=self.metadata,
+            key=self.key,
+            replay_of=self.replay_of,
         )
         records = [Record(run, 1, now, queued)]
         if self.answer is not None:

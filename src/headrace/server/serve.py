@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from headrace.adapters.files import limit_for
-from headrace.adapters.urls import is_loopback
 from headrace.apps.catalog import Served
 from headrace.background import background
 from headrace.errors import HeadraceError, LoadError
 from headrace.main import Service, identity_of, service
+from headrace.server.console import console_access, console_refusal
 from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
 from headrace.settings import Settings
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
@@ -78,10 +78,10 @@ async def serve(
             running.public_url = url + settings.root
 
         refusal = console_refusal(settings)
-        if settings.console == "off" or refusal:
-            running.console = None
         if refusal:
             logger.warning("%s", refusal)
+        elif settings.console != "off":
+            running.console = console_access(settings)
 
         def ready() -> None:
             # what is loaded by now stays: the collector need not traverse it again during requests
@@ -143,17 +143,6 @@ async def serve(
 
                 await stack.enter_async_context(background("watch", watch.run(on_published)))
             await Server(front, serving).serve([listener])
-
-
-def console_refusal(settings: Settings) -> str:
-    """Why the console is not served, unless it was switched off; "" where it is."""
-    private = is_loopback(settings.host) or settings.tls_certificate or settings.public_url.startswith("https:")
-    if settings.console != "auto" or private or settings.oidc_issuer:
-        return ""
-    return (
-        f"The console is not served on {settings.host}, because other machines could reach it, without TLS or single "
-        "sign-on. With HEADRACE_CONSOLE=on it is served all the same."
-    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -27,7 +27,7 @@ from headrace.api.http.request_body import parse
 from headrace.api.http.responses import EventStream, encode, json_response, success
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
-from headrace.api.middleware.request_context import TRACE
+from headrace.api.middleware.request_context import CALLER, TRACE
 from headrace.apps.catalog import Served
 from headrace.conversations.messages import BASIC, MESSAGES
 from headrace.errors import InvalidParam, NotFound, RequestError
@@ -205,7 +205,7 @@ async def run_submission(
     if not isinstance(start, Start):
         raise app_unavailable()
     inputs = await start.accept(fields["inputs"], partial(api.resolve, app=served.app.id))
-    return Submission(served, user, inputs, files, end_user, callback=callback, trace=TRACE.get())
+    return Submission(served, user, inputs, files, end_user, callback=callback, trace=TRACE.get(), key=CALLER.get())
 
 
 async def run_response(api: Api, request: Request, submission: Submission, *, streamed: bool) -> Response:

@@ -43,6 +43,9 @@ _BEGINS = b"x-forwarded-"
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
+CALLER: ContextVar[str | None] = ContextVar("caller", default=None)
+"""The id of the principal that the request being handled is from, once that is known."""
+
 TRACE: ContextVar[str | None] = ContextVar("trace", default=None)
 """The W3C `traceparent` of the request being handled, if it has one."""
 

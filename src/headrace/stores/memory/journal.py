@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from headrace.errors import SequenceConflict
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.summary import FAILED
-from headrace.ports import ListedRun, RunActivity, RunFilter
+from headrace.ports import ListedRun, RunActivity, RunFilter, RunSums
 from headrace.stores.encoding import pack
 from headrace.stores.memory.async_api import MemoryCallbacks
 from headrace.stores.memory.conversations import MemoryConversations
-from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers
+from headrace.stores.projection import RunRow, Sum, SumKey, assignments, callback_of, check_numbers, sums_of
 from headrace.values import DEEPEST, TOO_DEEP, nests_deeper
 
 
@@ -34,6 +34,7 @@ class MemoryJournal:
         self._rows: dict[RunId, RunRow] = {}
         self._open: dict[RunId, None] = {}  # unfinished and paused runs, oldest first
         self._ended: OrderedDict[RunId, None] = OrderedDict()  # oldest first
+        self._sums: dict[SumKey, Sum] = {}
         self._tasks: dict[str, RunId] = {}
         self._conflicts: set[RunId] = set()  # runs whose appends fail until the caller can know that one did
 
@@ -81,6 +82,8 @@ class MemoryJournal:
             if isinstance(record.event, RunEnded | RunPaused):
                 self._leave(record)
             if isinstance(record.event, RunEnded):
+                for key, sum_ in sums_of(row, record.event):
+                    self._sums.setdefault(key, Sum()).add(sum_)
                 self._open.pop(run, None)
                 self._ended[run] = None
                 if len(self._ended) > self._keep:
@@ -133,6 +136,13 @@ class MemoryJournal:
             failed = sum(row.status == FAILED for row in lately)
             activities[app] = RunActivity([row.listed() for row in rows[:last]], len(lately), failed)
         return activities
+
+    async def sums(self, apps: Sequence[str], days: tuple[int, int], by: str) -> list[RunSums]:
+        groups: dict[tuple[str, int, str], Sum] = {}
+        for key, sum_ in self._sums.items():
+            if key.app in apps and days[0] <= key.day <= days[1] and (key.model != "") == (by == "model"):
+                groups.setdefault((str(getattr(key, by)), key.bucket, key.currency), Sum()).add(sum_)
+        return [RunSums(*group, sum_.runs, sum_.failed, sum_.tokens, sum_.price) for group, sum_ in groups.items()]
 
     async def find_run(self, run: RunId) -> ListedRun | None:
         row = self._rows.get(run)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select, update
@@ -26,7 +26,16 @@ from headrace.kernel.events import (
 from headrace.kernel.summary import PAUSED
 from headrace.ports import Callback, Message
 from headrace.stores.encoding import Row, clean, decode, encode_value, pack
-from headrace.stores.projection import RunRow, assignments, callback_of, check_numbers, exchange_of
+from headrace.stores.projection import (
+    RunRow,
+    Sum,
+    SumKey,
+    assignments,
+    callback_of,
+    check_numbers,
+    exchange_of,
+    sums_of,
+)
 from headrace.stores.sql.exchanges import Assigned, ExchangeWork, without_query
 from headrace.stores.sql.failures import is_duplicate, write_error
 from headrace.stores.sql.repository import SqlRepository
@@ -43,7 +52,26 @@ _RUN = tuple(column.name for column in runs.columns)
 _CALLBACK = tuple(column.name for column in callbacks.columns)
 _UPDATE_RUN = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}"
-    for name in ("status", "outputs", "error", "elapsed", "tokens", "steps", "exceptions", "finished_at", "owner")
+    for name in (
+        "status",
+        "outputs",
+        "error",
+        "elapsed",
+        "tokens",
+        "steps",
+        "exceptions",
+        "finished_at",
+        "owner",
+        "price",
+        "currency",
+        "error_node",
+    )
+)
+
+
+_SUMMED = tuple(field.name for field in fields(Sum))
+_ADD_SUM = f"ON CONFLICT ({', '.join(SumKey._fields)}) DO UPDATE SET " + ", ".join(
+    f"{name} = run_sums.{name} + excluded.{name}" for name in _SUMMED
 )
 
 
@@ -88,6 +116,7 @@ class JournalWork:
         self._events = BulkInsert("events", ("run", "seq", "at", "type", "body"))
         self._runs = BulkInsert("runs", _RUN, _UPDATE_RUN)
         self._callbacks = BulkInsert("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
+        self._sums = BulkInsert("run_sums", (*SumKey._fields, *_SUMMED), _ADD_SUM)
         self._exchanges = ExchangeWork()
 
     def write(self, connection: Connection, jobs: list[Append | Call]) -> list[object]:
@@ -95,6 +124,7 @@ class JournalWork:
         rows: list[Row] = []
         changed: dict[RunId, RunRow] = {}
         due: list[Callback] = []
+        sums: dict[SumKey, Sum] = {}
         conflicts: set[RunId] = set()
         for job in jobs:
             if isinstance(job, Call):
@@ -111,6 +141,9 @@ class JournalWork:
             rows += job.rows
             for record in job.listed:
                 self._project(active, record, changed)
+                if active.row and isinstance(record.event, RunEnded):
+                    for key, sum_ in sums_of(active.row, record.event):
+                        sums.setdefault(key, Sum()).add(sum_)
                 if active.queued and (callback := callback_of(active.queued, record)):
                     due.append(callback)
             if job.assigned and active.conversation is not None:
@@ -119,6 +152,8 @@ class JournalWork:
         self._events.execute(connection, rows)
         if changed:
             self._runs.execute(connection, [_values(row, _RUN) for row in changed.values()])
+        if sums:
+            self._sums.execute(connection, [(*key, *astuple(sum_)) for key, sum_ in sums.items()])
         if due:
             self._callbacks.execute(connection, [_values(callback, _CALLBACK) for callback in due])
         if self._exchanges.pending:

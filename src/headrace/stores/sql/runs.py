@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, or_, select
 
 from headrace.kernel.events import RunId
 from headrace.kernel.summary import FAILED, RUNNING
-from headrace.ports import ListedRun, RunActivity, RunFilter
+from headrace.ports import ListedRun, RunActivity, RunFilter, RunSums
 from headrace.stores.encoding import clean
 from headrace.stores.sql.repository import SqlRepository
-from headrace.stores.sql.schema import SERVICE, runs
+from headrace.stores.sql.schema import SERVICE, run_sums, runs
 
 
 class SqlRuns(SqlRepository):
@@ -52,6 +53,17 @@ class SqlRuns(SqlRepository):
 
         return await self._database.run(work)
 
+    async def sums(self, apps: Sequence[str], days: tuple[int, int], by: str) -> list[RunSums]:
+        statement = _grouped(apps, days, by)
+
+        def work(connection: Connection) -> list[RunSums]:
+            return [
+                RunSums(str(name), bucket, currency, *map(int, sums))
+                for name, bucket, currency, *sums in connection.execute(statement)
+            ]
+
+        return await self._database.run(work)
+
     async def find_run(self, run: RunId) -> ListedRun | None:
         row = await self._database.row(select(*_LISTED).where(runs.c.run == clean(run)))
         return ListedRun(**row) if row else None
@@ -84,6 +96,7 @@ class SqlRuns(SqlRepository):
         return await self._database.run(work)
 
 
+_SUMMED = ("runs", "failed", "tokens", "price")
 _NAMED = 500  # runs in one statement
 _LISTED = tuple(runs.c[field.name] for field in fields(ListedRun))
 _NEWEST = select(*_LISTED).order_by(runs.c.created_at.desc(), runs.c.run.desc())
@@ -115,3 +128,12 @@ def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
         texts = (runs.c.inputs, runs.c.outputs, runs.c.run)
         conditions.append(or_(*(column.icontains(keyword, autoescape=True) for column in texts)))
     return conditions
+
+
+def _grouped(apps: Sequence[str], days: tuple[int, int], by: str) -> Select[Any]:
+    """A query for (name, bucket, currency, *sums), see `Runs.sums`."""
+    of = run_sums.c
+    group = (of[by], of.bucket, of.currency)
+    of_rows = of.model != "" if by == "model" else of.model == ""
+    conditions = (of.app.in_([clean(app) for app in apps]), of.day.between(*days), of_rows)
+    return select(*group, *(func.sum(of[name]) for name in _SUMMED)).where(*conditions).group_by(*group)

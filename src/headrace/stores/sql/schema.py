@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # every migration, in order; here so that opening a database at the newest one need not import Alembic
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
 
 PENDING, RUNNING, LISTED = "status = 'pending'", "status = 'running'", "NOT deleted"  # as partial indexes are defined
@@ -64,6 +64,10 @@ runs = Table(
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double),
     Column("owner", String),
+    Column("key", String),
+    Column("price", BigInteger),
+    Column("currency", String),
+    Column("error_node", Text),
 )
 Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
 Index("ix_runs_task", runs.c.task)
@@ -72,6 +76,15 @@ _partial_index("ix_runs_open", "finished_at IS NULL", runs.c.created_at)
 # the API itself makes nearly all runs, and they should not pay for the index that counts a batch's runs
 SERVICE = "service-api"
 _partial_index("ix_runs_source", f"source <> '{SERVICE}'", runs.c.source, runs.c.status)
+# of ended runs: see `stores.projection.SumKey`
+_SUM_KEY = (("app", String), ("day", Integer), ("model", Text), ("key", Text), ("end_user", Text), ("currency", String))
+run_sums = Table(
+    "run_sums",
+    metadata,
+    *(Column(name, type_, primary_key=True, autoincrement=False) for name, type_ in (*_SUM_KEY, ("bucket", Integer))),
+    *(Column(name, BigInteger, nullable=False) for name in ("runs", "failed", "tokens", "price")),
+    sqlite_with_rowid=False,
+)
 UNFINISHED = (runs.c.finished_at.is_(None), runs.c.status != "paused")
 # `began` distinguishes a process from a later one with the same id
 workers = Table(
@@ -85,18 +98,10 @@ workers = Table(
 )
 
 # what a background loop works on: no other worker's as long as its owner is among the workers
-claims = Table(
-    "claims",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("owner", String, nullable=False),
-)
+claims = Table("claims", metadata, Column("name", String, primary_key=True), Column("owner", String, nullable=False))
 
 installation = Table(
-    "installation",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("value", Text, nullable=False),
+    "installation", metadata, Column("name", String, primary_key=True), Column("value", Text, nullable=False)
 )
 
 apps = Table(
@@ -336,8 +341,7 @@ buckets = Table(
     "buckets",
     metadata,
     Column("name", String, primary_key=True),
-    Column("tokens", Double, nullable=False),
-    Column("at", Double, nullable=False),
+    *(Column(name, Double, nullable=False) for name in ("tokens", "at")),
 )
 # runs that occupy a slot; ended ones are removed when it gets full
 slots = Table(
