@@ -149,3 +149,45 @@ async def test_difys_operations_are_there_for_each_app(server: Serving, caller: 
 async def test_the_server_describes_itself(server: Serving, caller: Holder):
     meta = await get(caller, "/api/v1/meta")
     assert (meta["console"], meta["models"], meta["workers"], meta["workspace"]) == (False, "configured", 1, "default")
+
+
+async def test_an_app_is_created_renamed_and_removed(server: Serving, caller: Holder):
+    made = await caller.call("POST", "/api/v1/apps", json={"content": workflow(secrets={"TOKEN": "s3cret"})})
+    check_response("POST", "/api/v1/apps", made.status, made.json)
+    assert (made.status, made.json["name"], made.json["problems"]) == (201, "tiny", [])
+    path = f"/api/v1/apps/{made.json['id']}"
+    source = await get(caller, f"{path}/source")
+    assert (source["masked"], "s3cret" in source["content"]) == (True, False)
+    renamed = await caller.call("PATCH", path, json={"name": "  Größer \n und besser "})
+    assert (renamed.status, renamed.json["name"]) == (200, "Größer und besser")
+    version = workflow().replace("title: Start", "title: Begin")
+    published = await caller.call("POST", f"/api/v1/workflows/{made.json['id']}/versions", json={"content": version})
+    assert published.status == 201
+    assert (await get(caller, path))["name"] == "Größer und besser", "the name is not the file's"
+    for name in ("", " ", "x" * 101, "\u202e", 1):
+        assert (await caller.call("PATCH", path, json={"name": name})).status == 400, name
+    removed = await caller.call("DELETE", path)
+    assert (removed.status, removed.json) == (200, {"id": made.json["id"]})
+    assert (await caller.call("GET", path)).status == 404
+    assert (await caller.call("DELETE", path)).status == 404
+
+
+async def test_a_file_that_cannot_be_loaded_is_not_served(server: Serving, caller: Holder):
+    for body in ("app: {}", "kind: app", "[", "", "\x00"):
+        reply = await caller.call("POST", "/api/v1/apps", json={"content": body})
+        assert (reply.status, reply.json["code"]) == (400, "invalid_workflow"), body
+        lint = await caller.call("POST", "/api/v1/apps/lint", json={"content": body})
+        check_response("POST", "/api/v1/apps/lint", lint.status, lint.json)
+        assert (lint.status, lint.json["app"]) == (200, None)
+        assert any(problem["fatal"] for problem in lint.json["problems"])
+    lint = await caller.call("POST", "/api/v1/apps/lint", json={"content": workflow(["boom"])})
+    assert lint.json == {"problems": [], "app": {"name": "tiny", "mode": "workflow", "nodes": 3}}
+    assert (await get(caller, "/api/v1/apps"))["data"] == []
+
+
+async def test_only_a_key_for_all_apps_may_add_one(server: Serving):
+    app = (await server.add("a.yml", workflow())).served.app
+    one = Holder(server, await key_of(server, Rights(apps=frozenset({app.id}))), [])
+    for path in ("/api/v1/apps", "/api/v1/apps/lint"):
+        reply = await one.call("POST", path, json={"content": workflow()})
+        assert (reply.status, reply.json["code"]) == (403, "forbidden")

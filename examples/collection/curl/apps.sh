@@ -11,6 +11,22 @@ call '200' 'List apps' \
   --request GET "${HEADRACE_URL}/api/v1/apps" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
+call '201' 'Serve a workflow file' \
+  --request POST "${HEADRACE_URL}/api/v1/apps" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
+  --header 'Content-Type: application/yaml' \
+  --data-binary 'app: {mode: workflow, name: support}
+kind: app
+version: 0.5.0
+workflow:
+  graph:
+    nodes:
+    - {id: start, data: {type: start, title: Start, variables: []}}
+    - {id: end, data: {type: end, title: End, outputs: []}}
+    edges:
+    - {source: start, sourceHandle: source, target: end}
+'
+
 call '200' 'Run the workflow' \
   --request POST "${HEADRACE_URL}/v1/workflows/run" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
@@ -49,10 +65,42 @@ call '200' 'Get an app' \
   --request GET "${HEADRACE_URL}/api/v1/apps/${app_id}" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
+call '200' 'Name an app' \
+  --request PATCH "${HEADRACE_URL}/api/v1/apps/${app_id}" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
+  --header 'Content-Type: application/json' \
+  --data-binary '{
+  "name": "product detail"
+}'
+
+call '200' 'Remove an app' \
+  --request DELETE "${HEADRACE_URL}/api/v1/apps/${app_id}" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}"
+
 call '200' 'Get an app'\''s graph' \
   --request GET "${HEADRACE_URL}/api/v1/apps/${app_id}/graph" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
 call '200' 'Get an app'\''s form' \
   --request GET "${HEADRACE_URL}/api/v1/apps/${app_id}/form" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}"
+
+call '200' 'Check a workflow file' \
+  --request POST "${HEADRACE_URL}/api/v1/apps/lint" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
+  --header 'Content-Type: application/yaml' \
+  --data-binary 'app: {mode: workflow, name: support}
+kind: app
+version: 0.5.0
+workflow:
+  graph:
+    nodes:
+    - {id: start, data: {type: start, title: Start, variables: []}}
+    - {id: end, data: {type: end, title: End, outputs: []}}
+    edges:
+    - {source: start, sourceHandle: source, target: end}
+'
+
+call '200' 'Get the file of an app' \
+  --request GET "${HEADRACE_URL}/api/v1/apps/${app_id}/source" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"

@@ -28,6 +28,7 @@ from headrace.ports import WORKSPACE, App, Catalog, EndUser, Principal, Version
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 10_000  # apps, workspaces, end users
+_NAME = "own_name"  # in an app's settings: the name that it was given, instead of the file's
 _FILE = "file_sha256"  # in an app's settings: the digest of its file when it was last served
 
 
@@ -90,15 +91,16 @@ class Apps:
                 return served
             app_id = app.id if app else str(uuid.uuid4())
             version, new = await self._versioned(app_id, content)
+            kept = {key: app.settings[key] for key in (_NAME,) if key in app.settings} if app else {}
             published = App(
                 app_id,
-                flow.name,
+                str(kept.get(_NAME, flow.name)),
                 flow.mode,
                 source,
                 version.id,
                 flow.description,
                 app.created_at if app else version.created_at,
-                {**flow.settings, _FILE: file_digest},
+                {**flow.settings, **kept, _FILE: file_digest},
                 workspace,
             )
             if new:
@@ -157,10 +159,11 @@ class Apps:
 
     async def _make_current(self, app: str, version: Version, flow: Flow) -> App:
         stored = await self._app(app)
-        settings = {**flow.settings, **{key: stored.settings[key] for key in (_FILE,) if key in stored.settings}}
+        kept = {key: stored.settings[key] for key in (_FILE, _NAME) if key in stored.settings}
+        settings = {**flow.settings, **kept}
         changed = replace(
             stored,
-            name=flow.name,
+            name=str(kept.get(_NAME, flow.name)),
             mode=flow.mode,
             version=version.id,
             description=flow.description,
@@ -176,6 +179,15 @@ class Apps:
         if app is None:
             raise _no_app(app_id)
         return app
+
+    async def rename(self, app: App, name: str) -> App:
+        """Gives an app a name that its file does not change."""
+        async with self._publishing:
+            stored = await self._app(app.id)
+            changed = replace(stored, name=name, settings={**stored.settings, _NAME: name})
+            await self.catalog.save_app(changed)
+            self._invalidate()
+            return changed
 
     async def remove(self, app: App) -> bool:
         """Removes an app with its keys and versions; see `Catalog.remove_app`."""

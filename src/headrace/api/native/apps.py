@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from time import time
@@ -13,7 +14,9 @@ from starlette.responses import Response
 from headrace import __version__
 from headrace.access.keys import can_access
 from headrace.api.auth import Api, as_uuid
+from headrace.api.http.errors import of_status, problem_body
 from headrace.api.http.params import UUID_SCHEMA, text
+from headrace.api.http.request_body import parse
 from headrace.api.http.responses import encode, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import JSON
@@ -21,14 +24,29 @@ from headrace.api.native.app_form import form_of
 from headrace.api.native.app_graph import graph_of
 from headrace.api.native.run_lines import elapsed_of
 from headrace.api.native.schemas import apps, meta
-from headrace.api.native.schemas.apps import AppBody, AppVersion, Lack, LastRun
+from headrace.api.native.schemas.apps import (
+    AppBody,
+    AppName,
+    AppSource,
+    AppVersion,
+    Inspection,
+    Lack,
+    LastRun,
+    ServedApp,
+)
 from headrace.api.native.schemas.common import NO_APP, NO_WORKFLOW
 from headrace.api.native.schemas.meta import ServerMeta
+from headrace.api.native.schemas.versions import CONTENT
+from headrace.api.native.workflow_files import CANNOT_LOAD, INVALID, content_of, refused
 from headrace.apps.catalog import Served
-from headrace.apps.requirements import lacking
+from headrace.apps.requirements import lacking, missing_requirements
 from headrace.cache import Cache
-from headrace.errors import LoadError, NotFound
+from headrace.dsl.load import inspect
+from headrace.dsl.redaction import shown
+from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, Problem
+from headrace.ids import new_id
 from headrace.kernel.summary import FAILED
+from headrace.node import Flow
 from headrace.ports import App, ListedRun, Principal, RunActivity, Version
 from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
@@ -39,6 +57,7 @@ _DAY = 24 * 3600.0
 _SHOWN_RUNS = 20
 _CHECKED_SECONDS = 30.0  # for which what an app lacks is not looked for again
 _CACHED = 1000
+_ALL_APPS = Forbidden("Only a key for all apps of a workspace may add apps.")
 
 
 class AppCatalogRoutes(Routes):
@@ -123,7 +142,104 @@ class AppCatalogRoutes(Routes):
         """
         return json_response(form_of((await self._version(request)).flow))
 
+    # ----------------------------------------------------------------------------------------------------- change
+
+    @Operation(
+        "POST", "/apps", {201: apps.NEW_APP}, body=CONTENT, errors=[INVALID, _ALL_APPS, of_status(413), of_status(415)]
+    )
+    async def create_app(self, request: Request) -> Response:
+        """Serve a workflow file.
+
+        As a new app, which `headrace serve` keeps serving; another version of an app is published under
+        `/workflows/{app_id}/versions`. `problems` are those that do not keep it from running. Needs a key for all apps.
+        """
+        principal = await self._manager(request)
+        flow, problems, content = await self._inspected(request)
+        if flow is None:
+            raise refused("invalid_workflow", CANNOT_LOAD, 400, problems)
+        served = await self.api.apps.publish(f"upload:{new_id()}", content, principal.workspace)
+        activity = RunActivity([], 0, 0)
+        body: ServedApp = {
+            **await self._body(served.app, activity),
+            "problems": [problem_body(problem) for problem in problems],
+        }
+        return json_response(body, 201)
+
+    @Operation(
+        "POST",
+        "/apps/lint",
+        apps.INSPECTION,
+        body=CONTENT,
+        errors=[_ALL_APPS, of_status(400), of_status(413), of_status(415)],
+    )
+    async def lint_app(self, request: Request) -> Response:
+        """Check a workflow file.
+
+        Its problems, and what it requires that this server does not have. Nothing is served. Needs a key for all apps.
+        """
+        await self._manager(request)
+        flow, problems, _ = await self._inspected(request)
+        if flow is not None:
+            resources = self.api.run_service.environment.resources
+            problems = [*problems, *await asyncio.to_thread(missing_requirements, flow, resources)]
+        body: Inspection = {
+            "problems": [problem_body(problem) for problem in problems],
+            "app": None
+            if flow is None
+            else {"name": flow.name, "mode": flow.mode, "nodes": sum(1 for _ in flow.graph.all_nodes())},
+        }
+        return json_response(body)
+
+    @Operation("PATCH", _APP, apps.APP, body=apps.NAME, errors=[NO_APP, of_status(413)])
+    async def rename_app(self, request: Request) -> Response:
+        """Name an app.
+
+        The name stays when another version becomes the current one.
+        """
+        app = await self._app(request, await self.api.principal(request, "manage"))
+        name = " ".join(parse(AppName, await self.api.json(request))["name"].replace("\0", "").split())
+        if not name or not name.isprintable():
+            raise InvalidParam("name: Input should be printable characters")
+        app = await self.api.apps.rename(app, name)
+        return json_response(await self._body(app, (await self._activities([app.id]))[app.id]))
+
+    @Operation("DELETE", _APP, apps.REMOVED, errors=[NO_APP])
+    async def remove_app(self, request: Request) -> Response:
+        """Remove an app.
+
+        With its versions and keys; its runs stay. A file that `headrace serve` names is served again at the next start.
+        """
+        app = await self._app(request, await self.api.principal(request, "manage"))
+        await self.api.apps.remove(app)
+        return json_response({"id": app.id})
+
+    @Operation("GET", f"{_APP}/source", apps.SOURCE, parameters=[_VERSION], errors=[NO_APP, NO_WORKFLOW])
+    async def get_app_source(self, request: Request) -> Response:
+        """Get the file of an app.
+
+        Values of secret environment variables are replaced by stars. Needs the permission `manage`.
+        """
+        served = await self._version(request, "manage")
+        content, masked = await asyncio.to_thread(shown, served.version.content)
+        body: AppSource = {"version_id": served.version.id, "content": content, "masked": masked}
+        return json_response(body)
+
     # -------------------------------------------------------------------------------------------------------- find
+
+    async def _manager(self, request: Request) -> Principal:
+        principal = await self.api.principal(request, "manage")
+        if principal.apps is not None:
+            raise _ALL_APPS
+        return principal
+
+    async def _inspected(self, request: Request) -> tuple[Flow | None, Sequence[Problem], str]:
+        """(the workflow of a request's file if it can be loaded, its problems, its content)."""
+        raw = await self.api.body(request)
+        try:
+            content = await asyncio.to_thread(content_of, request, raw)
+        except LoadError as error:
+            return None, error.problems, ""
+        return *await asyncio.to_thread(inspect, content, self.api.apps.registry, "content"), content
 
     async def _app(self, request: Request, principal: Principal) -> App:
         """The app that the path names, as it is now."""
@@ -133,9 +249,9 @@ class AppCatalogRoutes(Routes):
             raise NotFound(f"App not found with id: {id_[:50]}")
         return app
 
-    async def _version(self, request: Request) -> Served:
+    async def _version(self, request: Request, permission: str | None = None) -> Served:
         """The version that the request names: by default the current one."""
-        app = await self._app(request, await self.api.principal(request))
+        app = await self._app(request, await self.api.principal(request, permission))
         version = _VERSION.of(request)
         if version is None:
             return await self.api.apps.version(app, app.version)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from json import JSONDecodeError
 from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api, as_uuid
-from headrace.api.http.errors import ProblemError, of_status, problem_body
+from headrace.api.http.errors import of_status, problem_body
 from headrace.api.http.params import UUID_SCHEMA, boolean, integer, text
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
@@ -22,22 +21,16 @@ from headrace.api.native.schemas import versions
 from headrace.api.native.schemas.common import NO_APP
 from headrace.api.native.schemas.versions import PublishedVersion, VersionBody, VersionDetail, VersionPage
 from headrace.api.native.services import NativeServices
+from headrace.api.native.workflow_files import CANNOT_LOAD, EXAMPLE, EXPECTED, INVALID, content_of, refused
 from headrace.apps.catalog import Served
-from headrace.content.python_json import load_json
 from headrace.dsl.diff import diff
-from headrace.dsl.package import text_of
 from headrace.dsl.redaction import shown
 from headrace.dsl.yaml_reader import read
-from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestError
+from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.ports import App, Version
 from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
 
-_JSON = "application/json"
-_FILES = frozenset(
-    {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/zip"}
-)
-_EXPECTED = 'Send the workflow as application/yaml, or as application/json: {"content": "..."}.'
 _NO_FROM = "from: the id of the version to compare with is required"
 _STALE = "This version can no longer be loaded: {}"
 _LIMIT = integer("limit", "Versions on a page", 20, 100)
@@ -48,18 +41,9 @@ _TO = replace(text("to", "Another version's id; the current version by default")
 _CACHED_NAMES = 10_000  # of versions: to get one, its content is parsed
 
 
-def _refused(code: str, message: str, status: int, problems: Sequence[Problem]) -> RequestError:
-    """An error with all problems; `message` has {} in place of the first fatal one."""
-    fatal = [problem for problem in problems if problem.fatal]
-    more = f" (and {len(fatal) - 1} more, see `details`)" if len(fatal) > 1 else ""
-    return ProblemError(message.format(f"{fatal[0]}{more}"), code, status, problems)
-
-
 _VERSIONS, _VERSION = "/workflows/{app_id}/versions", "/workflows/{app_id}/versions/{version_id}"
 _NO_VERSION = NotFound(f"Workflow not found with id: {versions.ID}")
-_EXAMPLE = Problem("there is no `workflow` section")
-_INVALID = _refused("invalid_workflow", "The workflow cannot be loaded: {}", 400, [_EXAMPLE])
-_NOT_LOADABLE = _refused("version_not_loadable", _STALE, 409, [_EXAMPLE])
+_NOT_LOADABLE = refused("version_not_loadable", _STALE, 409, [EXAMPLE])
 _NO_EARLIER = RequestError("The current version is the first one.", "no_earlier_version", 409)
 
 
@@ -139,7 +123,7 @@ class VersionRoutes(Routes):
         {201: versions.PUBLISHED, 200: versions.KNOWN},
         parameters=[_CURRENT, KEY_PARAMETER],
         body=versions.CONTENT,
-        errors=[_INVALID, *KEY_ERRORS, NO_APP, of_status(415, _EXPECTED)],
+        errors=[INVALID, *KEY_ERRORS, NO_APP, of_status(415, EXPECTED)],
     )
     async def publish_workflow_version(self, request: Request) -> Response:
         """Publish a version.
@@ -155,11 +139,10 @@ class VersionRoutes(Routes):
             # a version's id is derived from its content: published again, it is the same one
             current = _CURRENT.of(request)
             try:
-                content = await asyncio.to_thread(_content, request, body)
+                content = await asyncio.to_thread(content_of, request, body)
                 published = await self.api.apps.publish_version(served.app, content, current=current)
             except LoadError as error:
-                message = "The workflow cannot be loaded: {}"
-                raise _refused("invalid_workflow", message, 400, error.problems) from error
+                raise refused("invalid_workflow", CANNOT_LOAD, 400, error.problems) from error
             version = await self._body_of(published.served)
             published_version: PublishedVersion = {**version, "problems": [problem_body(p) for p in published.problems]}
             return json_response(published_version, 201 if published.new else 200)
@@ -201,7 +184,7 @@ class VersionRoutes(Routes):
         try:
             served = cast("Served", await change())
         except LoadError as error:
-            raise _refused("version_not_loadable", _STALE, 409, error.problems) from error
+            raise refused("version_not_loadable", _STALE, 409, error.problems) from error
         return json_response(await self._body_of(served))
 
     # -------------------------------------------------------------------------------------------------------- find
@@ -250,23 +233,6 @@ async def _loaded(work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.to_thread(work, *arguments)
     except LoadError as error:
         raise RequestError(_STALE.format(error), "version_not_loadable", 409) from error
-
-
-def _content(request: Request, body: bytes) -> str:
-    """The workflow file in a body. RequestError for another kind of body, LoadError if it is not text."""
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared in _FILES or declared.endswith("+yaml"):
-        return text_of(body, "content")
-    if declared != _JSON and not declared.endswith("+json"):
-        raise of_status(415, _EXPECTED)
-    try:
-        parsed: Any = load_json(body)
-    except JSONDecodeError:
-        raise of_status(400) from None
-    content = cast("dict[str, Any]", parsed).get("content") if isinstance(parsed, dict) else None
-    if not isinstance(content, str):
-        raise InvalidParam(f"content: Field required, text. {_EXPECTED}")
-    return content.removeprefix("\ufeff")
 
 
 def _name(content: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
+from headrace.api.http.errors import ProblemBody
 from headrace.api.http.schema import Media, Uuid, described
 from headrace.api.native.schemas.common import (
     APP_ID,
@@ -85,6 +87,47 @@ class AppList(TypedDict):
     """The apps that a key may call, oldest first."""
 
     data: list[AppBody]
+
+
+class ServedApp(AppBody):
+    """An app that is served now."""
+
+    problems: list[ProblemBody]
+
+
+class AppName(TypedDict):
+    """A name that the app's file does not change."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class RemovedApp(TypedDict):
+    """An app that is no longer served."""
+
+    id: Uuid
+
+
+class InspectedApp(TypedDict):
+    """What a file has."""
+
+    name: str
+    mode: str
+    nodes: int
+
+
+class Inspection(TypedDict):
+    """The problems of a file; `app` is null where it cannot be loaded."""
+
+    problems: list[ProblemBody]
+    app: InspectedApp | None
+
+
+class AppSource(TypedDict):
+    """The file of a version."""
+
+    version_id: Uuid
+    content: str
+    masked: Annotated[bool, Field(description="Values of secrets in the content are replaced by stars")]
 
 
 class NodeModel(TypedDict):
@@ -230,7 +273,22 @@ _INPUT: FormInput = {
     "file": None,
 }
 
+_PROBLEM: ProblemBody = {
+    "message": "nodes of type 'agent' are not run here",
+    "line": 41,
+    "node": "Research",
+    "field": "type",
+    "fatal": False,
+}
+
 APP = Media(AppBody, _APP)
+NEW_APP = Media(ServedApp, {**_APP, "problems": [_PROBLEM]})
+REMOVED = Media(RemovedApp, {"id": APP_ID})
+NAME = Media(AppName, {"name": "product detail"})
+INSPECTION = Media(
+    Inspection, {"problems": [_PROBLEM], "app": {"name": "product detail", "mode": "workflow", "nodes": 7}}
+)
+SOURCE = Media(AppSource, {"version_id": WORKFLOW_ID, "content": "kind: app\n...", "masked": False})
 APPS = Media(AppList, {"data": [_APP]})
 GRAPH = Media(AppGraph, {"version_id": WORKFLOW_ID, "nodes": [_NODE], "edges": [_EDGE]})
 FORM = Media(
