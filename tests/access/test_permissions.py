@@ -31,6 +31,11 @@ MANAGED = {
     "getKey",
     "rotateKey",
     "revokeKey",
+    "createApp",
+    "lintApp",
+    "renameApp",
+    "removeApp",
+    "getAppSource",
 }
 SPENDING = {"listSuggestedQuestions"}  # a GET, as Dify has it, but one that asks a model
 SIGNING = {"getCallbackSecret"}  # a GET, but whoever knows it can sign what others believe

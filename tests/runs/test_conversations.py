@@ -21,6 +21,7 @@ from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable, Message, Storage
 from headrace.runs import conversation_queue, reader, worker
+from headrace.runs.forks import retry
 from headrace.runs.service import MAX_NUMBER_CONFLICTS, RunService, Submission
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
@@ -225,8 +226,8 @@ async def test_a_retry_of_a_message_has_its_number(store: Storage):
         await where.stop(first, "somebody")
         await heard(where, first)
         Gate.opened.set()
-        again = (await where.retry(first, "again")).run
-        assert (await where.retry(first, "again")).run == again, "asked for twice"
+        again = (await retry(where, first, "again")).run
+        assert (await retry(where, first, "again")).run == again, "asked for twice"
         assert [await answer(where, again), await answer(where, (await where.submit(message)).run)] == ["1/1", "2/2"]
         assert [(item.number, item.retry_of) for item in (await store.conversations.messages("c"))[0]] == [
             (2, None),

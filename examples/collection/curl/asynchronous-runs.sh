@@ -81,3 +81,26 @@ call '202' 'Retry a run that failed or was stopped' \
 call '200' 'List runs' \
   --request GET "${HEADRACE_URL}/api/v1/workflow-runs?user=user-123" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
+
+call '202' 'Run a run'\''s inputs again' \
+  --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${workflow_run_id}/replay" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
+  --header 'Content-Type: application/json' \
+  --data-binary '{
+  "inputs": {
+    "product_name": "Thermos Bottle"
+  }
+}'
+
+call '202' 'Run a run again from a node on' \
+  --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${workflow_run_id}/fork" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
+  --header 'Content-Type: application/json' \
+  --data-binary '{
+  "node_id": "1718000000001",
+  "outputs": {
+    "1718000000000": {
+      "query": "good morning"
+    }
+  }
+}'

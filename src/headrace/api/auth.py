@@ -35,7 +35,7 @@ from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
 _MB = 1024 * 1024
 LONGEST_USER = 255  # as in Dify's database
 _READING = frozenset({"GET", "HEAD"})
-_APP = "app_id"
+_APP, _RUN = "app_id", "workflow_run_id"
 _HIDDEN = "The version of this run can no longer be loaded, so its error is not shown."
 _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
 
@@ -112,6 +112,25 @@ class Api:
         if (limiter := self.run_service.limiter) is not None:
             await limiter.request(principal, served.app)
         return served
+
+    async def authenticate_run(self, request: Request, permission: str | None = None) -> Served:
+        """As `authenticate`, for a run that the path names: a key for several apps need not name the run's. NotFound
+        for an unknown run, and one of an app without access."""
+        principal = await self._caller(request, permission)
+        app = _named_app(request)
+        if app is None and principal.app is None:
+            accessible = {app.id for app in await self.apps.accessible_apps(principal)}
+            if len(accessible) > 1:
+                unknown = NotFound("Workflow run not found")
+                run = await self.run_service.runs.find_run(as_uuid(request.path_params[_RUN], unknown))
+                if run is None or run.app not in accessible:
+                    raise unknown
+                app = run.app
+        return await self.authenticate(request, permission, app)
+
+    async def accessible(self, request: Request) -> Sequence[App]:
+        """All apps that a request's key has access to, whichever it names."""
+        return await self.apps.accessible_apps(await self._caller(request, None))
 
     async def choices(self, request: Request) -> Sequence[App]:
         """The apps that a request may be for: the one that it names, or else all that its key has access to. As

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from headrace.kernel.events import (
@@ -17,11 +17,30 @@ from headrace.kernel.events import (
     RunQueued,
     RunStarted,
 )
-from headrace.kernel.graph import Path, containers
+from headrace.kernel.graph import Graph, NodeId, Path, containers
+from headrace.values import Value
 
 
-def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) -> list[Record]:
-    """The first records of the new run: `queued`, and those of the nodes that the old run finished.
+def following(graph: Graph, node: NodeId) -> set[NodeId]:
+    """A top-level node and all that may run after it."""
+    reached, waiting = {node}, [node]
+    while waiting:
+        targets = {edge.target for edge in graph.edges_from.get(waiting.pop(), ())} - reached
+        reached |= targets
+        waiting += targets
+    return reached
+
+
+def fork(
+    records: Sequence[Record],
+    run: RunId,
+    at: float,
+    queued: RunQueued,
+    again: Collection[NodeId] = (),
+    outputs: Mapping[NodeId, Mapping[str, Value]] | None = None,
+) -> list[Record]:
+    """The first records of the new run: `queued`, and those of the nodes that the old run finished, except the
+    top-level nodes that are to run `again`. `outputs` replace some of those of the others.
 
     A node is finished if it succeeded, was skipped, or failed with a strategy that handled it. The others start again,
     as if they never had; so does an unfinished container with everything inside it. Copied records keep their times,
@@ -35,7 +54,8 @@ def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) ->
 
     def is_kept(path: Path) -> bool:
         """Nodes inside a container are kept only if the container has finished."""
-        return next(iter(containers(path)), path) in finished
+        outermost = next(iter(containers(path)), path)
+        return outermost in finished and outermost not in again
 
     copied = [Record(run, 1, at, queued)]
     for record in records:
@@ -43,7 +63,8 @@ def fork(records: Sequence[Record], run: RunId, at: float, queued: RunQueued) ->
             case RunStarted():
                 copied.append(Record(run, len(copied) + 1, at, record.event))
             case NodeSucceeded(path) as event if is_kept(path):
-                copied.append(Record(run, len(copied) + 1, record.at, replace(event, usage=None)))
+                changed = {**event.outputs, **(outputs or {}).get(path, {})}
+                copied.append(Record(run, len(copied) + 1, record.at, replace(event, usage=None, outputs=changed)))
             case NodeStarted(path) | NodeRetried(path) | NodeFailed(path) | NodeSkipped(path) | RoundStarted(path):
                 if is_kept(path):
                     copied.append(Record(run, len(copied) + 1, record.at, record.event))

@@ -10,13 +10,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import field, replace
+from dataclasses import field
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, EngineEnvironment
-from headrace.errors import NotFound, RequestError, SequenceConflict, ServerDraining, TooManyRequests
+from headrace.errors import SequenceConflict, ServerDraining, TooManyRequests
 from headrace.frozen import frozen, new_dict
 from headrace.ids import new_id
 from headrace.kernel.events import (
@@ -30,7 +30,6 @@ from headrace.kernel.events import (
     RunResumed,
     StopRequested,
 )
-from headrace.kernel.retry import fork
 from headrace.node import Flow
 from headrace.ports import Conversation, ConversationVariable, EndUser, Queue, Storage
 from headrace.rate_limits import Limiter
@@ -208,27 +207,12 @@ class RunService(RunReader):
                     return await self._enqueue(submission.records(self.environment.clock(), run, number))
         raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
 
-    async def retry(self, run: RunId, new: RunId | None = None) -> SubmittedRun:
-        """Queues a new run (`new` is its id, see `submit`) that copies the finished nodes of a failed or stopped one
-        and continues from there, with the same version and inputs. NotFound for an unknown run; 409 `not_retryable` for
-        one that has not ended, or has succeeded."""
-        records = await self.environment.journal.read(run)
-        if not records:
-            raise NotFound(f"Workflow run not found with id: {run}")
-        old, end = records[0].event, _last_event(records)
-        assert isinstance(old, RunQueued)
-        if not isinstance(end, RunEnded) or end.status not in ("failed", "stopped"):
-            raise RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409)
-        known, new, now = new is not None, new or new_id(), self.environment.clock()
-        queued = replace(
-            old,
-            task=new_id(),
-            system={**old.system, "workflow_run_id": new, "timestamp": int(now)},
-            source="service-api",  # a batch counts only the runs of its lines
-            retry_of=run,
-        )
-        await self._admit(new, old.app, known=known)
-        return await self._enqueue(fork(records, new, now, queued))
+    async def begin(self, records: Sequence[Record], *, known: bool) -> SubmittedRun:
+        """Queues a run that begins with these records. `known`: see `_admit`."""
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
+        await self._admit(records[0].run, queued.app, known=known)
+        return await self._enqueue(records)
 
     async def _admit(self, run: RunId, app: str, *, known: bool = False) -> None:
         """ServerDraining where no more runs are accepted, LimitReached where a plan allows none. `known`: a run with
@@ -324,8 +308,8 @@ class RunService(RunReader):
     async def _command(self, run: RunId, event: Event) -> None:
         """Appends a command to a run that is not driven in this process, and queues it."""
         while records := await self.environment.journal.read(run):
-            paused = isinstance(_last_event(records), RunPaused)
-            if isinstance(_last_event(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
+            paused = isinstance(last_event(records), RunPaused)
+            if isinstance(last_event(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
                 return
             record = Record(run, len(records) + 1, self.environment.clock(), event)
             with suppress(SequenceConflict):  # another record was faster: read again
@@ -335,6 +319,6 @@ class RunService(RunReader):
                 return
 
 
-def _last_event(records: Sequence[Record]) -> Event:
+def last_event(records: Sequence[Record]) -> Event:
     """The last event without streamed text."""
     return next(record.event for record in reversed(records) if not isinstance(record.event, Delta))

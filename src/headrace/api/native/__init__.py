@@ -11,9 +11,12 @@ from headrace.api.native.apps import AppCatalogRoutes
 from headrace.api.native.batches import BatchRoutes
 from headrace.api.native.callbacks import CallbackRoutes
 from headrace.api.native.keys import WORKSPACE_KEY, KeyRoutes
+from headrace.api.native.run_again import RunAgainRoutes
+from headrace.api.native.run_finder import RunFinder
 from headrace.api.native.run_list import RunListRoutes
 from headrace.api.native.runs import NativeRunRoutes
 from headrace.api.native.services import NativeServices
+from headrace.api.native.stats import StatsRoutes
 from headrace.api.native.versions import VersionRoutes
 
 __all__ = ["FIRST", "HEADERS", "PREFIXES", "NativeServices", "routes"]
@@ -30,13 +33,16 @@ HEADERS = {"Headrace-API-Version": "1"}
 
 def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRoute]:
     """The routes of the dialect, below each prefix."""
+    finder = RunFinder(api)
     subjects: list[tuple[Routes, Security]] = [
         (RunListRoutes(api), security),
-        (NativeRunRoutes(api, services), security),
+        (NativeRunRoutes(api, services, finder), security),
+        (RunAgainRoutes(api, services, finder), security),
         (CallbackRoutes(api, services), security),
         (BatchRoutes(api, services), security),
         (VersionRoutes(api, services), security),
         (AppCatalogRoutes(api), security),
+        (StatsRoutes(api), security),
         (KeyRoutes(api), WORKSPACE_KEY),
     ]
     return [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import round_metadata
 from headrace.api.http.responses import Inputs
-from headrace.api.native.schemas.runs import NodeAttempt, NodeExecution
+from headrace.api.native.execution_filter import ALL, ExecutionFilter
+from headrace.api.native.schemas.executions import ContainerRounds, NodeAttempt, NodeExecution
 from headrace.kernel.events import (
+    Delta,
     NodeFailed,
     NodeRetried,
     NodeStarted,
@@ -15,35 +18,49 @@ from headrace.kernel.events import (
     Record,
     RunEnded,
 )
-from headrace.kernel.graph import Graph, Path
-from headrace.kernel.summary import RUNNING, STOPPED, RunSummary, UsageTotal, duration, node_status
+from headrace.kernel.graph import Path, node_of
+from headrace.kernel.summary import (
+    RUNNING,
+    STOPPED,
+    RunSummary,
+    UsageTotal,
+    duration,
+    model_cost,
+    model_of,
+    node_status,
+)
 from headrace.kernel.trace import NodeTrace, RunTrace
+from headrace.node import Flow
+from headrace.nodes.step_log import log_entry
 from headrace.runs.reader import RunView
 from headrace.times import milliseconds, whole_seconds
 
 
-def executions(view: RunView) -> list[NodeExecution]:
+def executions(view: RunView, wanted: ExecutionFilter = ALL) -> list[NodeExecution]:
     """The nodes of a run that have started, in order of their start; those inside containers once a round, with the
     innermost iteration and loop they are in and the index of its round.
 
     One that was running when the run ended is `stopped`; `exception` is a failure that the node's error strategy
     handled. `reused`: copied from the run that this one is a retry of.
     """
-    builder = _Executions(view.served.flow.graph, UUID(view.records[0].run))
+    builder = _Executions(view.served.flow, UUID(view.records[0].run), wanted)
     for record in view.records:
         builder.apply(record)
-    return list(builder.executions.values())
+    return builder.finished()
 
 
 class _Executions:
     """Folds a run's records into the executions of its nodes, by path."""
 
-    def __init__(self, graph: Graph, run: UUID) -> None:
+    def __init__(self, flow: Flow, run: UUID, wanted: ExecutionFilter) -> None:
         self.executions: dict[Path, NodeExecution] = {}
-        self._graph = graph
+        self._flow = flow
+        self._wanted = wanted
+        graph = self._graph = flow.graph
         self._run = run
         self._summary = RunSummary(graph)
         self._trace = RunTrace(graph)
+        self._first: dict[Path, float] = {}  # when a node's first text came
 
     def apply(self, record: Record) -> None:
         self._summary.apply(record)
@@ -52,7 +69,7 @@ class _Executions:
             case NodeStarted():
                 assert node is not None
                 self._start(node)
-            case NodeRetried() as event:
+            case NodeRetried() as event if event.path in self.executions:
                 attempt: NodeAttempt = {
                     "attempt": event.attempt,
                     "error": event.error,
@@ -66,6 +83,8 @@ class _Executions:
             case NodeSucceeded() | NodeFailed() as event:
                 assert node is not None
                 self._end(node, event, record.at)
+            case Delta(path):
+                self._first.setdefault(path, record.at)
             case RunEnded():
                 for node in self._trace.stop(record.at):
                     self._finish(node, STOPPED, record.at)
@@ -100,11 +119,15 @@ class _Executions:
             "started_at_ms": milliseconds(node.started_at),
             "finished_at_ms": None,
         }
-        self.executions[node.path] = execution
+        if self._wanted.accepts(node.path):
+            self.executions[node.path] = execution
         return execution
 
     def _finish(self, node: NodeTrace, status: str, at: float) -> None:
-        execution = self.executions[node.path]
+        execution = self.executions.get(node.path)
+        if execution is None:  # not wanted
+            return
+        self._include(execution, node)
         execution["status"] = status
         execution["finished_at"], execution["finished_at_ms"] = whole_seconds(at), milliseconds(at)
         execution["elapsed_time"] = duration(node.started_at, at)
@@ -112,6 +135,8 @@ class _Executions:
     def _end(self, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> None:
         # a container that cannot begin fails before it starts
         execution = self.executions.get(node.path) or self._start(node)
+        if node.path not in self.executions:
+            return
         execution["inputs"] = Inputs(event.inputs)
         execution["process_data"], execution["outputs"] = event.process, event.outputs
         self._finish(node, node_status(event), at)
@@ -121,3 +146,43 @@ class _Executions:
             total = UsageTotal()
             total.add(event.usage)
             execution["usage"] = total.body()
+            if "cost" in self._wanted.include:
+                provider, model = model_of(self._graph.spec_of(node.path), event)
+                execution["cost"] = model_cost(provider, model, str(event.usage.get("currency") or "USD"), total)
+
+    def _include(self, execution: NodeExecution, node: NodeTrace) -> None:
+        """What the request asks for of a node that has ended, or still runs."""
+        include = self._wanted.include
+        if "rounds" in include:
+            execution["path"] = node.path
+            execution["rounds"] = _rounds(node) if self._graph.is_container(node.path) else None
+        if "agent_log" in include:
+            type_ = self._flow.nodes[node_of(node.path)]
+            steps = (log_entry(type_, step, repeated=True) for step in node.steps.values())
+            execution["agent_log"] = list(steps)
+        if "first_token" in include:
+            first = self._first.get(node.path)
+            execution["first_token"] = None if first is None else duration(node.started_at, first)
+
+    def finished(self) -> list[NodeExecution]:
+        """The executions, after the last record."""
+        for node in self._trace.running.values():
+            if (execution := self.executions.get(node.path)) is not None:
+                self._include(execution, node)
+        for execution in self.executions.values():
+            if "cost" in self._wanted.include:
+                execution.setdefault("cost", None)
+            if "messages" in self._wanted.include:
+                process: dict[str, Any] = execution["process_data"] or {}
+                prompts: Any = process.get("prompts")
+                execution["messages"] = prompts if isinstance(prompts, list) else []
+        return list(self.executions.values())
+
+
+def _rounds(container: NodeTrace) -> ContainerRounds:
+    rounds = [container.rounds[index] for index in sorted(container.rounds)]
+    return {
+        "count": len(rounds),
+        "failed": [index for index in sorted(container.rounds) if container.rounds[index].failed],
+        "durations": [duration(round_.started_at, round_.ended_at) for round_ in rounds],
+    }

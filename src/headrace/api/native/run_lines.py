@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 from starlette.requests import Request
 
@@ -14,11 +15,12 @@ from headrace.cache import Cache
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunId
+from headrace.kernel.graph import node_of
 from headrace.kernel.summary import RUNNING, status_of
 from headrace.ports import App, ListedRun
 from headrace.times import milliseconds, whole_seconds
 
-INCLUDE = names("include", "What else each run has", ("app", "version"))
+INCLUDE = names("include", "What else each run has", ("app", "version", "cost", "error_node"))
 _CACHED = 10_000  # numbers of versions
 
 
@@ -68,6 +70,11 @@ class RunLines:
             line["app_name"] = app.name
         if "version" in include:
             line["version_number"] = await self.version_number(app.id, summary.version)
+        if "cost" in include:
+            line["total_price"] = None if summary.price is None else price_text(summary.price)
+            line["currency"] = summary.currency
+        if "error_node" in include:
+            line["error_node_title"] = await self._title(summary)
         return line
 
     async def version_number(self, app_id: str, version: str) -> int | None:
@@ -78,6 +85,17 @@ class RunLines:
             return None if stored is None or stored.app != app_id else stored.number
 
         return await self._numbers.get(version, find)
+
+    async def _title(self, run: ListedRun) -> str | None:
+        """The title of the node whose failure ended a run."""
+        if run.error_node is None:
+            return None
+        try:
+            flow = await self._api.apps.flow(run.app, run.version)
+        except (NotFound, LoadError):
+            return node_of(run.error_node)
+        title = flow.graph.spec_of(run.error_node).title
+        return flow.mask.text(title) if flow.mask else title
 
     async def _served(self, app: App) -> Served | None:
         """An app in its current version; None where that can no longer be loaded."""
@@ -91,6 +109,11 @@ class RunLines:
         if run in self._api.run_service.driving:
             return RUNNING
         return status_of(await self._api.run_service.environment.journal.read(run))
+
+
+def price_text(price: int) -> str:
+    """A price in billionths as text, without zeros at its end."""
+    return format((Decimal(price) / 10**9).normalize(), "f")
 
 
 def elapsed_of(run: ListedRun) -> float | None:

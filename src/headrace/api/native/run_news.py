@@ -32,7 +32,7 @@ _NEWEST, _UNFINISHED = 500, 2000  # runs in one read; runs that are watched
 _KEPT = 2000  # lines
 _KNOWN = 20_000  # runs whose last status is known
 LONGEST_SECONDS = 600  # of one stream: a listener continues with another, for which its key is checked again
-_INCLUDE = frozenset({"app", "version"})
+_INCLUDE = frozenset({"app", "version", "cost", "error_node"})
 
 Apps = Callable[[], Awaitable[Mapping[str, App]]]
 

@@ -92,10 +92,11 @@ class RunStatus:
     def response(self) -> Response:
         """The response to GET /workflow-runs/{id}. It may be sent any number of times, and must not be changed."""
         if self._response is None:
-            self._response = Response(encode(self._body()), headers={"ETag": self.tag}, media_type="application/json")
+            self._response = Response(encode(self.detail()), headers={"ETag": self.tag}, media_type="application/json")
         return self._response
 
-    def _body(self) -> RunDetail:
+    def detail(self) -> RunDetail:
+        """The response's body."""
         summary, queued, ended = self.summary, self._masked(self.summary.request), self._masked(self.summary.ended)
         body: RunDetail = {
             "id": self.run,

@@ -18,30 +18,26 @@ from headrace.api.http.request_body import parse
 from headrace.api.http.responses import EventStream, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, JSON
+from headrace.api.native.execution_filter import EXECUTION_PARAMETERS, ExecutionFilter
 from headrace.api.native.idempotency import KEY_ERRORS, KEY_PARAMETER
 from headrace.api.native.node_executions import executions
-from headrace.api.native.run_watch import RunStatus, RunWatcher
+from headrace.api.native.run_finder import RUN, RUN_ERRORS, RunFinder, accepted
+from headrace.api.native.run_includes import RUN_INCLUDE, RunIncludes
+from headrace.api.native.run_watch import RunStatus
 from headrace.api.native.schemas import runs
 from headrace.api.native.schemas.common import NO_WORKFLOW, RUNS_TAG
-from headrace.api.native.schemas.runs import AcceptedRun, RunOptions, StoppedRun
+from headrace.api.native.schemas.executions import EXECUTIONS
+from headrace.api.native.schemas.runs import RunOptions, StoppedRun
 from headrace.api.native.services import NativeServices
 from headrace.apps.catalog import Served
-from headrace.errors import InvalidParam, LoadError, NotFound, RequestError, TooManyRequests
+from headrace.errors import InvalidParam, NotFound, TooManyRequests
 from headrace.kernel.events import RunId
-from headrace.runs.reader import RunView
-from headrace.runs.service import Submission, SubmittedRun
-from headrace.times import whole_seconds
+from headrace.runs.service import Submission
 from headrace.values import Value
 
-_NO_RUN = "Workflow run not found"
 _SECONDS = re.compile(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", re.ASCII)
 _LONGEST_WAIT = 60.0
 _STOP_SECONDS = 1.0  # how long a stop waits to see the run stopped
-
-
-def _not_loadable(error: object = "version 2: there is no `app` section") -> RequestError:
-    message = f"The version of this run can no longer be loaded: {error}"
-    return RequestError(message, "version_not_loadable", 409)
 
 
 def _seconds(value: str) -> float:
@@ -55,19 +51,11 @@ def _bad_wait(value: str) -> InvalidParam:
     return InvalidParam(f"wait: Input should be a number of seconds from 0 to {_LONGEST_WAIT:g}, not {value[:50]!r}")
 
 
-_RUN = "/workflow-runs/{workflow_run_id}"
-_ERRORS = (NotFound(_NO_RUN), _not_loadable())
 _SUBMIT_ERRORS = (
     user_missing(),
     NO_WORKFLOW,
     *KEY_ERRORS,
     TooManyRequests("Too many requests. Please try again later."),
-)
-_RETRY_ERRORS = (
-    of_status(400),
-    of_status(413),
-    RequestError("Only a run that failed or was stopped can be retried.", "not_retryable", 409),
-    *KEY_ERRORS,
 )
 _WAIT_SCHEMA = {"type": "number", "minimum": 0, "maximum": _LONGEST_WAIT, "default": 0}
 _WAIT = Query("query", "wait", "Seconds", _WAIT_SCHEMA, default=0.0, parse=_seconds, error=_bad_wait("long"))
@@ -80,10 +68,11 @@ class NativeRunRoutes(Routes):
 
     tag = RUNS_TAG
 
-    def __init__(self, api: Api, services: NativeServices) -> None:
+    def __init__(self, api: Api, services: NativeServices, finder: RunFinder) -> None:
         super().__init__(api)
         self._once = services.idempotency.once
-        self._watcher = RunWatcher(api.run_service)
+        self._finder = finder
+        self._includes = RunIncludes(api)
 
     # --------------------------------------------------------------------------------------------------------- run
 
@@ -119,7 +108,7 @@ class NativeRunRoutes(Routes):
             callback = options.get("callback_url")
             submission = await self._submission(served, request.path_params["workflow_id"], fields, callback, run)
             if mode == "async":
-                return _accepted(await self.api.run_service.submit(submission, run))
+                return accepted(await self.api.run_service.submit(submission, run))
             if mode == "streaming":
                 return await run_stream(self.api, request, submission, run)
             return await self._block(submission, run)
@@ -145,7 +134,7 @@ class NativeRunRoutes(Routes):
 
     # --------------------------------------------------------------------------------------------------------- get
 
-    @Operation("GET", _RUN, {200: runs.RUN, 304: ()}, parameters=(_WAIT, _KNOWN), errors=_ERRORS)
+    @Operation("GET", RUN, {200: runs.RUN, 304: ()}, parameters=(_WAIT, RUN_INCLUDE, _KNOWN), errors=RUN_ERRORS)
     async def get_run(self, request: Request) -> Response:
         """Get a run, or wait for its end.
 
@@ -154,30 +143,33 @@ class NativeRunRoutes(Routes):
         ended it. With If-None-Match, 304 if nothing has happened since. A run that responds to a message also has
         `query`, `answer` (as far as it has come), `conversation_id` and `message_id`.
         """
-        served = await self.api.authenticate(request)
-        run_status = await self._run_status(served, request.path_params["workflow_run_id"], _WAIT.of(request))
+        served = await self.api.authenticate_run(request)
+        run_status = await self._finder.status(served, request.path_params["workflow_run_id"], _WAIT.of(request))
         tags = request.headers.get("if-none-match")
         if tags and run_status.tag in (tag.strip().removeprefix("W/") for tag in tags.split(",")):
             return Response(status_code=304, headers={"ETag": run_status.tag})
+        if include := RUN_INCLUDE.of(request):
+            return json_response(await self._includes.detail(request, run_status, include))
         return run_status.response()
 
-    @Operation("GET", f"{_RUN}/node-executions", runs.EXECUTIONS, errors=_ERRORS)
+    @Operation("GET", f"{RUN}/node-executions", EXECUTIONS, parameters=EXECUTION_PARAMETERS, errors=RUN_ERRORS)
     async def list_node_executions(self, request: Request) -> Response:
         """See what each node did.
 
         The nodes of a run that have started, in order of their start; those inside an iteration or a loop once a round.
         `attempts` are those that failed and were followed by another. `reused`: taken over from the run that this one
-        is a retry of.
+        is a retry of. A run of many rounds is best read in parts: `top`, then `parent` and `round`.
         """
-        served = await self.api.authenticate(request)
-        return json_response({"data": executions(await self._view(served, request))})
+        served = await self.api.authenticate_run(request)
+        wanted = ExecutionFilter.of(request)
+        return json_response({"data": executions(await self._finder.view(served, request), wanted)})
 
     @Operation(
         "GET",
-        f"{_RUN}/events",
+        f"{RUN}/events",
         runs.STREAM,
         parameters=(_PAST_PAUSES, *STARTING_POINT),
-        errors=[InvalidParam("Last-Event-ID 99 is beyond the run's last event, 12"), *_ERRORS],
+        errors=[InvalidParam("Last-Event-ID 99 is beyond the run's last event, 12"), *RUN_ERRORS],
         note=IDS,
     )
     async def follow_run(self, request: Request) -> Response:
@@ -186,8 +178,8 @@ class NativeRunRoutes(Routes):
         The run's events from the beginning, or those after a starting point, each exactly once, until the run ends or
         pauses.
         """
-        served = await self.api.authenticate(request)
-        view = await self._view(served, request)
+        served = await self.api.authenticate_run(request)
+        view = await self._finder.view(served, request)
         past_pauses, last = _PAST_PAUSES.of(request), view.summary.seq
         after = last_event_id(request) or START
         if after.seq > last:
@@ -198,69 +190,28 @@ class NativeRunRoutes(Routes):
         stream = stream_events(events, records, task, close_from, ids=wants_ids(request))
         return EventStream(stream, self.api.options.ping_seconds)
 
-    async def _run_status(self, served: Served, name: str, wait: float = 0) -> RunStatus:
-        """The status of a run of this app. NotFound for an unknown one, a malformed id, and another app's."""
-        unknown = NotFound(_NO_RUN)
-        try:
-            run_status = await self._watcher.find(as_uuid(name, unknown), served.app.id, wait)
-        except LoadError as error:
-            raise _not_loadable(error) from error
-        if run_status is None:
-            raise unknown
-        return run_status
+    # --------------------------------------------------------------------------------------------------------- stop
 
-    async def _view(self, served: Served, request: Request) -> RunView:
-        unknown = NotFound(_NO_RUN)
-        try:
-            view = await self.api.run_service.get(as_uuid(request.path_params["workflow_run_id"], unknown))
-        except LoadError as error:
-            raise _not_loadable(error) from error
-        if view is None or view.served.app.id != served.app.id:
-            raise unknown
-        return view
-
-    # -------------------------------------------------------------------------------------------------- stop, retry
-
-    @Operation("POST", f"{_RUN}/stop", runs.STOPPED, body=runs.STOP, body_required=False, errors=_ERRORS)
+    @Operation("POST", f"{RUN}/stop", runs.STOPPED, body=runs.STOP, body_required=False, errors=RUN_ERRORS)
     async def stop_run(self, request: Request) -> Response:
         """Stop a run.
 
         Cancels the running nodes, and returns the run's status: usually `stopped`, or what it was if it had ended
         already.
         """
-        served = await self.api.authenticate(request)
+        served = await self.api.authenticate_run(request)
         raw = await self.api.body(request)
         by = named_user(self.api.object_of(raw).get("user") if raw else None) or "api"
-        run_status = await self._run_status(served, request.path_params["workflow_run_id"])
+        run_status = await self._finder.status(served, request.path_params["workflow_run_id"])
         if run_status.summary.ended is None:
             await self.api.run_service.stop(run_status.run, by)
-            run_status = await self._run_status(served, run_status.run, _STOP_SECONDS)
+            run_status = await self._finder.status(served, run_status.run, _STOP_SECONDS)
         body: StoppedRun = {
             "workflow_run_id": run_status.run,
             "task_id": run_status.summary.request.task,
             "status": run_status.summary.status,
         }
         return json_response(body)
-
-    @Operation(
-        "POST", f"{_RUN}/retry", {202: runs.ACCEPTED}, parameters=[KEY_PARAMETER], errors=[*_ERRORS, *_RETRY_ERRORS]
-    )
-    async def retry_run(self, request: Request) -> Response:
-        """Retry a run that failed or was stopped.
-
-        Creates a new run of the same version and inputs, which takes over what the old one had finished and continues
-        from there. Its `retry_of` names the old one.
-        """
-        served = await self.api.authenticate(request)
-        body = await self.api.body(request)
-
-        async def handle(run: RunId | None) -> Response:
-            if body:
-                self.api.object_of(body)
-            run_status = await self._run_status(served, request.path_params["workflow_run_id"])
-            return _accepted(await self.api.run_service.retry(run_status.run, run))
-
-        return await self._once(request, served, body, handle)
 
 
 def _check_json(request: Request) -> None:
@@ -274,16 +225,3 @@ def _mode(request: Request, mode: str | None) -> str:
     if mode is None or (mode == "streaming" and EVENT_STREAM not in request.headers.get("accept", "").lower()):
         return "async"
     return mode
-
-
-def _accepted(run: SubmittedRun) -> Response:
-    body: AcceptedRun = {
-        "task_id": run.task,
-        "workflow_run_id": run.run,
-        "status": "queued",
-        "created_at": whole_seconds(run.at),
-    }
-    if run.message:
-        body["conversation_id"] = run.conversation
-        body["message_id"] = run.run
-    return json_response(body, 202)

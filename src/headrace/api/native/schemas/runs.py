@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from headrace.api.http.schema import EVENT_STREAM, Media, Url, Uuid, described
+from headrace.api.http.schema import EVENT_STREAM, Media, Url, Uuid, closed, described
 from headrace.api.native.schemas.common import (
     APP_ID,
     CONVERSATION_ID,
@@ -18,14 +18,13 @@ from headrace.api.native.schemas.common import (
     USER,
     WORKFLOW_ID,
     Duration,
-    JsonObject,
     Milliseconds,
     Seconds,
     Status,
     one_of,
 )
 from headrace.errors import InvalidParam
-from headrace.kernel.summary import RunUsage
+from headrace.kernel.summary import ModelCost, RunUsage
 from headrace.values import Value
 
 LONGEST_URL = 2048
@@ -73,6 +72,26 @@ class SubmitRunRequest(RunOptions):
     conversation_id: NotRequired[str | None]
     """The conversation to continue; empty for a new one."""
     auto_generate_name: NotRequired[bool]
+
+
+@closed
+class ReplayRequest(TypedDict):
+    """A run again, with another version or other inputs."""
+
+    version: NotRequired[Uuid | None]
+    """A version's id; the current version by default."""
+    inputs: NotRequired[Mapping[str, Any] | None]
+    """By default those of the old run."""
+
+
+@closed
+class ForkRequest(TypedDict):
+    """A run again from a node on."""
+
+    node_id: str
+    """A node of the top level: it and what follows it run again."""
+    outputs: NotRequired[Mapping[str, Mapping[str, Any]] | None]
+    """Values that replace outputs of nodes that do not run again, by node and name."""
 
 
 class StopRequest(TypedDict, total=False):
@@ -128,6 +147,35 @@ class RunLine(TypedDict):
     """With `include=app`."""
     version_number: NotRequired[int | None]
     """Of its version, with `include=version`; null if that was removed."""
+    total_price: NotRequired[str | None]
+    """With `include=cost`; null until the run has ended, and where currencies are mixed."""
+    currency: NotRequired[str | None]
+    error_node_title: NotRequired[str | None]
+    """Of the node whose failure ended it, with `include=error_node`."""
+
+
+class RunCosts(TypedDict):
+    """What a run has cost; no total where currencies are mixed."""
+
+    total_price: str | None
+    currency: str | None
+    by_model: list[ModelCost]
+
+
+class RunKey(TypedDict):
+    """Who submitted a run: a key, or an identity, which has no prefix."""
+
+    id: str
+    prefix: str | None
+    name: str
+
+
+class ChildRun(TypedDict):
+    """A run that another one called."""
+
+    id: Uuid
+    app_id: Uuid
+    status: Status
 
 
 @described
@@ -146,6 +194,18 @@ class RunDetail(RunLine):
     callback_url: Url | None
     query: NotRequired[str | None]
     answer: NotRequired[str]
+    cost: NotRequired[RunCosts]
+    """This and the following: with `include`."""
+    queue_time: NotRequired[Duration | None]
+    """Until it began."""
+    first_token: NotRequired[Duration | None]
+    """From its begin to the first text of a model."""
+    key: NotRequired[RunKey | None]
+    parent_run_id: NotRequired[str | None]
+    """The run that called it."""
+    children: NotRequired[list[ChildRun]]
+    """The runs that it called, the newest first, 100 at most."""
+    replay_of: NotRequired[Uuid | None]
 
 
 @described
@@ -165,59 +225,9 @@ class StoppedRun(TypedDict):
     status: Status
 
 
-class NodeAttempt(TypedDict):
-    """An attempt that failed and was followed by another."""
-
-    attempt: int
-    error: str
-    error_type: str
-    inputs: JsonObject
-    process_data: JsonObject | None
-    finished_at: Seconds
-    finished_at_ms: Milliseconds
-
-
-@described
-class NodeExecution(TypedDict):
-    """An execution of a node; of one inside a container, in one round."""
-
-    id: Uuid
-    node_id: str
-    node_type: str
-    title: str
-    index: int
-    predecessor_node_id: str | None
-    iteration_id: str | None
-    iteration_index: int | None
-    loop_id: str | None
-    loop_index: int | None
-    status: Annotated[str, one_of("running", "succeeded", "failed", "exception", "stopped")]
-    """`exception`: failed, and the node's error strategy handled it."""
-    inputs: JsonObject | None
-    process_data: JsonObject | None
-    outputs: JsonObject | None
-    error: str | None
-    error_type: str | None
-    attempts: list[NodeAttempt]
-    reused: bool
-    """Copied from the run that this one is a retry of."""
-    usage: RunUsage | None
-    started_at: Seconds
-    started_at_ms: Milliseconds
-    finished_at: Seconds | None
-    finished_at_ms: Milliseconds | None
-    elapsed_time: Duration | None
-
-
-class NodeExecutions(TypedDict):
-    """The nodes of a run that have started, in order of their start."""
-
-    data: list[NodeExecution]
-
-
 # ----------------------------------------------------------------------------------------------------------- examples
 
-_USAGE: RunUsage = {
+USAGE: RunUsage = {
     "prompt_tokens": 100,
     "completion_tokens": 50,
     "total_tokens": 150,
@@ -255,38 +265,12 @@ _RUN: RunDetail = {
         "type": "http-request",
         "error_type": "HttpRequestNodeError",
     },
-    "usage": _USAGE,
+    "usage": USAGE,
     "exceptions_count": 1,
     "started_at": 1795226714,
     "started_at_ms": 1795226714260,
     "retry_of": None,
     "callback_url": "https://example.com/headrace",
-}
-_EXECUTION: NodeExecution = {
-    "id": "0ad1b1e8-5f2e-5d1f-8f57-6f0f7f3f2c11",
-    "node_id": "1718000000001",
-    "node_type": "llm",
-    "title": "Write",
-    "index": 2,
-    "predecessor_node_id": "1718000000000",
-    "iteration_id": None,
-    "iteration_index": None,
-    "loop_id": None,
-    "loop_index": None,
-    "status": "succeeded",
-    "inputs": {},
-    "process_data": {"model_mode": "chat"},
-    "outputs": {"text": "Hello!"},
-    "error": None,
-    "error_type": None,
-    "attempts": [],
-    "reused": False,
-    "usage": _USAGE,
-    "started_at": 1795226714,
-    "started_at_ms": 1795226714270,
-    "finished_at": 1795226715,
-    "finished_at_ms": 1795226715420,
-    "elapsed_time": 1.15,
 }
 _PICTURE = {"type": "image", "transfer_method": "remote_url", "url": "https://example.com/a.png"}
 
@@ -319,8 +303,9 @@ NEWS = Media(
     f'"workflow_id":"{WORKFLOW_ID}","app_id":"{APP_ID}","status":"running","error":null,"total_tokens":0}}\n\n',
     EVENT_STREAM,
 )
-EXECUTIONS = Media(NodeExecutions, {"data": [_EXECUTION]})
 STOP = Media(StopRequest, {"user": USER})
+REPLAY = Media(ReplayRequest, {"inputs": {"query": "good morning"}})
+FORK = Media(ForkRequest, {"node_id": "1718000000001", "outputs": {"1718000000000": {"query": "good morning"}}})
 STOPPED = Media(StoppedRun, {"workflow_run_id": RUN_ID, "task_id": TASK_ID, "status": "stopped"})
 STREAM = Media(
     None,
