@@ -125,7 +125,13 @@ async def test_runs_without_a_callback_cost_no_statement_more(store: SqlStorage)
         statements.append(statement.split(" (")[0])
 
     await store.journal.append(whole("r1"))
-    assert statements == ["BEGIN IMMEDIATE", "INSERT INTO events", "INSERT INTO runs", "COMMIT"]
+    assert statements == [
+        "BEGIN IMMEDIATE",
+        "INSERT INTO events",
+        "INSERT INTO runs",
+        "INSERT INTO run_sums",  # only where a run ends
+        "COMMIT",
+    ]
 
 
 async def test_memory_forgets_old_callbacks_but_none_that_is_due() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, or_, select
 
 from headrace.kernel.events import RunId
-from headrace.kernel.summary import FAILED, RUNNING
+from headrace.kernel.summary import FAILED, RUNNING, SUCCEEDED
 from headrace.ports import ListedRun, RunActivity, RunFilter, RunSums
 from headrace.stores.encoding import clean
 from headrace.stores.sql.repository import SqlRepository
-from headrace.stores.sql.schema import SERVICE, run_sums, runs
+from headrace.stores.sql.schema import SERVICE, UNUSUAL, run_sums, runs
 
 
 class SqlRuns(SqlRepository):
@@ -29,10 +29,11 @@ class SqlRuns(SqlRepository):
             listed: list[ListedRun] = []
             total = 0
             for app in map(clean, which.apps):
-                rows = connection.execute(page.where(runs.c.app == app)).mappings()
+                of_app = _of(app, which)
+                rows = connection.execute(page.where(of_app)).mappings()
                 listed += [ListedRun(**row) for row in rows]
                 if which.counted:
-                    counting = select(func.count()).select_from(runs).where(runs.c.app == app, *conditions)
+                    counting = _COUNT.where(of_app, *conditions)
                     total += connection.execute(counting).scalar_one()
             if not single:
                 listed.sort(key=lambda run: (run.created_at, run.run), reverse=True)
@@ -47,8 +48,10 @@ class SqlRuns(SqlRepository):
             for app in apps:
                 of_app = runs.c.app == clean(app)
                 newest = connection.execute(_NEWEST.where(of_app).limit(last)).mappings()
-                counts = connection.execute(_COUNTS.where(of_app, runs.c.created_at >= since)).one()
-                activities[app] = RunActivity([ListedRun(**row) for row in newest], counts[0], counts[1] or 0)
+                lately = _COUNT.where(of_app, runs.c.created_at >= since)  # from the index alone
+                failed = lately.where(runs.c.status == FAILED, literal_column(UNUSUAL))
+                count, failures = (connection.execute(counting).scalar_one() for counting in (lately, failed))
+                activities[app] = RunActivity([ListedRun(**row) for row in newest], count, failures)
             return activities
 
         return await self._database.run(work)
@@ -58,8 +61,13 @@ class SqlRuns(SqlRepository):
 
         def work(connection: Connection) -> list[RunSums]:
             return [
-                RunSums(str(name), bucket, currency, *map(int, sums))
-                for name, bucket, currency, *sums in connection.execute(statement)
+                RunSums(
+                    name=str(row["name"]),
+                    bucket=row["bucket"],
+                    currency=row["currency"],
+                    **{name: int(row[name]) for name in _SUMMED},
+                )
+                for row in connection.execute(statement).mappings()
             ]
 
         return await self._database.run(work)
@@ -100,7 +108,15 @@ _SUMMED = ("runs", "failed", "tokens", "price")
 _NAMED = 500  # runs in one statement
 _LISTED = tuple(runs.c[field.name] for field in fields(ListedRun))
 _NEWEST = select(*_LISTED).order_by(runs.c.created_at.desc(), runs.c.run.desc())
-_COUNTS = select(func.count(), func.sum(case((runs.c.status == FAILED, 1), else_=0)))
+_COUNT = select(func.count()).select_from(runs)
+
+
+def _of(app: str, which: RunFilter) -> ColumnElement[bool]:
+    """Runs of an app. Where a filter leaves few of all runs, its own index is better than that of the app, which SQLite
+    would prefer for its order."""
+    if which.status == RUNNING or which.source not in (None, SERVICE):
+        return case((runs.c.app == app, 1), else_=0) == 1
+    return runs.c.app == app
 
 
 def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
@@ -110,8 +126,10 @@ def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
         for name in ("status", "session", "version", "source")
         if (value := getattr(which, name)) is not None
     ]
+    if which.status not in (None, RUNNING, SUCCEEDED):
+        conditions.append(literal_column(UNUSUAL))  # in these words, so that the index can be used
     if which.status == RUNNING:
-        conditions.append(runs.c.finished_at.is_(None))  # in these words, so that the index of unfinished runs is used
+        conditions.append(runs.c.finished_at.is_(None))  # likewise
     if which.source not in (None, SERVICE):
         conditions.append(runs.c.source != literal_column(f"'{SERVICE}'"))  # likewise
     if which.before is not None:
@@ -131,9 +149,10 @@ def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
 
 
 def _grouped(apps: Sequence[str], days: tuple[int, int], by: str) -> Select[Any]:
-    """A query for (name, bucket, currency, *sums), see `Runs.sums`."""
+    """A query for the fields of RunSums."""
     of = run_sums.c
     group = (of[by], of.bucket, of.currency)
     of_rows = of.model != "" if by == "model" else of.model == ""
     conditions = (of.app.in_([clean(app) for app in apps]), of.day.between(*days), of_rows)
-    return select(*group, *(func.sum(of[name]) for name in _SUMMED)).where(*conditions).group_by(*group)
+    summed = (func.sum(of[name]).label(name) for name in _SUMMED)
+    return select(of[by].label("name"), of.bucket, of.currency, *summed).where(*conditions).group_by(*group)

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # every migration, in order; here so that opening a database at the newest one need not import Alembic
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
 
 PENDING, RUNNING, LISTED = "status = 'pending'", "status = 'running'", "NOT deleted"  # as partial indexes are defined
@@ -73,6 +73,9 @@ Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
 Index("ix_runs_task", runs.c.task)
 # the reconciler looks for unfinished runs every few seconds: they are few among all
 _partial_index("ix_runs_open", "finished_at IS NULL", runs.c.created_at)
+# for those that succeed, this index costs nothing
+UNUSUAL = "status NOT IN ('succeeded', 'running')"
+_partial_index("ix_runs_unusual", UNUSUAL, runs.c.app, runs.c.status, runs.c.created_at)
 # the API itself makes nearly all runs, and they should not pay for the index that counts a batch's runs
 SERVICE = "service-api"
 _partial_index("ix_runs_source", f"source <> '{SERVICE}'", runs.c.source, runs.c.status)
@@ -347,7 +350,6 @@ buckets = Table(
 slots = Table(
     "slots",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("run", String, primary_key=True),
+    *(Column(name, String, primary_key=True) for name in ("name", "run")),
     Column("at", Double, nullable=False),
 )
