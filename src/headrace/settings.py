@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     tls_client_required: bool = Field(True, description="Reject clients without a certificate, if authorities are set")
     console: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Serve the console: auto (not on a public address without TLS or single sign-on), on or off",
+        description="Serve the console: auto (not on a public address without TLS), on or off",
     )
     max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, except file uploads")
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")

@@ -155,12 +155,12 @@ def test_a_link_and_a_session_end():
         ({"host": "0.0.0.0", "public_url": "http://flows.example.com"}, False),
         ({"host": "0.0.0.0", "public_url": "https://flows.example.com"}, True),
         ({"host": "0.0.0.0", "tls_certificate": Path("cert.pem")}, True),
-        ({"host": "0.0.0.0", "oidc_issuer": "https://id.example.com"}, True),
+        ({"host": "0.0.0.0", "oidc_issuer": "https://id.example.com"}, False),
         ({"host": "0.0.0.0", "console": "on"}, True),
         ({"host": "0.0.0.0", "console": "off"}, True),  # nothing to refuse
     ],
 )
-def test_a_public_address_needs_tls_or_sign_on_unless_told(settings: dict[str, Any], served: bool):
+def test_a_public_address_needs_tls_unless_told(settings: dict[str, Any], served: bool):
     assert (console_refusal(Settings(**settings)) == "") is served
 
 
