@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from headrace.adapters.models import (
 )
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.runtime import Plugins
-from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages, RemoteSandbox
+from headrace.adapters.sandbox import RemoteSandbox
 from headrace.adapters.tools import (
     BuiltinTools,
     CustomTools,
@@ -47,15 +46,15 @@ from headrace.brokers import LocalBus, LocalQueue, SharedBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
-from headrace.dsl.package import SIGNATURE_LENGTH, is_package, packaged, text_of
+from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
-from headrace.errors import LoadError, Problem
+from headrace.errors import LoadError
+from headrace.factories import code_packages, local_sandbox, plans_of
 from headrace.nodes import registry
-from headrace.nodes.agent.node import STRATEGY_PROVIDERS
-from headrace.ports import App, Storage
+from headrace.ports import Storage
 from headrace.ports.plugins import Endpoints
 from headrace.ports.services import STRATEGY, Resources, Speech
-from headrace.rate_limits import Limiter, PlanFile
+from headrace.rate_limits import Limiter
 from headrace.retention import Retention
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
@@ -68,12 +67,9 @@ if TYPE_CHECKING:
     from headrace.access.console import ConsoleAccess
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
-    from headrace.adapters.plugins.manager import PluginManager
     from headrace.telemetry.setup import Telemetry
 
 logger = logging.getLogger(__name__)
-
-LARGEST_FILE = 10 * 1024 * 1024  # bytes of a workflow file
 
 
 @dataclass
@@ -117,27 +113,6 @@ class Service:
             raise LoadError(str(file), error.problems) from error
 
 
-def source_of(file: Path) -> str:
-    """The `App.source` of a file: its absolute path."""
-    return os.path.abspath(file)
-
-
-def read_workflow(file: Path) -> str:
-    """The text of a workflow file, or of the one in an app package (`.ifpkg`). LoadError if it cannot be read, is not
-    UTF-8, or is too large."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(SIGNATURE_LENGTH)
-            if is_package(start):
-                return packaged(stream if stream.seekable() else BytesIO(start + stream.read()), str(file))
-            content = start + stream.read(LARGEST_FILE)
-    except OSError as error:
-        raise LoadError(str(file), [Problem(f"cannot be read: {error.strerror}")]) from error
-    if len(content) > LARGEST_FILE:
-        raise LoadError(str(file), [Problem(f"the file is larger than {LARGEST_FILE // 1024 // 1024} MB")])
-    return text_of(content, str(file)).replace("\r\n", "\n").replace("\r", "\n")
-
-
 @asynccontextmanager
 async def service(
     settings: Settings,
@@ -152,7 +127,7 @@ async def service(
     """A running Headrace: with a worker if `work`, with nothing on disk except files if `memory`, with the plans'
     limits if `limited`. `telemetry` observes it, `identity` authenticates bearer tokens that are not keys; both are
     closed with it."""
-    plans = _plans(settings.plans) if limited and settings.plans is not None else None
+    plans = plans_of(settings.plans) if limited and settings.plans is not None else None
     async with AsyncExitStack() as stack:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains secrets in plain text
         secret = installation_secret(settings.data)
@@ -199,7 +174,7 @@ async def service(
             packages = code_packages(settings)
             if packages is not None and work:
                 await packages.install()
-            sandbox = _local_sandbox(settings, lambda app: apps.find(app), packages)
+            sandbox = local_sandbox(settings, lambda app: apps.find(app), packages)
         stack.push_async_callback(sandbox.aclose)
 
         documents = DocumentReader()
@@ -307,74 +282,3 @@ def _late_handlers(
         "node_parameter_extractor": nodes.extract,
         "node_question_classifier": nodes.classify,
     }
-
-
-def code_packages(settings: Settings) -> Packages | None:
-    """The packages that code nodes may import; None if none are listed. HeadraceError if the file cannot be read."""
-    if settings.code_packages is None:
-        return None
-    return Packages(settings.code_packages, settings.data / "code-packages")
-
-
-def _local_sandbox(
-    settings: Settings, find: Callable[[str], Awaitable[App | None]], packages: Packages | None
-) -> LocalSandbox:
-    async def workspace_of(app: str) -> str:
-        known = await find(app)
-        return known.workspace if known is not None else ""
-
-    return LocalSandbox(
-        longest=settings.code_seconds,
-        packages=packages,
-        egress=EgressProxy(settings.code_egress, settings.egress_allow) if settings.code_egress else None,
-        workspace_of=workspace_of,
-    )
-
-
-def plugin_manager(
-    settings: Settings, notify: Callable[[str], None], environ: Mapping[str, str] = os.environ
-) -> PluginManager:
-    """What the commands manage plugins with. `notify` takes what people are to know."""
-    from headrace.adapters.plugins.credentials import CredentialStore
-    from headrace.adapters.plugins.install import PluginInstaller
-    from headrace.adapters.plugins.installed import InstalledPlugins
-    from headrace.adapters.plugins.manager import PluginManager
-    from headrace.adapters.plugins.marketplace import Marketplace
-
-    plugins = InstalledPlugins(settings.plugin_folder)
-    keys = [Path(key) for key in settings.plugin_keys]
-    installer = PluginInstaller(plugins, keys, settings.plugin_python, environ, notify)
-    marketplace = Marketplace(settings.marketplace_url)
-    credentials = CredentialStore(settings.credentials, environ)
-    return PluginManager(plugins, installer, marketplace, BuiltinTools.PROVIDERS, STRATEGY_PROVIDERS, credentials)
-
-
-def identity_of(settings: Settings) -> OidcIdentity | None:
-    """The OpenID Connect issuer whose tokens are accepted; None without one. HeadraceError if the settings are not
-    valid, or a package is missing."""
-    if not settings.oidc_issuer:
-        return None
-    from headrace.adapters.oidc import OidcIdentity, OidcOptions  # takes 0.1 s to import
-
-    return OidcIdentity(
-        OidcOptions(
-            issuer=settings.oidc_issuer,
-            audiences=settings.oidc_audience,
-            algorithms=settings.oidc_algorithms,
-            permission_claims=settings.oidc_permissions_claim,
-            permissions=settings.oidc_permissions,
-            default_permissions=settings.oidc_default_permissions,
-            workspace_claim=settings.oidc_workspace_claim,
-            workspace=settings.oidc_workspace or ("" if settings.oidc_workspace_claim else settings.workspace),
-            apps_claim=settings.oidc_apps_claim,
-            leeway=settings.oidc_leeway,
-            allow_http=settings.oidc_allow_http,
-        )
-    )
-
-
-def _plans(path: Path) -> PlanFile:
-    try:
-        return PlanFile(path)
-    except LoadError as error:
-        raise LoadError("plans", [Problem(f"HEADRACE_PLANS: {error}")]) from error

@@ -9,7 +9,7 @@ import pytest
 
 from headrace.adapters.oidc import OidcIdentity, OidcOptions
 from headrace.errors import HeadraceError
-from headrace.main import identity_of
+from headrace.factories import identity_of
 from headrace.ports import Principal
 from headrace.settings import Settings
 from tests.oidc.issuing import AUDIENCE, Signer, authenticate, identifying, issuing, options

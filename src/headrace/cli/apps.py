@@ -63,7 +63,7 @@ def add(file: Path, name: str | None, data: Path | None) -> None:
     Prints the app as JSON, with the fields that `serve --ready-file` writes.
     """
     from headrace.apps.requirements import missing_requirements
-    from headrace.main import read_workflow
+    from headrace.dsl.workflow_file import read_workflow
 
     if name is not None:
         check_app_name("--name", name)

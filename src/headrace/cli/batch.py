@@ -106,7 +106,8 @@ def batch(
 
     from headrace.apps.catalog import digest
     from headrace.cli.batch_attempts import find_attempts
-    from headrace.main import read_workflow, service, source_of
+    from headrace.dsl.workflow_file import read_workflow, source_of
+    from headrace.main import service
 
     content = read_workflow(file)
     with ExitStack() as stack:

@@ -47,9 +47,9 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 
 
 def _read(file: Path) -> Document:
+    from headrace.dsl.workflow_file import read_workflow
     from headrace.dsl.yaml_reader import read
     from headrace.errors import LoadError, Problem
-    from headrace.main import read_workflow
 
     document = read(read_workflow(file), str(file))
     if not document.value.keys() & {"app", "workflow", "model_config"}:

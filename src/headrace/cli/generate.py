@@ -23,7 +23,7 @@ def generate(file: Path, output: Path | None, asynchronous: bool) -> None:
     """
     from headrace.cli.generating import MARK, form_of, module
     from headrace.dsl.load import load
-    from headrace.main import read_workflow
+    from headrace.dsl.workflow_file import read_workflow
     from headrace.nodes import registry
 
     flow = load(read_workflow(file), registry(), str(file))

@@ -33,7 +33,7 @@ async def inspecting() -> AsyncGenerator[Service]:
 def inspected(running: Service, file: Path) -> tuple[Flow | None, Sequence[Problem]]:
     """A file's workflow, if it can be loaded, and the problems of the file."""
     from headrace.dsl.load import inspect
-    from headrace.main import read_workflow
+    from headrace.dsl.workflow_file import read_workflow
 
     try:
         return inspect(read_workflow(file), running.apps.registry, str(file))

@@ -20,7 +20,7 @@ def packages(data: Path | None) -> None:
     settings = settings_of(data=data)
     log_to_stderr("WARNING")
 
-    from headrace.main import code_packages
+    from headrace.factories import code_packages
 
     environment = code_packages(settings)
     if environment is None:

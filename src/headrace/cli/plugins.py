@@ -22,7 +22,7 @@ from headrace.cli.shared import (
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
-    from headrace.main import PluginManager
+    from headrace.factories import PluginManager
     from headrace.ports.plugins import PluginDescription, PluginNeed
 
 
@@ -147,7 +147,7 @@ def info(name: str, data: Path | None) -> None:
 
 
 def _manager(data: Path | None) -> PluginManager:
-    from headrace.main import plugin_manager
+    from headrace.factories import plugin_manager
 
     log_to_stderr("WARNING")
     return plugin_manager(settings_of(data=data), say)
@@ -155,7 +155,7 @@ def _manager(data: Path | None) -> PluginManager:
 
 def _needs(manager: PluginManager, flow: Path) -> Sequence[PluginNeed]:
     from headrace.dsl.plugin_uses import plugin_uses
-    from headrace.main import read_workflow
+    from headrace.dsl.workflow_file import read_workflow
 
     return manager.needs(plugin_uses(read_workflow(flow), str(flow)))
 

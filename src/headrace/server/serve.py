@@ -17,7 +17,8 @@ from headrace.adapters.files import limit_for
 from headrace.apps.catalog import Served
 from headrace.background import background
 from headrace.errors import HeadraceError, LoadError
-from headrace.main import Service, identity_of, service
+from headrace.factories import identity_of
+from headrace.main import Service, service
 from headrace.server.console import console_access, console_refusal
 from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
 from headrace.settings import Settings

@@ -1,0 +1,94 @@
+"""Single parts, made from the settings: for the composition root, and for commands that need no more than one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
+from headrace.errors import LoadError, Problem
+from headrace.ports import App
+from headrace.rate_limits import PlanFile
+from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from headrace.adapters.oidc import OidcIdentity
+    from headrace.adapters.plugins.manager import PluginManager
+
+
+def code_packages(settings: Settings) -> Packages | None:
+    """The packages that code nodes may import; None if none are listed. HeadraceError if the file cannot be read."""
+    if settings.code_packages is None:
+        return None
+    return Packages(settings.code_packages, settings.data / "code-packages")
+
+
+def local_sandbox(
+    settings: Settings, find: Callable[[str], Awaitable[App | None]], packages: Packages | None
+) -> LocalSandbox:
+    """The sandbox of this machine. `find` returns the app with an id."""
+
+    async def workspace_of(app: str) -> str:
+        known = await find(app)
+        return known.workspace if known is not None else ""
+
+    return LocalSandbox(
+        longest=settings.code_seconds,
+        packages=packages,
+        egress=EgressProxy(settings.code_egress, settings.egress_allow) if settings.code_egress else None,
+        workspace_of=workspace_of,
+    )
+
+
+def plugin_manager(
+    settings: Settings, notify: Callable[[str], None], environ: Mapping[str, str] = os.environ
+) -> PluginManager:
+    """What the commands manage plugins with. `notify` takes what people are to know."""
+    from headrace.adapters.plugins.credentials import CredentialStore
+    from headrace.adapters.plugins.install import PluginInstaller
+    from headrace.adapters.plugins.installed import InstalledPlugins
+    from headrace.adapters.plugins.manager import PluginManager
+    from headrace.adapters.plugins.marketplace import Marketplace
+    from headrace.adapters.tools import BuiltinTools
+    from headrace.nodes.agent.node import STRATEGY_PROVIDERS
+
+    plugins = InstalledPlugins(settings.plugin_folder)
+    keys = [Path(key) for key in settings.plugin_keys]
+    installer = PluginInstaller(plugins, keys, settings.plugin_python, environ, notify)
+    marketplace = Marketplace(settings.marketplace_url)
+    credentials = CredentialStore(settings.credentials, environ)
+    return PluginManager(plugins, installer, marketplace, BuiltinTools.PROVIDERS, STRATEGY_PROVIDERS, credentials)
+
+
+def identity_of(settings: Settings) -> OidcIdentity | None:
+    """The OpenID Connect issuer whose tokens are accepted; None without one. HeadraceError if the settings are not
+    valid, or a package is missing."""
+    if not settings.oidc_issuer:
+        return None
+    from headrace.adapters.oidc import OidcIdentity, OidcOptions  # takes 0.1 s to import
+
+    return OidcIdentity(
+        OidcOptions(
+            issuer=settings.oidc_issuer,
+            audiences=settings.oidc_audience,
+            algorithms=settings.oidc_algorithms,
+            permission_claims=settings.oidc_permissions_claim,
+            permissions=settings.oidc_permissions,
+            default_permissions=settings.oidc_default_permissions,
+            workspace_claim=settings.oidc_workspace_claim,
+            workspace=settings.oidc_workspace or ("" if settings.oidc_workspace_claim else settings.workspace),
+            apps_claim=settings.oidc_apps_claim,
+            leeway=settings.oidc_leeway,
+            allow_http=settings.oidc_allow_http,
+        )
+    )
+
+
+def plans_of(path: Path) -> PlanFile:
+    """The plans of a file. LoadError if it is not valid."""
+    try:
+        return PlanFile(path)
+    except LoadError as error:
+        raise LoadError("plans", [Problem(f"HEADRACE_PLANS: {error}")]) from error
