@@ -180,12 +180,13 @@ def _show_added(plugin: PluginDescription) -> None:
     signed = f"signed by {plugin.signer}" if plugin.signer else "not signed"
     click.echo(f"Installed {plugin.plugin}, by {plugin.author}, {signed}.")
     click.echo(printable(f"  It may use: {plugin.permissions}."))
-    unset = [each.name for each in plugin.credentials if each.required and not each.is_set]
+    unset = [variable.name for variable in plugin.credentials if variable.required and not variable.is_set]
     if unset:
         click.echo(printable(f"  It needs credentials: {', '.join(dict.fromkeys(unset))}."))
 
 
 def _credential_rows(plugin: PluginDescription) -> Iterable[tuple[str, str, str, str]]:
-    for each in plugin.credentials:
-        state = "set" if each.is_set else "required" if each.required else ""
-        yield each.name, state, f"{each.label} (of an OAuth login)" if each.oauth else each.label, each.url
+    for variable in plugin.credentials:
+        state = "set" if variable.is_set else "required" if variable.required else ""
+        label = f"{variable.label} (of an OAuth login)" if variable.oauth else variable.label
+        yield variable.name, state, label, variable.url

@@ -46,7 +46,7 @@ def list_(as_json: bool) -> None:
                     "name": name,
                     "provider_type": reference.provider_type,
                     "description": spec.description,
-                    "parameters": [_shown(each) for each in spec.parameters],
+                    "parameters": [_shown(parameter) for parameter in spec.parameters],
                     "missing": running.resources.tools.missing(reference),
                 }
                 for name, (reference, spec) in known.items()
@@ -55,7 +55,7 @@ def list_(as_json: bool) -> None:
             return
         rows = [("NAME", "TYPE", "PARAMETERS")]
         for name, (reference, spec) in known.items():
-            parameters = (f"{each.name}{'*' if each.required else ''}" for each in spec.parameters)
+            parameters = (f"{parameter.name}{'*' if parameter.required else ''}" for parameter in spec.parameters)
             rows.append((name, reference.provider_type, " ".join(parameters)))
         click.echo(table(rows))
         missing = (running.resources.tools.missing(reference) for reference, _ in known.values())
@@ -85,9 +85,11 @@ def call(name: str, pairs: tuple[str, ...]) -> None:
         if not spec.open and (unknown := given.keys() - declared.keys()):
             names = ", ".join(declared) or "none"
             raise BadUsage(f"-p {', '.join(sorted(unknown))}: the parameters of '{name}' are: {names}")
-        if absent := [each.name for each in spec.parameters if each.required and each.name not in given]:
+        if absent := [
+            parameter.name for parameter in spec.parameters if parameter.required and parameter.name not in given
+        ]:
             raise BadUsage(f"'{name}' needs -p {'=... -p '.join(absent)}=...")
-        files = {each.name for each in spec.parameters if each.type in ("file", "files", "system-files")}
+        files = {parameter.name for parameter in spec.parameters if parameter.type in ("file", "files", "system-files")}
         values = {key: await _file(running, value) if key in files else value for key, value in given.items()}
         click.echo(json.dumps(await _outputs(running, reference, values), ensure_ascii=False, indent=2))
 

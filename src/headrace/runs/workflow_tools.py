@@ -59,7 +59,7 @@ class WorkflowTools:
         apps, wanted = self._run_service.apps, self._wanted(reference)
         caller = await apps.find(reference.app) if reference.app else None
         members = await apps.catalog.apps(caller.workspace if caller else self._workspace)
-        for app in sorted(members, key=lambda each: each.mode != "workflow"):
+        for app in sorted(members, key=lambda member: member.mode != "workflow"):
             if app.id in wanted or app.name in wanted:
                 served = await apps.version(app, app.version)
                 return WorkflowTool(self._run_service, served, start_of(served), reference.tool_name)
@@ -75,8 +75,8 @@ class WorkflowTools:
         """See `ToolSource.specs`."""
         apps = self._run_service.apps
         served = [await apps.version(app, app.version) for app in await apps.catalog.apps(self._workspace)]
-        workflows = [each for each in served if each.app.mode == "workflow"]
-        return {each.app.name: [spec_of(each.app, start_of(each), each.app.name)] for each in workflows}
+        workflows = [entry for entry in served if entry.app.mode == "workflow"]
+        return {entry.app.name: [spec_of(entry.app, start_of(entry), entry.app.name)] for entry in workflows}
 
     async def aclose(self) -> None:
         """Nothing is open: the runs are the service's."""
@@ -170,7 +170,7 @@ class WorkflowTool:
             *map(_file_message, files_in(outputs)),
             TextMessage(json.dumps(value, ensure_ascii=False)),
             JsonMessage(value, for_model=False),
-            *(VariableMessage(name, each) for name, each in outputs.items() if name not in _OWN_OUTPUTS),
+            *(VariableMessage(name, value) for name, value in outputs.items() if name not in _OWN_OUTPUTS),
             *([UsageMessage(summary.usage.wire())] if summary.usage.tokens else []),
         ]
 

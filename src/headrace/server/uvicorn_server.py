@@ -119,7 +119,8 @@ class Server(uvicorn.Server):
         until = clock() + self._serving.drain_seconds
         self._serving.drain()
         pending = [(len(self.server_state.tasks), "request"), (self._serving.active_runs(), "run")]
-        if (in_progress := " and ".join(_count(*each) for each in pending if each[0])) and not self.force_exit:
+        in_progress = " and ".join(_count(number, noun) for number, noun in pending if number)
+        if in_progress and not self.force_exit:
             logger.info(
                 "waiting up to %g s for %s to end; a second Ctrl-C (or SIGTERM) stops at once",
                 self._serving.drain_seconds,

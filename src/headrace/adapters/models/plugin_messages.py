@@ -46,7 +46,9 @@ async def llm_request(request: ChatRequest, model: ModelDeclaration | None, file
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     prompt = [await _message(message, names, model, files) for message in messages]
     return {
-        "prompt_messages": [each for each in prompt if each["content"] or each.keys() & {"tool_calls", "tool_call_id"}],
+        "prompt_messages": [
+            message for message in prompt if message["content"] or message.keys() & {"tool_calls", "tool_call_id"}
+        ],
         "model_parameters": parameters,
         "tools": [_tool(tool) for tool in request.tools] or None,
         "stop": stop_words(request) or None,
@@ -191,7 +193,7 @@ async def chat_request(request: _Fields, user: str, app: str, files: Files) -> C
     if not (isinstance(provider, str) and isinstance(model, str) and provider and model):
         raise HeadraceError("provider and model must be texts")
     messages = [
-        await _received(mapping_of(each), user, app, files) for each in items_of(request.get("prompt_messages"))
+        await _received(mapping_of(message), user, app, files) for message in items_of(request.get("prompt_messages"))
     ]
     if not messages:
         raise HeadraceError("prompt_messages must be a list of messages")

@@ -86,19 +86,19 @@ class CredentialStore:
         values: dict[str, Value] = {}
         problems: list[str] = []
         unset: list[str] = []
-        for each in fields:
-            if any(str(values.get(name, "")) != value for name, value in each.show_on):
+        for credential in fields:
+            if any(str(values.get(name, "")) != value for name, value in credential.show_on):
                 continue
-            name = variable(provider, each.name)
-            value: Value = given.get(each.name)
+            name = variable(provider, credential.name)
+            value: Value = given.get(credential.name)
             if value in (None, ""):
-                value = self._environ.get(name) or each.default
+                value = self._environ.get(name) or credential.default
             if value in (None, ""):
-                if each.required:
+                if credential.required:
                     unset.append(name)
                 continue
             try:
-                values[each.name] = _typed(each, value)
+                values[credential.name] = _typed(credential, value)
             except ValueError as error:
                 problems.append(f"{name} {error}.")
         if unset:
@@ -115,7 +115,7 @@ def variable(provider: str, name: str) -> str:
 
 def secrets_of(fields: Iterable[CredentialField], values: Mapping[str, Value]) -> frozenset[str]:
     """The texts among a form's values that must not be shown."""
-    return _texts(values.get(each.name) for each in fields if each.secret)
+    return _texts(values.get(credential.name) for credential in fields if credential.secret)
 
 
 def _texts(values: Iterable[Value]) -> frozenset[str]:

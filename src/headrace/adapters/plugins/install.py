@@ -203,9 +203,9 @@ def _overrides(lock: Path) -> str:
     if lock.is_file():
         try:
             packages = tomllib.loads(lock.read_text("utf-8"))["package"]
-            versions = {each["name"]: each["version"] for each in packages if "version" in each}
-            own = next(each for each in packages if each["source"].get("virtual") == ".")
-            names = [each["name"] for each in own["dependencies"] if each["name"] != "dify-plugin"]
+            versions = {package["name"]: package["version"] for package in packages if "version" in package}
+            own = next(package for package in packages if package["source"].get("virtual") == ".")
+            names = [dependency["name"] for dependency in own["dependencies"] if dependency["name"] != "dify-plugin"]
             lines += [f"{name}<={versions[name]}" for name in names]
         except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
             raise HeadraceError(f"its {lock.name} cannot be read: {error}") from error

@@ -116,5 +116,5 @@ class InstalledPlugins:
     def _under(self, pattern: str) -> list[InstalledPlugin]:
         paths = {marker.parent for marker in self.folder.glob(f"{pattern}/*/{MARKER}")}
         plugins = [self._known.get(path) or self._known.setdefault(path, InstalledPlugin(path)) for path in paths]
-        plugins.sort(key=lambda each: each.id.precedence, reverse=True)
-        return sorted(plugins, key=lambda each: each.id.plugin)
+        plugins.sort(key=lambda plugin: plugin.id.precedence, reverse=True)
+        return sorted(plugins, key=lambda plugin: plugin.id.plugin)

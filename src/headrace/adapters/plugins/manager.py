@@ -75,7 +75,7 @@ class PluginManager:
         if not fitting:
             raise HeadraceError(f"{wanted} is not installed")
         if len(fitting) > 1:
-            raise HeadraceError(f"{wanted} is ambiguous: {', '.join(str(each.id) for each in fitting)}")
+            raise HeadraceError(f"{wanted} is ambiguous: {', '.join(str(plugin.id) for plugin in fitting)}")
         self._installer.remove(fitting[0])
         return str(fitting[0].id)
 
@@ -136,14 +136,14 @@ class PluginManager:
     ) -> list[CredentialVariable]:
         return [
             CredentialVariable(
-                name=variable(provider, each.name),
-                required=each.required,
-                is_set=self._credentials.is_set(plugin.plugin, provider, each.name),
-                label=each.label,
-                url=each.url,
+                name=variable(provider, field.name),
+                required=field.required,
+                is_set=self._credentials.is_set(plugin.plugin, provider, field.name),
+                label=field.label,
+                url=field.url,
                 oauth=oauth,
             )
-            for each in fields
+            for field in fields
         ]
 
 

@@ -74,7 +74,7 @@ def _config(path: Path, content: Mapping[str, Any]) -> ToolsConfig:
     try:
         config = ToolsConfig.model_validate(content)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
         raise HeadraceError(f"{path}: {'; '.join(problems)}") from None
     apis = {
         name: api.model_copy(update={"description": path.parent / api.description}) for name, api in config.apis.items()

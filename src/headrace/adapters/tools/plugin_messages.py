@@ -55,7 +55,7 @@ def tool_message(sent: _Fields) -> ToolMessage | None:
             return _log(content)
         case "retriever_resources":
             sources = content.get("retriever_resources")
-            return SourcesMessage([_without_nulls(_object(each)) for each in items_of(sources)])
+            return SourcesMessage([_without_nulls(_object(source)) for source in items_of(sources)])
         case "file":
             return None  # as in Dify: a file's object does not survive the way out of the plugin
         case _:

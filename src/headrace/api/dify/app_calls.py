@@ -63,7 +63,7 @@ class AppCalls:
         if context.run:
             calling = await callers(self._api.run_service, context.run)
             conversation = request.get("conversation_id")
-            if conversation and any(conversation == each.conversation for each in calling):
+            if conversation and any(conversation == queued.conversation for queued in calling):
                 raise HeadraceError("the conversation waits for the message that calls this app")
             run = called_run(context.key)
         user = context.user or str(request.get("user") or ANONYMOUS)

@@ -111,7 +111,9 @@ def _parsed(value: Value) -> Value:
 
 def parameters_schema(spec: ToolSpec) -> dict[str, Any]:
     """The JSON Schema of the arguments that a model gives: the parameters with the form `llm`, except files."""
-    shown = [each for each in spec.parameters if each.form == "llm" and each.type not in _NOT_FOR_MODELS]
+    shown = [
+        parameter for parameter in spec.parameters if parameter.form == "llm" and parameter.type not in _NOT_FOR_MODELS
+    ]
     return {
         "type": "object",
         "properties": {parameter.name: _property(parameter) for parameter in shown},

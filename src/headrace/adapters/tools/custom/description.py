@@ -134,11 +134,13 @@ class Description:
                     yield _name(path, method, operation), (path, method, item, operation)
 
     def _operation(self, name: str, path: str, method: str, item: Schema, operation: Schema) -> Operation:
-        parameters = [self._inlined(each) for each in (*_items(item, "parameters"), *_items(operation, "parameters"))]
+        parameters = [
+            self._inlined(parameter) for parameter in (*_items(item, "parameters"), *_items(operation, "parameters"))
+        ]
         body = self._body(operation, parameters)
-        declared = {each["name"]: each for each in parameters if each.get("in") in _PLACES}
+        declared = {parameter["name"]: parameter for parameter in parameters if parameter.get("in") in _PLACES}
         tool_parameters = {
-            key: _tool_parameter(key, each, bool(each.get("required"))) for key, each in declared.items()
+            key: _tool_parameter(key, parameter, bool(parameter.get("required"))) for key, parameter in declared.items()
         }
         if body is not None:
             for key, schema in body.properties.items():
@@ -149,8 +151,8 @@ class Description:
             method,
             self._server + path,
             [
-                Parameter(key, each["in"], bool(each.get("required")), _schema(each).get("default"))
-                for key, each in declared.items()
+                Parameter(key, parameter["in"], bool(parameter.get("required")), _schema(parameter).get("default"))
+                for key, parameter in declared.items()
             ],
             body,
             public=operation.get("security") == [],
@@ -159,12 +161,12 @@ class Description:
     def _body(self, operation: Schema, parameters: Sequence[Schema]) -> Body | None:
         if self._swagger:
             consumes = [*_items(operation, "consumes"), *_items(self._content, "consumes")]
-            fields = {each["name"]: each for each in parameters if each.get("in") == "formData"}
+            fields = {parameter["name"]: parameter for parameter in parameters if parameter.get("in") == "formData"}
             if fields:
-                files = any(each.get("type") == "file" for each in fields.values())
-                form = next((each for each in consumes if each in _FORMS), _FORMS[files])
-                return Body(form, fields, frozenset(key for key, each in fields.items() if each.get("required")))
-            schema = next((_schema(each) for each in parameters if each.get("in") == "body"), None)
+                files = any(field.get("type") == "file" for field in fields.values())
+                form = next((type_ for type_ in consumes if type_ in _FORMS), _FORMS[files])
+                return Body(form, fields, frozenset(key for key, field in fields.items() if field.get("required")))
+            schema = next((_schema(parameter) for parameter in parameters if parameter.get("in") == "body"), None)
             return None if schema is None else _object_body(consumes[0] if consumes else "application/json", schema)
         content = self._resolved(operation.get("requestBody")).get("content")
         if not isinstance(content, dict) or not content:
@@ -249,7 +251,7 @@ def _name(path: str, method: str, operation: Schema) -> str:
 
 def _object_body(content_type: str, schema: Schema) -> Body:
     parts = [schema, *map(_mapping, _items(schema, "allOf"))]
-    properties = {name: _mapping(each) for part in parts for name, each in _mapping(part.get("properties")).items()}
+    properties = {name: _mapping(schema) for part in parts for name, schema in _mapping(part.get("properties")).items()}
     return Body(content_type, properties, frozenset(name for part in parts for name in _items(part, "required")))
 
 

@@ -85,7 +85,9 @@ def read_servers(path: Path | None, environ: Mapping[str, str]) -> dict[str, Ser
     try:
         configs = {name: server_config(server, environ) for name, server in named.items()}
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip() for problem in error.errors()
+        )
         raise HeadraceError(f"{path}: {problems}") from None
     return {name: config for name, config in configs.items() if not config.disabled}
 

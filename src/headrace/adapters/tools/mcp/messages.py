@@ -80,7 +80,7 @@ def _types(schema: Value) -> set[str]:
         return {type_ for choice in cast("list[Value]", choices) for type_ in _types(choice)}
     type_ = fields.get("type", "any")
     types = cast("list[Any]", type_ if isinstance(type_, list) else [type_])
-    return {each if isinstance(each, str) else "any" for each in types}
+    return {type_ if isinstance(type_, str) else "any" for type_ in types}
 
 
 def _standalone(schema: Value, root: Mapping[str, Value]) -> Value:
