@@ -181,7 +181,7 @@ def test_missing_inputs_are_asked_for_on_a_terminal(tmp_path: Path, invoke: Invo
     outputs = {one["variable"]: ("start", one["variable"]) for one in fields if one["type"] != "file"}
     file = flow(tmp_path / "f.yml", variables=fields, outputs=outputs)
     (tmp_path / "notes.txt").write_text("hello")
-    monkeypatch.setattr("headrace.cli.given.on_terminal", lambda: True)
+    monkeypatch.setattr("headrace.cli.input_options.on_terminal", lambda: True)
     answers = "\n".join(["", "礁溪", "c", "b", "y", "gone.txt", "notes.txt", ""])
     done = invoke("run", file, "-i", "given=x", input=answers)
     assert json.loads(done.stdout) == {"name": "礁溪", "kind": "b", "sure": True, "given": "x", "other": None}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headrace.cli.given import Given, input_options
+from headrace.cli.input_options import InputOptions, input_options
 from headrace.cli.inputs import start_of
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.shared import (
@@ -66,13 +66,13 @@ def chat(
     Exits with 0 if every message was answered, 1 if one failed, 2 if the file or an input is invalid, and 130 after
     Ctrl-C at the prompt.
     """
-    given = Given.of(inputs, pairs, files)
+    options = InputOptions.of(inputs, pairs, files)
     if inputs == "@-":
         raise BadUsage("--inputs @-: stdin has the messages")
     with tempfile.TemporaryDirectory(prefix="headrace-") as data, asyncio.Runner() as runner:
         settings = settings_of(data=Path(data), demo_model=demo_model, egress_allow=egress_allow, log_level=log_level)
         log_to_stderr(settings.log_level if log_level or os.environ.get("HEADRACE_LOG_LEVEL") else "ERROR")
-        conversation = runner.run(_Conversation.open(settings, file, given, user))
+        conversation = runner.run(_Conversation.open(settings, file, options, user))
         try:
             failed = _talk(conversation, runner)
         finally:
@@ -127,7 +127,7 @@ class _Conversation:
         self._files: list[Mapping[str, Value]] = []
 
     @staticmethod
-    async def open(settings: Settings, file: Path, given: Given, user: str) -> _Conversation:
+    async def open(settings: Settings, file: Path, options: InputOptions, user: str) -> _Conversation:
         """BadUsage if the file is not a chat app, or an input is not valid."""
         from headrace.conversations.messages import MESSAGES
         from headrace.main import service
@@ -137,7 +137,7 @@ class _Conversation:
             served = await running.publish(file)
             if served.flow.mode not in MESSAGES:
                 raise BadUsage(f"{file}: is of mode '{served.flow.mode}': run it with `headrace run {file}`")
-            inputs = await given.inputs(running, served)
+            inputs = await options.inputs(running, served)
             return _Conversation(stack.pop_all(), running, served, inputs, user)
 
     def introduction(self) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.cli.given import Given, input_options
+from headrace.cli.input_options import InputOptions, input_options
 from headrace.cli.inputs import start_of
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.shared import (
@@ -73,7 +73,7 @@ def run(
     Exits with 0 if the run succeeded, 1 if it failed, 2 if the file or an input is invalid, and 130 after Ctrl-C,
     which stops the run.
     """
-    given = Given.of(inputs, pairs, files)
+    options = InputOptions.of(inputs, pairs, files)
     with ExitStack() as stack:
         if data is None and "HEADRACE_DATA" not in os.environ:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-")))
@@ -88,8 +88,8 @@ def run(
                 served = await running.publish(file)
                 if served.flow.mode != "workflow":
                     raise BadUsage(f"{file}: is of mode '{served.flow.mode}': talk to it with `headrace chat {file}`")
-                inputs = await given.inputs(running, served)
-                return await _run(running, served, inputs, user, as_json)
+                values = await options.inputs(running, served)
+                return await _run(running, served, values, user, as_json)
 
         try:
             code = wait_for(once())

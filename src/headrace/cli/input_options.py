@@ -1,4 +1,4 @@
-"""The inputs that a command is given, on the command line or at its prompt."""
+"""The inputs of a run, from the options of a command or its prompt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def input_options(command: Callable[..., T]) -> Callable[..., T]:
-    """The options -i, --inputs and --file: `pairs`, `inputs` and `files`. See `Given.of`."""
+    """The options -i, --inputs and --file: `pairs`, `inputs` and `files`. See `InputOptions.of`."""
     for option in (
         click.option(
             "--file",
@@ -48,26 +48,26 @@ def input_options(command: Callable[..., T]) -> Callable[..., T]:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """The inputs that a command was given, by option."""
+class InputOptions:
+    """The values of the options, by option."""
 
     whole: Mapping[str, Value]
     pairs: Sequence[tuple[str, str]]
     files: Sequence[tuple[str, str]]
 
     @staticmethod
-    def of(inputs: str | None, pairs: Sequence[str], files: Sequence[str]) -> Given:
+    def of(inputs: str | None, pairs: Sequence[str], files: Sequence[str]) -> InputOptions:
         """BadUsage if an option does not have its form."""
         values = whole(inputs) if inputs is not None else {}
-        return Given(values, named(pairs, "-i"), named(files, "--file"))
+        return InputOptions(values, named(pairs, "-i"), named(files, "--file"))
 
     async def inputs(self, running: Service, served: Served) -> dict[str, Value]:
         """The inputs of a run, with uploaded files. Asks for the missing ones on a terminal; elsewhere BadUsage names
         them. BadUsage for an unknown input, or one that cannot be what the workflow declares."""
         flow, pairs, files = served.flow, [*self.pairs], [*self.files]
         check_names(flow, [*self.whole, *(name for name, _ in (*pairs, *files))])
-        given = {*self.whole, *typed(flow, pairs), *(name for name, _ in files)}
-        missing = [field for name, field in declared(flow).items() if field.get("required") and name not in given]
+        present = {*self.whole, *typed(flow, pairs), *(name for name, _ in files)}
+        missing = [field for name, field in declared(flow).items() if field.get("required") and name not in present]
         if missing and not on_terminal():
             raise BadUsage("\n".join(map(_is_missing, missing)))
         with raising_interrupts():
