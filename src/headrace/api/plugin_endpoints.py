@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from headrace.api.http.request_body import Body
-from headrace.ports.plugins import EndpointRequest, Endpoints
+from headrace.ports.plugins import EndpointRequest, EndpointResponse, Endpoints
 
 _SANDBOX = "sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts"
 """The policy of a page that a plugin serves: it has an origin of its own, not that of the console."""
@@ -36,18 +36,21 @@ def routes(endpoints: Endpoints, max_body: int) -> list[Route]:
                 await Body(request, max_body).whole(),
             ),
         )
-        policy = {"Content-Security-Policy": _SANDBOX}
-        streaming = StreamingResponse(_closing(response.body), response.status, policy)
-        for name, value in response.headers:
-            streaming.headers.append(name, value)
-        return streaming
+        return _PluginResponse(response)
 
     paths = ("/e/{hook}", "/e/{hook}/{path:path}")
     return [Route(path, call, methods=_METHODS, include_in_schema=False) for path in paths]
 
 
-async def _closing(body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """The pieces of a body, which is closed even if the client has gone."""
-    async with aclosing(body):
-        async for piece in body:
-            yield piece
+class _PluginResponse(StreamingResponse):
+    """The body is closed even if the client has disconnected, which stops the plugin's work on it."""
+
+    def __init__(self, response: EndpointResponse) -> None:
+        super().__init__(response.body, response.status, {"Content-Security-Policy": _SANDBOX})
+        for name, value in response.headers:
+            self.headers.append(name, value)
+        self._body = response.body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._body):
+            await super().__call__(scope, receive, send)
