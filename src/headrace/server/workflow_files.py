@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,13 +30,16 @@ class WorkflowFile:
     name: str | None = None
 
 
-def files_in(folders: Iterable[Path]) -> list[WorkflowFile]:
-    """The workflow files in folders, by name; not those in folders inside, nor hidden ones."""
+def files_in(folders: Iterable[Path], named: Iterable[WorkflowFile] = ()) -> list[WorkflowFile]:
+    """The workflow files in folders, by name; not those in folders inside, nor hidden ones, nor those that are `named`
+    besides."""
+    others = {file.path.absolute() for file in named}
     return [
         WorkflowFile(path)
         for folder in folders
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.absolute() not in others
     ]
 
 
@@ -53,10 +57,7 @@ async def publish_all(
             problems += [Problem(f"{error.source}: {problem}") for problem in error.problems]
     if problems:
         raise LoadError("serve", problems)
-    named = {file.path.absolute() for file in files}
-    for file in files_in(folders):
-        if file.path.absolute() in named:
-            continue
+    for file in files_in(folders, files):
         try:
             served.append((file.path, await running.publish(file.path)))
         except LoadError as error:
@@ -75,20 +76,19 @@ class Watch:
         self._running = running
         self._files = files
         self._folders = folders
-        self._published = {file: _state(file.path) for file in self._all()}
+        self._published = self._states()
         self._seen: dict[WorkflowFile, _State] = {}
 
     async def run(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
         """Looks at the files until cancelled."""
         await Periodic("watching workflow files", lambda: self._look(on_published), _SECONDS).run()
 
-    def _all(self) -> list[WorkflowFile]:
-        named = {file.path.absolute() for file in self._files}
-        return [*self._files, *(file for file in files_in(self._folders) if file.path.absolute() not in named)]
+    def _states(self) -> dict[WorkflowFile, _State]:
+        return {file: _state(file.path) for file in (*self._files, *files_in(self._folders, self._files))}
 
     async def _look(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
-        for file in self._all():
-            state = _state(file.path)
+        states = await asyncio.to_thread(self._states)  # a mount may be slow
+        for file, state in states.items():
             if state is None or state == self._published.get(file):
                 continue  # a file that is gone stays served
             if state != self._seen.get(file):
