@@ -37,9 +37,9 @@ def lint(files: tuple[Path, ...], no_credentials: bool, form: str) -> None:
 
     async def work() -> list[tuple[Path, Sequence[Problem]]]:
         async with inspecting() as running:
-            found = [(file, *inspected(running, file)) for file in unique_paths(files)]
+            inspections = [(file, *inspected(running, file)) for file in unique_paths(files)]
             # served together, one can be a tool of another
-            running.apps.known_names.update(flow.name for _, flow, _ in found if flow is not None)
+            running.apps.known_names.update(flow.name for _, flow, _ in inspections if flow is not None)
             return [
                 (
                     file,
@@ -48,7 +48,7 @@ def lint(files: tuple[Path, ...], no_credentials: bool, form: str) -> None:
                         *(missing_requirements(flow, running.resources) if flow and not no_credentials else ()),
                     ],
                 )
-                for file, flow, problems in found
+                for file, flow, problems in inspections
             ]
 
     reports = wait_for(work())

@@ -197,13 +197,13 @@ def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[Workfl
     folders = [path for path in paths if path.is_dir()]
     rest = [path for path in paths if path not in folders]
     named: dict[str, Path] = {}
-    for given in names:
-        name, equals, path = given.partition("=")
+    for option in names:
+        name, equals, path = option.partition("=")
         check_app_name("--name", name)
         if name in named:
             raise BadUsage(f"--name {name}: is given more than once")
         if not equals and (len(rest) != 1 or len(names) > 1):
-            raise BadUsage(f"--name {given}: must be NAME=FILE, unless there is one FILE")
+            raise BadUsage(f"--name {option}: must be NAME=FILE, unless there is one FILE")
         named[name] = Path(path) if equals else rest.pop()
     taken = {path.absolute() for path in named.values()}
     unnamed = [WorkflowFile(path) for path in rest if path.absolute() not in taken]

@@ -68,11 +68,10 @@ class ConsolePages:
             raise HTTPException(404)  # a page in place of a script would only hide that it is missing
         if _INDEX not in self._files:
             return Response(f"{_NO_BUILD}\n", media_type="text/plain")
-        found = name if name in self._files else _INDEX
-        fixed = found.startswith(_ASSETS)
-        cached = "public, max-age=31536000, immutable" if fixed else "no-cache"
-        headers = {"Content-Security-Policy": self._policy, "Cache-Control": cached}
-        return FileResponse(self._folder / found, headers=headers)
+        file = name if name in self._files else _INDEX
+        caching = "public, max-age=31536000, immutable" if file.startswith(_ASSETS) else "no-cache"
+        headers = {"Content-Security-Policy": self._policy, "Cache-Control": caching}
+        return FileResponse(self._folder / file, headers=headers)
 
 
 class _BrowserRoute(Route):

@@ -97,7 +97,7 @@ def _position(
 
 
 def _number(value: Value) -> float | None:
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e9 and value == value else None
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e9 else None
 
 
 def _edge(edge: Mapping[str, Value], known: Mapping[str, object]) -> GraphEdge | None:

@@ -292,10 +292,10 @@ class AppCatalogRoutes(Routes):
     async def _lacks_of(self, served: Served) -> list[Lack]:
         async def look() -> list[Lack]:
             resources = self.api.run_service.environment.resources
-            found = await asyncio.to_thread(lacking, served.flow, resources)
+            messages = await asyncio.to_thread(lacking, served.flow, resources)
             lacks: list[Lack] = [
                 {"kind": spec.type, "name": spec.title or spec.id, "message": message}
-                for message, spec in found.items()
+                for message, spec in messages.items()
             ]
             return lacks
 
