@@ -14,11 +14,14 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
 from tests.browsers import PATIENCE, build, chromium, require_browser
 from tests.cli.flows import code, environ, field, flow, llm
+from tests.console.chats import agent, talk
 from tests.server.process import Serve
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "web" / "console"
 STATIC = ROOT / "src" / "headrace" / "api" / "console" / "static"
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 Opened = Callable[..., AbstractAsyncContextManager[Page]]
 
@@ -63,12 +66,15 @@ def _rounds(file: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """A real server with the built pages. `failing` fails after its model has written; `rounds` takes some seconds."""
+    """A real server with the built pages. `failing` fails after its model has written, `rounds` takes some seconds,
+    `talk` and `helper` are chats."""
     folder = tmp_path_factory.mktemp("console")
     fails = code("def main():\n    raise ValueError('the shelf is empty')", ok="string")
     files = [
         flow(folder / "failing.yml", llm(), fails, variables=[field("query")], icon="🍵"),
         _rounds(folder / "rounds.yml"),
+        talk(folder / "talk.yml"),
+        agent(folder / "helper.yml"),
     ]
     with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="true")) as server:
         yield server

@@ -10,13 +10,12 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import STATIC, WEB, Opened, ended, link, submit
+from tests.console.conftest import PHONE, STATIC, WEB, Opened, ended, link, submit
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LARGEST = 150_000  # bytes, compressed: all pages together
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 @pytest.fixture(scope="module")

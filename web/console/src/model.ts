@@ -162,4 +162,13 @@ export interface AppForm {
   inputs: FormInput[];
   opening_statement: string;
   suggested_questions: string[];
+  features: {
+    file_upload: FileUpload | null;
+    suggested_after_answer: boolean;
+  };
+}
+
+/** The app's setting for files of a message, as its file has it. */
+export interface FileUpload {
+  number_limits?: number;
 }

@@ -11,10 +11,9 @@ export const USER = 'console';
 
 interface Accepted {
   workflow_run_id: string;
-  conversation_id?: string | null;
 }
 
-export function useAppRun(app: () => string) {
+export function useAppRun(app: string) {
   const fold = shallowRef(reactive(new RunFold()) as RunFold);
   const run = shallowRef<Run>();
   const id = ref<string | null>(null);
@@ -22,13 +21,12 @@ export function useAppRun(app: () => string) {
   const error = ref('');
   const busy = ref(false);
   const connection = ref<Connection>('open');
-  const conversation = ref<string | null>(null);
   let stop = new AbortController();
   onScopeDispose(() => stop.abort());
 
-  const headers = () => ({ 'Headrace-App': app() });
+  const headers = { 'Headrace-App': app };
 
-  async function start(inputs: Record<string, unknown>, query?: string): Promise<void> {
+  async function start(inputs: Record<string, unknown>): Promise<void> {
     if (busy.value) return;
     const { signal } = (stop = new AbortController());
     error.value = '';
@@ -38,15 +36,10 @@ export function useAppRun(app: () => string) {
     startedAt.value = Date.now();
     busy.value = true;
     try {
-      const json = {
-        inputs,
-        user: USER,
-        ...(query === undefined ? {} : { query, conversation_id: conversation.value ?? '' }),
-      };
-      const accepted = await call<Accepted>(`/workflows/${app()}/run`, { json, headers: headers(), signal });
+      const json = { inputs, user: USER };
+      const accepted = await call<Accepted>(`/workflows/${app}/run`, { json, headers, signal });
       id.value = accepted.workflow_run_id;
-      conversation.value = accepted.conversation_id ?? null;
-      noteApp(accepted.workflow_run_id, app());
+      noteApp(accepted.workflow_run_id, app);
       await followRun(accepted.workflow_run_id, signal);
     } catch (failure) {
       if (signal.aborted) return;
@@ -60,21 +53,21 @@ export function useAppRun(app: () => string) {
   async function followRun(started: string, signal: AbortSignal): Promise<void> {
     const onConnection = (now: Connection) => (connection.value = now);
     const path = `/workflow-runs/${started}`;
-    const options = { signal, headers: headers(), onConnection };
+    const options = { signal, headers, onConnection };
     for await (const event of follow(`${path}/events`, options, { continue_on_pause: 'true' })) {
       if (fold.value.apply(JSON.parse(event.data))) break;
     }
-    if (!signal.aborted) run.value = await call<Run>(path, { headers: headers(), signal });
+    if (!signal.aborted) run.value = await call<Run>(path, { headers, signal });
   }
 
   async function cancel(): Promise<void> {
     if (!id.value || !busy.value) return;
-    await call(`/workflow-runs/${id.value}/stop`, { method: 'POST', headers: headers() });
+    await call(`/workflow-runs/${id.value}/stop`, { method: 'POST', headers });
   }
 
   const ended = computed(() => run.value !== undefined && hasEnded(run.value.status));
   /** The step that goes on. */
   const current = computed(() => [...fold.value.top.values()].findLast((step) => step.status === 'running') ?? null);
 
-  return { fold, run, id, startedAt, error, busy, connection, conversation, ended, current, start, cancel };
+  return { fold, run, id, startedAt, error, busy, connection, ended, current, start, cancel };
 }

@@ -45,7 +45,21 @@ export function keepValues(app: string, form: AppForm, values: TypedValues): voi
   remember(key(app), JSON.stringify(Object.fromEntries(kept)));
 }
 
-const file = ({ id, type }: Uploaded) => ({ type, transfer_method: 'local_file', upload_file_id: id });
+/** A file as a request names it. */
+export const fileReference = ({ id, type }: Uploaded) => ({ type, transfer_method: 'local_file', upload_file_id: id });
+
+/** What is said of the inputs whose text should be JSON and is not, by their names. */
+export function invalidJson(form: AppForm, values: TypedValues, problem: string): Record<string, string> {
+  const invalid: Record<string, string> = {};
+  for (const input of form.inputs.filter((item) => item.type.startsWith('json'))) {
+    try {
+      inputsOf({ ...form, inputs: [input] }, values);
+    } catch {
+      invalid[input.name] = problem;
+    }
+  }
+  return invalid;
+}
 
 /** The inputs of a call; what was left empty is left out. Throws SyntaxError for JSON that cannot be read. */
 export function inputsOf(form: AppForm, values: TypedValues): Record<string, unknown> {
@@ -53,7 +67,7 @@ export function inputsOf(form: AppForm, values: TypedValues): Record<string, unk
   for (const input of form.inputs) {
     const value = values[input.name];
     if (Array.isArray(value)) {
-      if (value.length) inputs[input.name] = input.type === 'file' ? file(value[0]!) : value.map(file);
+      if (value.length) inputs[input.name] = input.type === 'file' ? fileReference(value[0]!) : value.map(fileReference);
     } else if (typeof value === 'boolean') inputs[input.name] = value;
     else if (value !== undefined && value !== '') {
       inputs[input.name] =

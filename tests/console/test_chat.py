@@ -1,0 +1,118 @@
+"""The console's chat window: conversations, files, thoughts, stopping, and answers that survive reloads and crashes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browsers import no_fault
+from tests.console.conftest import PHONE, WEB, Opened
+from tests.server.process import Serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def address(served: Serve, name: str) -> str:
+    return f"/apps/{served.apps[name]['app_id']}"
+
+
+async def say(page: Page, text: str) -> None:
+    field = page.get_by_label("Message", exact=True)
+    await field.fill(text)
+    await field.press("Enter")
+
+
+async def answered(page: Page, count: int) -> None:
+    await expect(page.get_by_role("button", name="Copy the answer")).to_have_count(count)
+
+
+async def test_a_conversation_stays_when_the_page_is_loaded_again(opened: Opened, served: Serve):
+    async with opened(address(served, "talk")) as page:
+        await page.get_by_text("What shall we talk about?").wait_for()
+        await page.get_by_role("button", name="How do I make good tea?").click()
+        # the question waits for the input that the form requires
+        await expect(page.get_by_label("Message", exact=True)).to_have_value("How do I make good tea?")
+        await page.get_by_label("tone").fill("Calm")
+        await page.locator("input[type=file]").set_input_files(
+            {"name": "tea.txt", "mimeType": "text/plain", "buffer": b"Steep it for three minutes."}
+        )
+        await expect(page.get_by_role("button", name="Remove tea.txt")).to_be_visible()
+        await page.get_by_role("button", name="Send").click()
+        await answered(page, 1)
+        turn = page.get_by_role("article")
+        await expect(turn).to_contain_text("Calm: [Demo model]")
+        await expect(turn).to_contain_text("tea.txt")
+        await expect(turn.get_by_text("Let me see.")).to_be_hidden()
+        await turn.get_by_text("Thoughts").click()
+        await expect(turn.get_by_text("Let me see.")).to_be_visible()
+        await turn.get_by_role("button", name="Good answer").click()
+        await expect(turn.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
+        await say(page, "<b>再說一次</b>\n謝謝")
+        await answered(page, 2)
+
+        await page.reload()
+        await answered(page, 2)
+        first, second = page.get_by_role("article").nth(0), page.get_by_role("article").nth(1)
+        await expect(first.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
+        await expect(first).to_contain_text("tea.txt")
+        await expect(second.locator(".me")).to_have_text("You: <b>再說一次</b>\n謝謝")
+        # the input of the first message goes with the others
+        await expect(second).to_contain_text("Calm: 【示範模型】")
+
+        await page.get_by_role("link", name="New conversation").click()
+        await expect(page.get_by_text("What shall we talk about?")).to_be_visible()
+        await expect(page.get_by_label("tone")).to_have_value("Calm")
+        await page.get_by_role("navigation", name="Conversations").get_by_role("link", name="How do I make").click()
+        await answered(page, 2)
+
+
+async def test_an_answer_is_stopped_by_escape(opened: Opened, served: Serve):
+    async with opened(address(served, "talk")) as page:
+        await page.get_by_label("tone").fill("Calm")
+        await say(page, "Think slowly")
+        await expect(page.get_by_role("article")).to_contain_text("Look it up")
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("article").locator(".st")).to_have_text("Stopped")
+        await say(page, "And now?")
+        await expect(page.get_by_role("article").nth(1)).to_contain_text('The prompt was: "')
+
+
+async def test_an_answer_comes_though_its_server_is_killed(opened: Opened, served: Serve):
+    async with opened(address(served, "talk"), amiss="ERR_|Failed to load") as page:
+        await page.get_by_label("tone").fill("Calm")
+        await say(page, "Think slowly")
+        turn = page.get_by_role("article")
+        await expect(turn).to_contain_text("Look it up")
+        served.kill()
+        await expect(page.get_by_text("Reconnecting. Runs go on at the server.")).to_be_visible()
+        served.__enter__()
+        await answered(page, 1)
+        await expect(turn).to_contain_text("Calm: [Demo model]")
+        await expect(page.get_by_text("Reconnecting.")).to_have_count(0)
+
+
+async def test_a_message_that_is_refused_comes_back(opened: Opened, served: Serve):
+    async with opened(address(served, "helper"), amiss="Failed to load") as page:
+        await page.route(
+            "**/run", lambda route: route.fulfill(status=429, json={"code": "busy", "message": "Too many."})
+        )
+        await say(page, "What year is it?")
+        await expect(page.get_by_role("alert")).to_contain_text("The message was not sent. Too many.")
+        await expect(page.get_by_label("Message", exact=True)).to_have_value("What year is it?")
+        await expect(page.get_by_role("article")).to_have_count(0)
+
+
+@pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+async def test_axe_finds_nothing_in_the_chat_with_an_agent(opened: Opened, served: Serve, context: dict[str, object]):
+    async with opened(address(served, "helper"), bypass_csp=True, reduced_motion="reduce", **context) as page:
+        await page.get_by_label("Message", exact=True).wait_for()
+        await no_fault(page, WEB)
+        await say(page, "What year is it?")
+        await answered(page, 1)
+        turn = page.get_by_role("article")
+        await turn.get_by_text("Thoughts · 1 tool call").click()
+        await expect(turn.get_by_role("group", name="current_time")).to_contain_text(re.compile(r"output.*20\d\d"))
+        await no_fault(page, WEB)
+        assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
