@@ -336,6 +336,7 @@ while True:
             serve(frame["session_id"], frame["data"])
         else:
             with replied:
-                replies[frame["data"]["backwards_request_id"]].append(frame["data"])
+                # nobody may wait for it: "call back without end" reads no answer
+                replies.setdefault(frame["data"]["backwards_request_id"], []).append(frame["data"])
                 replied.notify_all()
     # like the SDK: the end of stdin does not end it
