@@ -213,7 +213,8 @@ async def _continued(
         say(f"The batch continues: {done} of {last.total} lines are done.")
         return [*attempts[:-1], await batch_runner.set_pace(last, concurrency, rpm)]
     if retry and (new := await retry_failed(batch_runner, attempts, running.run_service.environment.clock())):
-        say(f"{new.total} lines that failed are run again.")
+        lines = "line that failed is" if new.total == 1 else "lines that failed are"
+        say(f"{new.total} {lines} run again.")
         return [*attempts, await batch_runner.set_pace(new, concurrency, rpm)]
     total = attempts[0].total
     hint = "No line failed that can be run again." if retry else "(--retry-failed, --restart run lines again.)"
