@@ -14,6 +14,7 @@ export default defineConfig({
     // nothing inside the page itself: the Content-Security-Policy allows files of this server only
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rolldownOptions: { checks: { pluginTimings: false } }, // how long a slow machine took is not a warning
   },
   // `npm run dev`: the page from Vite, the API from `python -m product_studio`
   server: { proxy: { '/api': 'http://127.0.0.1:8050' }, fs: { allow: [here('../../..')] } },
