@@ -259,6 +259,16 @@ def test_a_page_that_is_not_there_is_told_of(
     assert told in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("is_built", [True, False])
+def test_a_console_that_is_built_is_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_built: bool
+):
+    demo = load_demo(monkeypatch, tmp_path)
+    monkeypatch.setattr(demo, "CONSOLE", WORKFLOW if is_built else tmp_path / "index.html")
+    demo.show_address("http://127.0.0.1:1", "app-k", NAME)
+    assert ("console http://127.0.0.1:1/console#token=" in capsys.readouterr().out) is is_built
+
+
 def test_a_model_key_in_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     openai = load_demo(monkeypatch, tmp_path, OPENAI_API_KEY="k")
     workflow, flags, told = openai.choose_model()

@@ -36,6 +36,7 @@ ROOT = HERE.parents[1]
 DATA = pathlib.Path(os.environ.get("HEADRACE_DATA") or ROOT / ".headrace" / "demo").absolute()
 WORKFLOW = HERE / "product-detail.yml"
 STUDIO = HERE.parent / "product-studio"
+CONSOLE = ROOT / "src" / "headrace" / "api" / "console" / "static" / "index.html"  # where it is built
 READY_SECONDS = 60.0
 RUN_SECONDS = 300.0
 
@@ -241,6 +242,9 @@ def show_address(url: str, key: str, name: str) -> None:
     say("  key ", key)
     headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
     say("  call", f"curl -N {url}/v1/workflows/run {headers} -d {shlex.quote(body)}")
+    if CONSOLE.exists():
+        command = [sys.executable, "-m", "headrace", "console", "--data", str(DATA), "--url", url]
+        say("  console", subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
     say()
 
 
