@@ -21,14 +21,16 @@ const routes: Route[] = [
   { path: '/apps/:id', place: 'apps', page: lazy(() => import('./pages/app/AppPage.vue')) },
   { path: '/runs', place: 'runs', page: lazy(() => import('./pages/runs/RunsPage.vue')) },
   { path: '/runs/:id', place: 'runs', rail: true, page: lazy(() => import('./pages/run/RunPage.vue')) },
+  { path: '/keys', place: 'keys', page: lazy(() => import('./pages/keys/KeysPage.vue')) },
 ];
 
-type PlaceName = 'apps' | 'runs';
+type PlaceName = 'apps' | 'runs' | 'keys';
 
 /** `key` after `g` leads there. */
 export const places: { name: PlaceName; path: string; icon: IconName; key: string }[] = [
   { name: 'apps', path: '/apps', icon: 'apps', key: 'a' },
   { name: 'runs', path: '/runs', icon: 'runs', key: 'r' },
+  { name: 'keys', path: '/keys', icon: 'key', key: 'k' },
 ];
 
 export const placeName = (name: PlaceName): string => t.value.places[name];
