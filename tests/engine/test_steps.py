@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
+from headrace.api.native.execution_filter import ExecutionFilter
+from headrace.api.native.node_executions import executions
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import NodeError
 from headrace.kernel.events import (
@@ -23,7 +28,9 @@ from headrace.kernel.graph import Retry
 from headrace.kernel.response import ResponseStream
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.state import State
+from headrace.kernel.summary import RunSummary
 from headrace.node import Context, Flow, Result
+from headrace.runs.reader import RunView
 from headrace.stores.encoding import decode, encode_value, pack
 from headrace.values import DEEPEST_OUTPUT, Value
 from tests.engine.test_crash import killed_before
@@ -139,6 +146,24 @@ async def test_text_is_not_kept_at_a_step_beside_the_other_work():
         if not died:
             return
     raise AssertionError("the run never ended")
+
+
+async def test_hidden_steps_are_not_in_the_log_of_an_execution():
+    async def script(ctx: Context) -> Result:
+        async def back() -> Value:
+            return "answer"
+
+        await ctx.step(".strategy", back)
+        await ctx.step(".strategy/.back[llm-1-1]", back)
+        await ctx.step(".strategy/log[0]", back, label="thought")
+        return Result({})
+
+    where, plan, run = world(), flow({"a": Instant(), "w": Scripted(script)}, ["a>w"]), str(UUID(int=1))
+    await drive(plan, where, run)
+    served = cast("Any", SimpleNamespace(flow=plan))
+    view = RunView(RunSummary(plan.graph), served, await where.journal.read(run))
+    _, execution = executions(view, ExecutionFilter(frozenset({"agent_log"})))
+    assert [entry["label"] for entry in execution["agent_log"]] == ["thought"]
 
 
 async def test_a_call_waits_until_the_step_before_it_is_in_the_journal():

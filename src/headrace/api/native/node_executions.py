@@ -19,6 +19,7 @@ from headrace.kernel.events import (
     RunEnded,
 )
 from headrace.kernel.graph import Path, node_of
+from headrace.kernel.steps import is_hidden
 from headrace.kernel.summary import (
     RUNNING,
     STOPPED,
@@ -158,8 +159,8 @@ class _Executions:
             execution["rounds"] = _rounds(node) if self._graph.is_container(node.path) else None
         if "agent_log" in include:
             type_ = self._flow.nodes[node_of(node.path)]
-            steps = (log_entry(type_, step, repeated=True) for step in node.steps.values())
-            execution["agent_log"] = list(steps)
+            steps = [step for step in node.steps.values() if not is_hidden(step.name)]
+            execution["agent_log"] = [log_entry(type_, step, repeated=True) for step in steps]
         if "first_token" in include:
             first = self._first.get(node.path)
             execution["first_token"] = None if first is None else duration(node.started_at, first)
