@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -19,6 +20,7 @@ from headrace.api.native.run_news import RunNews
 from headrace.apps.catalog import Apps
 from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
+from headrace.errors import StoreError
 from headrace.kernel.events import Record, RunEnded, RunQueued
 from headrace.ports import App
 from headrace.runs.service import RunService
@@ -62,7 +64,7 @@ class News:
                 return id_, line
 
 
-async def test_runs_of_all_apps_are_told_as_they_begin_and_end(server: Serving, caller: Holder):
+async def test_runs_of_all_apps_are_sent_as_they_begin_and_end(server: Serving, caller: Holder):
     gate = Scripted.scripts["gate"] = Gate([])
     app, other = await server.add("a.yml", workflow(["gate"])), await server.add("b.yml", workflow(["boom"]))
     async with listening(caller) as news:
@@ -89,7 +91,7 @@ async def test_an_unknown_position_resets(server: Serving, caller: Holder, posit
         assert (await news.next())[0] == "reset"
 
 
-async def test_a_listener_hears_only_of_its_apps(server: Serving, caller: Holder):
+async def test_a_listener_gets_only_its_apps(server: Serving, caller: Holder):
     mine, other = await server.add("a.yml", workflow()), await server.add("b.yml", workflow())
     own = Holder(server, mine.key, [])
     async with listening(own) as news, listening(caller) as all_news:
@@ -102,29 +104,76 @@ async def test_a_listener_hears_only_of_its_apps(server: Serving, caller: Holder
         assert line["id"] == ran["workflow_run_id"]
 
 
-async def test_what_other_processes_write_is_told(tmp_path: Path):
-    """The table of runs is all that they share."""
+class World:
+    """Two processes on a database: one has listeners, the other runs apps."""
+
+    def __init__(self, here: SqlStorage, there: SqlStorage) -> None:
+        self.journal = there.journal
+        self.catalog = Apps(here.catalog, REGISTRY, b"s" * 32)
+        bus = LocalBus()
+        self.run_service = RunService(self.catalog, EngineEnvironment(here.journal, bus, only()), LocalQueue(), here)
+        self.lines = RunLines(Api(self.catalog, self.run_service, Any, ApiOptions()))
+        self.news = RunNews(self.run_service, self.lines)
+
+    async def publish(self, name: str) -> App:
+        return (await self.catalog.publish(name, workflow())).app
+
+    def listen(self, *apps: App, after: str | None = None) -> AsyncGenerator[bytes]:
+        async def choices() -> Mapping[str, App]:
+            return {app.id: app for app in apps}
+
+        return self.news.listen(choices, after)
+
+    async def begin(self, run: str, app: App, at: float = 1.0) -> None:
+        await self.journal.append([Record(run, 1, at, RunQueued(app.id, app.version, "task", "u", {}, {}))])
+
+    async def end(self, run: str) -> None:
+        await self.journal.append([Record(run, 2, 2.0, RunEnded("failed", error="gone"))])
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncGenerator[World]:
     here, there = [await SqlStorage.open(f"sqlite:///{tmp_path}/h.db") for _ in range(2)]
-    try:
-        apps = Apps(here.catalog, REGISTRY, b"s" * 32)
-        app = (await apps.publish("a.yml", workflow())).app
-        run_service = RunService(apps, EngineEnvironment(here.journal, LocalBus(), only()), LocalQueue(), here)
-        lines = RunLines(Api(apps, run_service, Any, ApiOptions()))
-        queued = RunQueued(app.id, app.version, "task", "u", {}, {})
-        await there.journal.append([Record("old", 1, 1.0, queued)])
+    yield World(here, there)
+    await here.aclose()
+    await there.aclose()
 
-        async def listened() -> Mapping[str, App]:
-            return {app.id: app}
 
-        stream = RunNews(run_service, lines).listen(listened, None)
+async def test_what_other_processes_write_is_sent(world: World):
+    """The table of runs is all that they share."""
+    app = await world.publish("a.yml")
+    await world.begin("old", app)
+    async with aclosing(world.listen(app)) as stream:
         assert (await anext(stream)).startswith(b"event: ready")
-        await there.journal.append([Record("old", 2, 2.0, RunEnded("failed", error="gone"))])
+        await world.end("old")
         assert b'"status":"failed","error":"gone"' in await anext(stream)
-        await there.journal.append([Record("new", 1, time.time(), queued)])
+        await world.begin("new", app, time.time())
         assert b'"id":"new"' in await anext(stream)
-        assert len(run_service.environment.bus.observers) == 1
-        await stream.aclose()
-        assert run_service.environment.bus.observers == [], "nothing is read while nobody listens"
-    finally:
-        await here.aclose()
-        await there.aclose()
+        assert len(world.run_service.environment.bus.observers) == 1
+    assert world.run_service.environment.bus.observers == [], "nothing is read without listeners"
+
+
+async def test_a_later_listener_has_the_old_runs_of_its_apps(world: World):
+    first, second = await world.publish("a.yml"), await world.publish("b.yml")
+    await world.begin("old", second)
+    async with aclosing(world.listen(first)) as others, aclosing(world.listen(second)) as stream:
+        assert (await anext(others)).startswith(b"event: ready")
+        assert (await anext(stream)).startswith(b"event: ready")
+        await world.end("old")
+        assert b'"id":"old"' in await anext(stream)
+
+
+@pytest.mark.parametrize("error", [StoreError("the database is gone"), KeyError("node")], ids=["store", "defect"])
+async def test_changes_that_cannot_be_shown_reset_the_list(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    app = await world.publish("a.yml")
+    await world.begin("old", app)
+    async with aclosing(world.listen(app)) as stream:
+        assert (await anext(stream)).startswith(b"event: ready")
+        with monkeypatch.context() as broken:
+            broken.setattr(world.lines, "line", AsyncMock(side_effect=error))
+            await world.end("old")
+            assert (await anext(stream)).startswith(b"event: reset")
+        await world.begin("new", app, time.time())
+        assert b'"id":"new"' in await anext(stream)

@@ -1,8 +1,8 @@
 """News of runs: which runs have begun, changed their status or ended, in any process on the database.
 
-While somebody listens, the list of runs is read when this process publishes such an event, and otherwise once a second:
-other processes write to the same table. What has changed is kept for a while under numbers, so that listeners who were
-disconnected continue; those for whom it is too late are told to read the list again.
+While there are listeners, the list of runs is read when this process publishes such an event, and otherwise once a
+second: other processes write to the same table. Changes are kept for a while under numbers, so that a listener that was
+disconnected can continue; one that missed some gets `reset`, and reads the list again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 
@@ -32,6 +32,7 @@ _NEWEST, _UNFINISHED = 500, 2000  # runs in one read; runs that are watched
 _KEPT = 2000  # lines
 _KNOWN = 20_000  # runs whose last status is known
 LONGEST_SECONDS = 600  # of one stream: a listener continues with another, for which its key is checked again
+_LONGEST_NUMBER = 18  # digits
 _INCLUDE = frozenset({"app", "version", "cost", "error_node"})
 
 Apps = Callable[[], Awaitable[Mapping[str, App]]]
@@ -59,10 +60,10 @@ class RunNews:
         self._listeners: set[_Listener] = set()
         self._changed = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
-        self._started: asyncio.Event = asyncio.Event()
         self._feed = ""  # names the numbers of one time of listening
         self._news: deque[_News] = deque(maxlen=_KEPT)
         self._last = 0
+        self._watched: set[str] = set()  # apps
         self._statuses: OrderedDict[RunId, str] = OrderedDict()
         self._unfinished: dict[RunId, None] = {}
 
@@ -72,13 +73,15 @@ class RunNews:
         listener = _Listener(await apps(), asyncio.Event())
         self._listeners.add(listener)
         try:
-            await self._start()
+            self._start()
+            await self._watch(listener.apps)
             position = self._position(after)
-            yield _event("ready" if position is not None or after is None else "reset", self._id(self._last))
+            is_late = after is not None and position is None
             position = self._last if position is None else position
+            yield _event("reset" if is_late else "ready", self._id(position))
             async with asyncio.timeout(longest):
                 while True:
-                    if self._news and position < self._news[0].number - 1:
+                    if position < (self._news[0].number - 1 if self._news else self._last):
                         position = self._last
                         yield _event("reset", self._id(position))
                     for news in [item for item in self._news if item.number > position]:
@@ -88,8 +91,11 @@ class RunNews:
                     await listener.news.wait()
                     listener.news.clear()
                     listener.apps = await apps()
+                    await self._watch(listener.apps)
         except TimeoutError:
             return
+        except StoreError as error:  # the client connects again
+            logger.log(error.level, "the runs of a listener cannot be read: %s", error)
         finally:
             self._listeners.discard(listener)
             if not self._listeners:
@@ -98,26 +104,39 @@ class RunNews:
     def _position(self, after: str | None) -> int | None:
         """The number of the last event that a listener has received, if all since then are still there."""
         feed, _, number = (after or "").partition(".")
-        if feed != self._feed or not (number.isascii() and number.isdigit()) or int(number[:18]) > self._last:
+        if feed != self._feed or not (number.isascii() and number.isdigit()) or len(number) > _LONGEST_NUMBER:
             return None
-        return int(number)
+        return int(number) if int(number) <= self._last else None
 
     def _id(self, number: int) -> str:
         return f"{self._feed}.{number}"
 
     # ----------------------------------------------------------------------------------------------------- reading
 
-    async def _start(self) -> None:
-        """Begins to read, and waits until what is unfinished is known."""
+    def _start(self) -> None:
+        """Begins to read."""
         if self._reading is None:
             self._feed, self._last = new_id()[:8], 0
             self._news.clear()
+            self._watched.clear()
             self._statuses.clear()
             self._unfinished.clear()
-            self._started = asyncio.Event()
             self._run_service.environment.bus.observers.append(self._on_records)
             self._reading = asyncio.create_task(self._read(), name="news of runs")
-        await self._started.wait()
+
+    async def _watch(self, apps: Collection[str]) -> None:
+        """Includes these apps. The runs that they have by now are not news."""
+        if not (new := [app for app in apps if app not in self._watched]):
+            return
+        since = time() - _LATE_SECONDS
+        for which in (
+            RunFilter(new, status=RUNNING, limit=_UNFINISHED, counted=False),
+            RunFilter(new, after=since, limit=_NEWEST, counted=False),
+        ):
+            _, runs = await self._run_service.runs.list_runs(which)
+            for run in runs:
+                self._is_news(run)
+        self._watched.update(new)
 
     def _stop(self) -> None:
         if self._reading is not None:
@@ -136,9 +155,10 @@ class RunNews:
                 now = time()
                 await self._read_once(since - _LATE_SECONDS)
                 since = now
-                self._started.set()
             except StoreError as error:
                 logger.log(error.level, "the list of runs cannot be read: %s", error)
+            except Exception:
+                logger.exception("the list of runs cannot be read")
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(_EVERY_SECONDS - _PAUSE_SECONDS):
@@ -149,24 +169,25 @@ class RunNews:
 
     async def _read_once(self, since: float) -> None:
         apps = {id_: app for listener in self._listeners for id_, app in listener.apps.items()}
-        runs, silent = self._run_service.runs, not self._started.is_set()
-        if silent:  # what was there before is no news
-            unfinished = RunFilter(list(apps), status=RUNNING, limit=_UNFINISHED, counted=False)
-            _, known = await runs.list_runs(unfinished)
-        else:
-            known = await runs.find_runs(list(self._unfinished))
-        _, newest = await runs.list_runs(RunFilter(list(apps), after=since, limit=_NEWEST, counted=False))
-        changed = [run for run in {run.run: run for run in (*known, *newest)}.values() if self._is_news(run)]
-        if silent:
-            return
-        for run in sorted(changed, key=lambda run: run.finished_at or run.created_at):
-            if (app := apps.get(run.app)) is not None:
-                self._last += 1
-                line = encode(await self._lines.line(app, run, _INCLUDE, live=False))
-                self._news.append(_News(self._last, run.app, line))
-        if changed:
-            for listener in self._listeners:
-                listener.news.set()
+        runs, watched = self._run_service.runs, [app for app in apps if app in self._watched]
+        unfinished = await runs.find_runs(list(self._unfinished))
+        _, newest = await runs.list_runs(RunFilter(watched, after=since, limit=_NEWEST, counted=False))
+        changed = [run for run in {run.run: run for run in (*unfinished, *newest)}.values() if self._is_news(run)]
+        try:
+            for run in sorted(changed, key=lambda run: run.finished_at or run.created_at):
+                if (app := apps.get(run.app)) is not None:
+                    line = encode(await self._lines.line(app, run, _INCLUDE, live=False))
+                    self._last += 1
+                    self._news.append(_News(self._last, run.app, line))
+        except Exception:
+            # these changes will not be found again: all listeners have to read the list
+            self._news.clear()
+            self._last += 1
+            raise
+        finally:
+            if changed:
+                for listener in self._listeners:
+                    listener.news.set()
 
     def _is_news(self, run: ListedRun) -> bool:
         """Whether a run's status is another than before; it is known from then on."""
