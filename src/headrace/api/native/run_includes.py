@@ -1,4 +1,4 @@
-"""What a run has beyond its usual fields, for those who ask for it."""
+"""The optional fields of a run, which a request names in `include`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _CHILDREN = 100
 
 
 class RunIncludes:
-    """Adds it. `include` are words of RUN_INCLUDE."""
+    """Adds optional fields. `include` are names of RUN_INCLUDE."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._lines = RunLines(api)
 
     async def detail(self, request: Request, status: RunStatus, include: frozenset[str]) -> RunDetail:
-        """A run with what was asked for."""
+        """A run with the fields that `include` names."""
         body, summary = status.detail(), status.summary
         queued = summary.request
         if "cost" in include:

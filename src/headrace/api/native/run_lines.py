@@ -25,7 +25,7 @@ _CACHED = 10_000  # numbers of versions
 
 
 class RunLines:
-    """Makes lines. `include` are words of INCLUDE."""
+    """Makes lines. `include` are names of INCLUDE."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
