@@ -60,7 +60,7 @@ export class RunFold {
     }
   }
 
-  /** True for the run's end. */
+  /** True for the run's end. The stream of an app without a workflow of its own has only the events of its message. */
   apply({ event, data, answer }: StreamEvent): boolean {
     switch (event) {
       case 'workflow_started':
@@ -71,11 +71,15 @@ export class RunFold {
         this.status = 'paused';
         break;
       case 'workflow_finished':
+      case 'message_end':
         return true;
+      case 'error':
+        return this.status === null;
       case 'text_chunk':
         this.text += data?.text ?? '';
         break;
       case 'message':
+      case 'agent_message':
         this.text += answer ?? '';
         break;
       case 'agent_log':
