@@ -62,7 +62,8 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
-function refusal(status: number, text: string): ApiError {
+/** The error of a response; its text need not be that of the API. */
+export function refusal(status: number, text: string): ApiError {
   if (status === 401) signedIn.value = false;
   try {
     const body = JSON.parse(text) as { code?: string; message?: string };

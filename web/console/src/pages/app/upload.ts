@@ -1,4 +1,4 @@
-import { address, ApiError, SESSION_HEADER } from '../../api';
+import { address, ApiError, refusal, SESSION_HEADER } from '../../api';
 import type { Uploaded } from './values';
 
 const KINDS: [RegExp, string][] = [
@@ -20,9 +20,10 @@ export function upload(app: string, user: string, file: File, onProgress: (share
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onerror = () => reject(new ApiError(0, 'unreachable', 'The server cannot be reached.'));
     request.onload = () => {
-      const answer = JSON.parse(request.responseText || '{}') as { id?: string; message?: string; code?: string };
-      if (request.status < 300 && answer.id) resolve({ id: answer.id, name: file.name, type: kindOf(file) });
-      else reject(new ApiError(request.status, answer.code ?? 'unknown', answer.message ?? `HTTP ${request.status}`));
+      const { status, responseText } = request;
+      if (status >= 300) return reject(refusal(status, responseText));
+      const { id } = JSON.parse(responseText) as { id: string };
+      resolve({ id, name: file.name, type: kindOf(file) });
     };
     request.send(body);
   });
