@@ -62,8 +62,6 @@ const icons = {
 
 export type IconName = keyof typeof icons;
 
-export const hasIcon = (name: string): name is IconName => Object.hasOwn(icons, name);
-
 const symbols = Object.entries(icons).map(
   ([name, shape]) => `<symbol id="i-${name}" viewBox="0 0 16 16">${shape}</symbol>`,
 );
