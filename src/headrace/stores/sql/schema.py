@@ -1,37 +1,37 @@
-"""The tables, one schema for SQLite and PostgreSQL. Times are seconds since the epoch. A change here needs a migration
-(`migrations/versions`) and its name at the end of REVISIONS."""
+"""The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`. Times are seconds since the
+epoch. A change here needs a migration (`migrations/versions`) and its name at the end of REVISIONS."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Double,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
+
+from headrace.stores.sql.chat_schema import PLACE as PLACE
+from headrace.stores.sql.chat_schema import annotation_replies as annotation_replies
+from headrace.stores.sql.chat_schema import app_annotations as app_annotations
+from headrace.stores.sql.chat_schema import conversation_variables as conversation_variables
+from headrace.stores.sql.chat_schema import conversations as conversations
+from headrace.stores.sql.chat_schema import exchanges as exchanges
+from headrace.stores.sql.chat_schema import feedbacks as feedbacks
+from headrace.stores.sql.schema_base import LISTED as LISTED
+from headrace.stores.sql.schema_base import PENDING as PENDING
+from headrace.stores.sql.schema_base import RUNNING as RUNNING
+from headrace.stores.sql.schema_base import metadata as metadata
+from headrace.stores.sql.schema_base import partial_index
 
 # every migration, in order; here so that opening a database at the newest one need not import Alembic
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
-
-PENDING, RUNNING, LISTED = "status = 'pending'", "status = 'running'", "NOT deleted"  # as partial indexes are defined
-metadata = MetaData()
-
-
-def _partial_index(name: str, condition: str, *columns: Column[Any], unique: bool = False) -> None:
-    Index(name, *columns, unique=unique, sqlite_where=text(condition), postgresql_where=text(condition))
-
 
 events = Table(
     "events",
@@ -72,13 +72,13 @@ runs = Table(
 Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
 Index("ix_runs_task", runs.c.task)
 # the reconciler looks for unfinished runs every few seconds: they are few among all
-_partial_index("ix_runs_open", "finished_at IS NULL", runs.c.created_at)
+partial_index("ix_runs_open", "finished_at IS NULL", runs.c.created_at)
 # for those that succeed, this index costs nothing
 UNUSUAL = "status NOT IN ('succeeded', 'running')"
-_partial_index("ix_runs_unusual", UNUSUAL, runs.c.app, runs.c.status, runs.c.created_at)
+partial_index("ix_runs_unusual", UNUSUAL, runs.c.app, runs.c.status, runs.c.created_at)
 # the API itself makes nearly all runs, and they should not pay for the index that counts a batch's runs
 SERVICE = "service-api"
-_partial_index("ix_runs_source", f"source <> '{SERVICE}'", runs.c.source, runs.c.status)
+partial_index("ix_runs_source", f"source <> '{SERVICE}'", runs.c.source, runs.c.status)
 # of ended runs: see `stores.projection.SumKey`
 _SUM_KEY = (("app", String), ("day", Integer), ("model", Text), ("key", Text), ("end_user", Text), ("currency", String))
 run_sums = Table(
@@ -101,10 +101,18 @@ workers = Table(
 )
 
 # what a background loop works on: no other worker's as long as its owner is among the workers
-claims = Table("claims", metadata, Column("name", String, primary_key=True), Column("owner", String, nullable=False))
+claims = Table(
+    "claims",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String, nullable=False),
+)
 
 installation = Table(
-    "installation", metadata, Column("name", String, primary_key=True), Column("value", Text, nullable=False)
+    "installation",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 apps = Table(
@@ -216,7 +224,7 @@ callbacks = Table(
 )
 Index("ix_callbacks_run", callbacks.c.run, callbacks.c.seq)
 # the webhook sender looks for due ones all the time: they are few among all
-_partial_index("ix_callbacks_due", PENDING, callbacks.c.next_at)
+partial_index("ix_callbacks_due", PENDING, callbacks.c.next_at)
 
 batches = Table(
     "batches",
@@ -234,7 +242,7 @@ batches = Table(
     Column("key", String),
 )
 Index("ix_batches_app_created_at", batches.c.app, batches.c.created_at)
-_partial_index("ix_batches_running", RUNNING, batches.c.created_at)
+partial_index("ix_batches_running", RUNNING, batches.c.created_at)
 
 batch_lines = Table(
     "batch_lines",
@@ -247,109 +255,18 @@ batch_lines = Table(
     Column("conversation", String),
 )
 
-conversations = Table(
-    "conversations",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("app", String, nullable=False),
-    Column("end_user", String, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("inputs", LargeBinary, nullable=False),
-    Column("introduction", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("updated_at", Double, nullable=False),
-    Column("deleted", Boolean, nullable=False),
-)
-# an end user's are listed in either order, from any place in it
-for order in (conversations.c.created_at, conversations.c.updated_at):
-    place = (conversations.c.app, conversations.c.end_user, order, conversations.c.id)
-    _partial_index(f"ix_conversations_{order.name}", LISTED, *place)
-
-conversation_variables = Table(
-    "conversation_variables",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("conversation", String, nullable=False),
-    Column("number", Integer, nullable=False),  # variables added together keep their order
-    Column("name", Text, nullable=False),
-    Column("type", String, nullable=False),
-    Column("description", Text, nullable=False),
-    Column("value", LargeBinary, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("updated_at", Double, nullable=False),
-)
-Index("ix_conversation_variables_name", conversation_variables.c.conversation, conversation_variables.c.name)
-
-exchanges = Table(
-    "exchanges",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("app", String, nullable=False),
-    Column("conversation", String),
-    Column("end_user", String),
-    Column("inputs", LargeBinary, nullable=False),
-    Column("query", Text, nullable=False),
-    Column("files", LargeBinary, nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("status", String, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("answer_files", LargeBinary, nullable=False),
-    Column("error", Text),
-    Column("retry_of", String),
-)
-# the order of the exchanges of a conversation
-PLACE = (exchanges.c.number, exchanges.c.created_at, exchanges.c.id)
-Index("ix_exchanges_place", exchanges.c.conversation, *PLACE)
-# if two processes give the same number, the second one fails
-numbered = (exchanges.c.conversation, exchanges.c.number)
-_partial_index("ix_exchanges_number", "number > 0 AND retry_of IS NULL", *numbered, unique=True)
-# which one may run, before and after every run of a conversation. With the status, SQLite prefers it to the one above
-_partial_index("ix_exchanges_running", RUNNING, exchanges.c.conversation, exchanges.c.status, *PLACE)
-
-feedbacks = Table(
-    "feedbacks",
-    metadata,
-    Column("message", String, primary_key=True),
-    Column("end_user", String, primary_key=True),
-    Column("id", String, nullable=False),
-    Column("app", String, nullable=False),
-    Column("rating", String, nullable=False),
-    Column("content", Text),
-    Column("created_at", Double, nullable=False),
-    Column("updated_at", Double, nullable=False),
-)
-Index("ix_feedbacks_app_created_at", feedbacks.c.app, feedbacks.c.created_at, feedbacks.c.id)
-
-app_annotations = Table(
-    "annotations",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("app", String, nullable=False),
-    Column("question", Text, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("hits", Integer, nullable=False),
-    Column("created_at", Double, nullable=False),
-)
-Index("ix_annotations_app_created_at", app_annotations.c.app, app_annotations.c.created_at, app_annotations.c.id)
-
-annotation_replies = Table(
-    "annotation_replies",
-    metadata,
-    Column("app", String, primary_key=True),
-    Column("setting", LargeBinary, nullable=False),
-)
-
 buckets = Table(
     "buckets",
     metadata,
     Column("name", String, primary_key=True),
-    *(Column(name, Double, nullable=False) for name in ("tokens", "at")),
+    Column("tokens", Double, nullable=False),
+    Column("at", Double, nullable=False),
 )
 # runs that occupy a slot; ended ones are removed when it gets full
 slots = Table(
     "slots",
     metadata,
-    *(Column(name, String, primary_key=True) for name in ("name", "run")),
+    Column("name", String, primary_key=True),
+    Column("run", String, primary_key=True),
     Column("at", Double, nullable=False),
 )
