@@ -19,6 +19,7 @@ const lazy = (load: () => Promise<{ default: Component }>) => defineAsyncCompone
 const routes: Route[] = [
   { path: '/apps', place: 'apps', page: lazy(() => import('./pages/apps/AppsPage.vue')) },
   { path: '/apps/:id', place: 'apps', page: lazy(() => import('./pages/app/AppPage.vue')) },
+  { path: '/apps/:id/versions', place: 'apps', page: lazy(() => import('./pages/versions/VersionsPage.vue')) },
   { path: '/runs', place: 'runs', page: lazy(() => import('./pages/runs/RunsPage.vue')) },
   { path: '/runs/:id', place: 'runs', rail: true, page: lazy(() => import('./pages/run/RunPage.vue')) },
   { path: '/keys', place: 'keys', page: lazy(() => import('./pages/keys/KeysPage.vue')) },

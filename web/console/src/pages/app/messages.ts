@@ -2,11 +2,7 @@ import { messages } from '@ui/language';
 
 export const t = messages({
   en: {
-    apps: 'Apps',
-    tabs: 'App',
     run: 'Run',
-    chat: 'Chat',
-    runs: 'Runs',
     inputs: 'Inputs',
     result: 'Result',
     stop: 'Stop',
@@ -27,11 +23,7 @@ export const t = messages({
     cost: 'Cost',
   },
   'zh-Hant': {
-    apps: '應用',
-    tabs: '應用',
     run: '執行',
-    chat: '聊天',
-    runs: '執行記錄',
     inputs: '輸入',
     result: '結果',
     stop: '停止',
@@ -52,11 +44,7 @@ export const t = messages({
     cost: '費用',
   },
   'zh-Hans': {
-    apps: '应用',
-    tabs: '应用',
     run: '运行',
-    chat: '聊天',
-    runs: '运行记录',
     inputs: '输入',
     result: '结果',
     stop: '停止',
