@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from tests.browsers import no_fault
 from tests.console.conftest import PHONE, STATIC, WEB, Opened, ended, link, submit
@@ -74,6 +74,24 @@ async def test_the_list_is_searched_and_opened_by_keyboard(opened: Opened, serve
         await expect(row).to_be_focused()
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("button", name="Retry from the failed step")).to_be_visible()
+
+
+async def test_the_list_shows_a_small_cost_and_a_long_time_in_full(opened: Opened, failed: str):
+    async def priced(route: Route) -> None:
+        response = await route.fetch()
+        runs = await response.json()
+        for run in runs["data"]:
+            run |= {"total_tokens": 123_456, "total_price": "0.00036", "currency": "USD", "elapsed_time": 754.0}
+        await route.fulfill(response=response, json=runs)
+
+    async with opened() as page:
+        await page.route(re.compile(r"/workflow-runs\?"), priced)
+        await page.keyboard.press("g")
+        await page.keyboard.press("r")
+        numbers = page.locator("tr[data-row]", has=page.locator(f'a[href$="{failed}"]')).locator("td.num")
+        await expect(numbers.last).to_have_text("$0.00036")
+        cut = "cells => cells.filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.innerText)"
+        assert await numbers.evaluate_all(cut) == []
 
 
 async def test_without_the_link_the_console_asks_for_its_token(browser: Browser, served: Serve, failed: str):
