@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browsers import no_fault
 from tests.console.conftest import PHONE, WEB, Opened
@@ -102,6 +102,23 @@ async def test_a_message_that_is_refused_comes_back(opened: Opened, served: Serv
         await expect(page.get_by_role("alert")).to_contain_text("The message was not sent. Too many.")
         await expect(page.get_by_label("Message", exact=True)).to_have_value("What year is it?")
         await expect(page.get_by_role("article")).to_have_count(0)
+
+
+async def test_a_message_whose_response_was_lost_is_not_sent_twice(opened: Opened, served: Serve):
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    async with opened(address(served, "helper"), amiss="ERR_FAILED") as page:
+        await page.route("**/run", lose, times=1)
+        await say(page, "Only once")
+        await expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+        await page.get_by_role("button", name="Send").click()
+        await answered(page, 1)
+        await page.reload()
+        await answered(page, 1)
+        conversations = page.get_by_role("navigation", name="Conversations")
+        await expect(conversations.get_by_role("link", name="Only once")).to_have_count(1)
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])

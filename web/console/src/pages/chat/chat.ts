@@ -81,6 +81,15 @@ export function useChat({ app, suggests, onChange }: ChatOptions) {
     if (!hasEnded(run.status)) await followTurn(turn, signal);
   }
 
+  let unanswered = { body: '', key: '' };
+
+  /** A message that is sent again because no response came has the same key, so that the server takes it only once. */
+  function idempotencyKey(json: unknown): string {
+    const body = JSON.stringify(json);
+    if (body !== unanswered.body) unanswered = { body, key: crypto.getRandomValues(new Uint32Array(4)).join('-') };
+    return unanswered.key;
+  }
+
   /** Throws an ApiError where the server does not accept the message. */
   async function send(query: string, inputs: Record<string, unknown>, files: Uploaded[]): Promise<void> {
     const { signal } = stop;
@@ -96,7 +105,9 @@ export function useChat({ app, suggests, onChange }: ChatOptions) {
     suggestions.value = [];
     let accepted: Accepted;
     try {
-      accepted = await call<Accepted>(`/workflows/${app}/run`, { json, headers, signal });
+      const keyed = { ...headers, 'Idempotency-Key': idempotencyKey(json) };
+      accepted = await call<Accepted>(`/workflows/${app}/run`, { json, headers: keyed, signal });
+      unanswered.body = '';
     } catch (failure) {
       if (signal.aborted) return;
       turns.value.pop();

@@ -151,6 +151,7 @@ export interface ChatEvent extends Partial<Thought> {
 
 /** Adds an event to the turn. True for the last one. */
 export function apply(turn: Turn, event: ChatEvent): boolean {
+  if (turn.state === 'queued') turn.state = 'running';
   switch (event.event) {
     case 'message':
     case 'agent_message':
