@@ -8,18 +8,22 @@ import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import quote
 
 import httpx
 import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.types import Message, Scope
 
 from headrace.adapters.plugins.endpoints import PluginEndpoints, read_hooks
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.api import plugin_endpoints
 from headrace.api.http import errors
 from headrace.errors import HeadraceError
+from headrace.ports.plugins import EndpointResponse
 from tests.plugins.fakes import install, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -101,6 +105,46 @@ async def test_pieces_come_as_they_are_made(plugins: Plugins, tmp_path: Path) ->
     assert process is not None
     await response.body.aclose()
     assert len(process.dropped) == 1, "closing the body ends the interest in the call"
+
+
+async def test_a_client_that_disconnects_stops_the_plugin() -> None:
+    """Even while it does not read, so that the body waits for it."""
+    is_closed, is_sending = False, asyncio.Event()
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        nonlocal is_closed
+        try:
+            while True:
+                yield b"piece"
+        finally:
+            is_closed = True
+
+    async def receive() -> Message:
+        await is_sending.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            is_sending.set()
+            await asyncio.Event().wait()
+
+    body = pieces()
+    endpoints = AsyncMock()
+    endpoints.call.return_value = EndpointResponse(200, [], body)
+    (route, _) = plugin_endpoints.routes(endpoints, 1000)
+    request = AsyncMock(return_value={"type": "http.request", "body": b""})
+    scope: Scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/e/open",
+        "path_params": {"hook": "open"},
+        "query_string": b"",
+        "headers": [(b"host", b"x")],
+    }
+    response = await route.endpoint(Request(scope, request))
+    async with asyncio.timeout(60):
+        await response(scope, receive, send)
+    assert is_closed
 
 
 @pytest.mark.parametrize(
