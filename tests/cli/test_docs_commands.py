@@ -30,6 +30,7 @@ NOT_HEADRACE = {
     "make": "its targets are run by tests/test_example.py, and before every merge",
     "docker": "needs a daemon; tests/deploy/test_image.py does the steps of the image by hand",
     "pip": "from a registry; tests/deploy/test_image.py installs the wheel with its extras",
+    "python": "downloads the table of a tokenizer",
     "python3": "makes an environment, as tests/deploy/test_image.py does",
     "uv": "tests/test_docs_adding_a_node.py, and the image's steps",
     "npm": "tests/sdk_node builds and installs the package",
