@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,20 +14,11 @@ from headrace.kernel.variables import Variables
 from headrace.node import Config, Context, Node, Result
 from headrace.nodes.parameter_extractor import ParameterExtractor
 from headrace.nodes.question_classifier import QuestionClassifier
-from headrace.ports.services import Limits, Resources, ToolContext
+from headrace.ports.plugins import PluginCaller
+from headrace.ports.services import Limits, Resources
 from headrace.values import Value, to_json
 
 _QUERY = ("caller", "query")
-
-
-class Caller(Protocol):
-    """On whose behalf a plugin calls back. `on_usage` receives what the model used."""
-
-    @property
-    def context(self) -> ToolContext: ...
-
-    @property
-    def on_usage(self) -> Callable[[Mapping[str, Value]], None]: ...
 
 
 class NodeCalls:
@@ -38,21 +29,21 @@ class NodeCalls:
         self._limits = limits
 
     async def extract(
-        self, plugin: object, request: Mapping[str, Value], caller: Caller
+        self, plugin: object, request: Mapping[str, Value], caller: PluginCaller
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """The outputs of a parameter extractor. HeadraceError if the request is malformed, or the model fails."""
         config = {name: request.get(name) for name in ("parameters", "model", "instruction")}
         yield await self._run(ParameterExtractor, {**config, "query": _QUERY}, request, caller)
 
     async def classify(
-        self, plugin: object, request: Mapping[str, Value], caller: Caller
+        self, plugin: object, request: Mapping[str, Value], caller: PluginCaller
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """The outputs of a question classifier; see `extract`."""
         config = {name: request.get(name) for name in ("classes", "model", "instruction")}
         yield await self._run(QuestionClassifier, {**config, "query_variable_selector": _QUERY}, request, caller)
 
     async def _run(
-        self, type_: type[Node[Any]], config: Mapping[str, Value], request: Mapping[str, Value], caller: Caller
+        self, type_: type[Node[Any]], config: Mapping[str, Value], request: Mapping[str, Value], caller: PluginCaller
     ) -> Mapping[str, Value]:
         query = request.get("query")
         if not isinstance(query, str) or not query:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
+
+from headrace.ports.services import ToolContext
+from headrace.values import Value
 
 UseKind: TypeAlias = Literal["dependency", "tool", "strategy", "model", "other"]
 
@@ -98,3 +101,13 @@ class Endpoints(Protocol):
     async def call(self, hook: str, request: EndpointRequest) -> EndpointResponse:
         """NotFound for an unknown hook, RequestError if the plugin fails before it responds."""
         ...
+
+
+class PluginCaller(Protocol):
+    """On whose behalf a plugin calls back. `on_usage` receives what the models used."""
+
+    @property
+    def context(self) -> ToolContext: ...
+
+    @property
+    def on_usage(self) -> Callable[[Mapping[str, Value]], None]: ...

@@ -6,10 +6,10 @@ plugin has no run: what it calls is a run like those of the API.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import cast
 
 import orjson
 
@@ -25,22 +25,13 @@ from headrace.errors import HeadraceError, NotFound
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.summary import RunSummary
 from headrace.node import Flow
+from headrace.ports.plugins import PluginCaller
 from headrace.ports.services import ToolContext
 from headrace.runs.called_runs import CALLED_BY, called_run, callers, follow_called
 from headrace.runs.service import Submission
 from headrace.values import Value
 
 _FIELDS = ("inputs", "query", "files", "conversation_id")
-
-
-class Caller(Protocol):
-    """On whose behalf a plugin calls back. `on_usage` receives what the app's models used."""
-
-    @property
-    def context(self) -> ToolContext: ...
-
-    @property
-    def on_usage(self) -> Callable[[Mapping[str, Value]], None]: ...
 
 
 class AppCalls:
@@ -52,7 +43,7 @@ class AppCalls:
         self._workspace = workspace
 
     async def app(
-        self, plugin: object, request: Mapping[str, Value], caller: Caller
+        self, plugin: object, request: Mapping[str, Value], caller: PluginCaller
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """Runs an app. RequestError or HeadraceError if it cannot run, or, unless its events are streamed, fails."""
         context = caller.context
@@ -79,7 +70,7 @@ class AppCalls:
             caller.on_usage(summary.usage.wire())
 
     async def fetch(
-        self, plugin: object, request: Mapping[str, Value], caller: Caller
+        self, plugin: object, request: Mapping[str, Value], caller: PluginCaller
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """The form and features of an app, as GET /v1/parameters has them."""
         served = await self._served(request, caller.context)
