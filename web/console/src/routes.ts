@@ -22,15 +22,17 @@ const routes: Route[] = [
   { path: '/apps/:id/versions', place: 'apps', page: lazy(() => import('./pages/versions/VersionsPage.vue')) },
   { path: '/runs', place: 'runs', page: lazy(() => import('./pages/runs/RunsPage.vue')) },
   { path: '/runs/:id', place: 'runs', rail: true, page: lazy(() => import('./pages/run/RunPage.vue')) },
+  { path: '/cost', place: 'cost', page: lazy(() => import('./pages/cost/CostPage.vue')) },
   { path: '/keys', place: 'keys', page: lazy(() => import('./pages/keys/KeysPage.vue')) },
 ];
 
-type PlaceName = 'apps' | 'runs' | 'keys';
+type PlaceName = 'apps' | 'runs' | 'cost' | 'keys';
 
 /** `key` after `g` leads there. */
 export const places: { name: PlaceName; path: string; icon: IconName; key: string }[] = [
   { name: 'apps', path: '/apps', icon: 'apps', key: 'a' },
   { name: 'runs', path: '/runs', icon: 'runs', key: 'r' },
+  { name: 'cost', path: '/cost', icon: 'chart', key: 'c' },
   { name: 'keys', path: '/keys', icon: 'key', key: 'k' },
 ];
 
