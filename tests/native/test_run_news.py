@@ -20,7 +20,7 @@ from headrace.api.native.run_news import RunNews
 from headrace.apps.catalog import Apps
 from headrace.brokers import LocalBus, LocalQueue
 from headrace.engine import EngineEnvironment
-from headrace.errors import StoreError
+from headrace.errors import StoreError, Unauthorized
 from headrace.kernel.events import Record, RunEnded, RunQueued
 from headrace.ports import App
 from headrace.runs.service import RunService
@@ -177,3 +177,31 @@ async def test_changes_that_cannot_be_shown_reset_the_list(
             assert (await anext(stream)).startswith(b"event: reset")
         await world.begin("new", app, time.time())
         assert b'"id":"new"' in await anext(stream)
+
+
+async def test_an_app_that_is_added_is_followed(server: Serving, caller: Holder):
+    await server.add("a.yml", workflow())
+    async with listening(caller) as news:
+        await news.next()
+        _, ran = await (await server.add("b.yml", workflow())).run()
+        await news.until(ran["workflow_run_id"], "succeeded")
+
+
+async def test_a_listener_that_returns_has_the_runs_that_began_meanwhile(world: World):
+    first, second = await world.publish("a.yml"), await world.publish("b.yml")
+    async with aclosing(world.listen(first)) as others:
+        await anext(others)
+        async with aclosing(world.listen(second)) as stream:
+            await anext(stream)
+        await world.begin("old", second)
+        async with aclosing(world.listen(second)) as stream:
+            await anext(stream)
+            await world.end("old")
+            assert b'"id":"old"' in await anext(stream)
+
+
+async def test_a_stream_ends_with_its_key(world: World):
+    app = await world.publish("a.yml")
+    choices = AsyncMock(side_effect=[{app.id: app}, Unauthorized("Access token is invalid")])
+    events = [event async for event in world.news.listen(choices, None)]
+    assert [event.partition(b"\n")[0] for event in events] == [b"event: ready"]

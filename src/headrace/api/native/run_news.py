@@ -16,7 +16,7 @@ from time import time
 
 from headrace.api.http.responses import encode
 from headrace.api.native.run_lines import RunLines
-from headrace.errors import StoreError
+from headrace.errors import RequestError, StoreError
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.summary import RUN_EVENTS, RUNNING
@@ -48,7 +48,7 @@ class _News:
 @dataclass(eq=False, slots=True)
 class _Listener:
     apps: Mapping[str, App]
-    news: asyncio.Event
+    news: asyncio.Event  # also set without news, because apps may have been added
 
 
 class RunNews:
@@ -91,13 +91,16 @@ class RunNews:
                     await listener.news.wait()
                     listener.news.clear()
                     listener.apps = await apps()
-                    await self._watch(listener.apps)
+                    self._watched.update(listener.apps)  # all runs of an app that was added since are news
         except TimeoutError:
             return
+        except RequestError as error:  # the response to the client's next request says what is wrong
+            logger.debug("a stream of news of runs ends: %s", error)
         except StoreError as error:  # the client connects again
             logger.log(error.level, "the runs of a listener cannot be read: %s", error)
         finally:
             self._listeners.discard(listener)
+            self._watched.intersection_update(app for other in self._listeners for app in other.apps)
             if not self._listeners:
                 self._stop()
 
@@ -185,9 +188,8 @@ class RunNews:
             self._last += 1
             raise
         finally:
-            if changed:
-                for listener in self._listeners:
-                    listener.news.set()
+            for listener in self._listeners:
+                listener.news.set()
 
     def _is_news(self, run: ListedRun) -> bool:
         """Whether a run's status is another than before; it is known from then on."""
