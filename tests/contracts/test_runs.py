@@ -209,3 +209,15 @@ async def test_several_currencies_have_no_price_together(store: Storage) -> None
     assert (summary.price, summary.currency) == (None, None)
     rows = await store.runs.sums(["app"], (0, 10), "model")
     assert sorted((row.currency, row.price) for row in rows) == [("RMB", 10**9), ("USD", 10**9)]
+
+
+async def test_sums_have_a_limit(store: Storage) -> None:
+    """A run ends whatever a model says that it has cost."""
+    costs = [{"model": "m", "total_price": "1e12", "currency": "USD"}]
+    for n in range(5):
+        ended = RunEnded("succeeded", costs=costs, tokens=2**70)
+        await store.journal.append(numbered(f"r{n}", [queued(f"r{n}", user=f"u{n % 2}"), ended]))
+    for by in ("day", "model", "end_user"):
+        rows = await store.runs.sums(["app"], (0, 10), by)
+        assert sum(row.runs for row in rows) == 5
+        assert all(row.price >= 2**61 for row in rows)

@@ -270,7 +270,7 @@ def _json(value: Value) -> str:
 _DAY = 24 * 3600
 _SHORTEST, _LONGEST = 0.001, 1e6  # seconds
 _NANO = 10**9
-_MOST = 2**62
+LARGEST_SUM = 2**61  # two of these still fit into 64 bits
 
 
 class SumKey(NamedTuple):
@@ -295,8 +295,8 @@ class Sum:
     def add(self, other: Sum) -> None:
         self.runs += other.runs
         self.failed += other.failed
-        self.tokens = min(self.tokens + other.tokens, _MOST)
-        self.price = max(-_MOST, min(self.price + other.price, _MOST))
+        self.tokens = min(self.tokens + other.tokens, LARGEST_SUM)
+        self.price = max(-LARGEST_SUM, min(self.price + other.price, LARGEST_SUM))
 
 
 def sums_of(row: RunRow, ended: RunEnded) -> Iterator[tuple[SumKey, Sum]]:
@@ -312,7 +312,7 @@ def sums_of(row: RunRow, ended: RunEnded) -> Iterator[tuple[SumKey, Sum]]:
         clean(row.currency or ""),
         bucket,
     )
-    yield of_run, Sum(1, failed, min(ended.tokens, _MOST), row.price or 0)
+    yield of_run, Sum(1, failed, min(ended.tokens, LARGEST_SUM), row.price or 0)
     for entry in ended.costs:
         key = of_run._replace(
             model=clean(f"{entry.get('provider')}/{entry.get('model')}"),
@@ -322,4 +322,4 @@ def sums_of(row: RunRow, ended: RunEnded) -> Iterator[tuple[SumKey, Sum]]:
 
 
 def nanos(price: Decimal) -> int:
-    return max(-_MOST, min(int(price * _NANO), _MOST))
+    return max(-LARGEST_SUM, min(int(price * _NANO), LARGEST_SUM))

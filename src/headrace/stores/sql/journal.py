@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select, update
@@ -27,6 +28,7 @@ from headrace.kernel.summary import PAUSED
 from headrace.ports import Callback, Message
 from headrace.stores.encoding import Row, clean, decode, encode_value, pack
 from headrace.stores.projection import (
+    LARGEST_SUM,
     RunRow,
     Sum,
     SumKey,
@@ -71,7 +73,9 @@ _UPDATE_RUN = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
 
 _SUMMED = tuple(field.name for field in fields(Sum))
 _ADD_SUM = f"ON CONFLICT ({', '.join(SumKey._fields)}) DO UPDATE SET " + ", ".join(
-    f"{name} = run_sums.{name} + excluded.{name}" for name in _SUMMED
+    f"{name} = CASE WHEN abs(run_sums.{name}) < {LARGEST_SUM} THEN run_sums.{name} + excluded.{name} "
+    f"ELSE run_sums.{name} END"
+    for name in _SUMMED
 )
 
 
@@ -153,7 +157,10 @@ class JournalWork:
         if changed:
             self._runs.execute(connection, [_values(row, _RUN) for row in changed.values()])
         if sums:
-            self._sums.execute(connection, [(*key, *astuple(sum_)) for key, sum_ in sums.items()])
+            # in order: processes that add to the same sums must not wait for each other
+            self._sums.execute(
+                connection, [(*key, *astuple(sum_)) for key, sum_ in sorted(sums.items(), key=itemgetter(0))]
+            )
         if due:
             self._callbacks.execute(connection, [_values(callback, _CALLBACK) for callback in due])
         if self._exchanges.pending:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Double, Select, case, cast, func, literal_column, or_, select
 
 from headrace.kernel.events import RunId
 from headrace.kernel.summary import FAILED, RUNNING, SUCCEEDED
@@ -154,5 +154,6 @@ def _grouped(apps: Sequence[str], days: tuple[int, int], by: str) -> Select[Any]
     group = (of[by], of.bucket, of.currency)
     of_rows = of.model != "" if by == "model" else of.model == ""
     conditions = (of.app.in_([clean(app) for app in apps]), of.day.between(*days), of_rows)
-    summed = (func.sum(of[name]).label(name) for name in _SUMMED)
+    # as floats, because SQLite refuses a sum beyond 64 bits
+    summed = (func.sum(cast(of[name], Double)).label(name) for name in _SUMMED)
     return select(of[by].label("name"), of.bucket, of.currency, *summed).where(*conditions).group_by(*group)

@@ -1,0 +1,36 @@
+"""The sums of ended runs in a database that processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.kernel.events import RunEnded
+from headrace.stores.sql import SqlStorage
+from headrace.stores.sql.writer import BulkInsert
+from tests.contracts.examples import numbered, queued
+
+
+async def test_sums_are_written_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else two processes could each wait for a row that the other has locked."""
+    written: list[Sequence[tuple[Any, ...]]] = []
+    execute = BulkInsert.execute
+
+    def noted(self: BulkInsert, connection: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        if "INTO run_sums" in self._head:
+            written.append(rows)
+        execute(self, connection, rows)
+
+    monkeypatch.setattr(BulkInsert, "execute", noted)
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/h.db")
+    try:
+        costs = [{"provider": "p", "model": model, "total_price": "1"} for model in ("z", "a", "m")]
+        await store.journal.append(numbered("r", [queued("r"), RunEnded("succeeded", costs=costs)]))
+    finally:
+        await store.aclose()
+    (rows,) = written
+    assert len(rows) == 4
+    assert rows == sorted(rows)
