@@ -36,13 +36,23 @@ def test_what_cannot_be_loaded(tmp_path: Path, invoke: Invoke):
     good = flow(tmp_path / "good.yml")
     bad = flow(tmp_path / "bad.yml")
     bad.write_text(bad.read_text().replace("type: start", "type: llm"))
-    done = invoke("lint", good, bad, tmp_path / "gone.yml", tmp_path, good)
+    done = invoke("lint", good, bad, tmp_path / "gone.yml", good)
     assert done.exit_code == 2
     assert f"{good}: no problems" in done.stdout
     assert done.stdout.count("good.yml") == 1
-    for file in (bad, tmp_path / "gone.yml", tmp_path):
+    for file in (bad, tmp_path / "gone.yml"):
         assert f"{file}: " in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_files_of_a_folder(tmp_path: Path, invoke: Invoke):
+    a, b = flow(tmp_path / "a.yml"), flow(tmp_path / "b.yaml")
+    (tmp_path / "notes.txt").write_text("not a workflow")
+    (tmp_path / "folder.yml").mkdir()
+    done = invoke("lint", tmp_path, a)
+    assert (done.exit_code, done.stdout) == (0, f"{a}: no problems\n{b}: no problems\n")
+    empty = invoke("lint", a, tmp_path / "folder.yml")
+    assert (empty.exit_code, empty.stderr) == (2, f"Error: {tmp_path / 'folder.yml'}: has no workflow files\n")
 
 
 def test_json(tmp_path: Path, invoke: Invoke):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -10,12 +10,12 @@ import click
 from headrace.apps.requirements import missing_requirements
 from headrace.cli.inspection import inspected, inspecting
 from headrace.cli.lint_formats import FORMATS, count
-from headrace.cli.shared import BAD, FAILED, say, unique_paths, wait_for
+from headrace.cli.shared import BAD, FAILED, BadUsage, say, unique_paths, wait_for
 from headrace.errors import Problem
 
 
 @click.command(short_help="Report the problems of workflow files.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="FILE|FOLDER...", type=click.Path(path_type=Path))
 @click.option("--no-credentials", is_flag=True, help="Leave out what is missing on this machine, such as credentials.")
 @click.option(
     "--format",
@@ -27,7 +27,7 @@ from headrace.errors import Problem
 )
 @click.option("--json", "form", flag_value="json", help="The same as --format json.")
 def lint(files: tuple[Path, ...], no_credentials: bool, form: str) -> None:
-    """Prints the problems of workflow FILEs with their line, node and field.
+    """Prints the problems of workflow FILEs, or of those in a FOLDER, with their line, node and field.
 
     These include requirements that are missing here, such as credentials and plugins, and node types that Headrace does
     not run.
@@ -35,9 +35,11 @@ def lint(files: tuple[Path, ...], no_credentials: bool, form: str) -> None:
     Exits with 0 if there are no problems; 1 if every file loads, but some have problems; 2 if one cannot be loaded.
     """
 
+    paths = unique_paths(_workflow_files(files))
+
     async def work() -> list[tuple[Path, Sequence[Problem]]]:
         async with inspecting() as running:
-            inspections = [(file, *inspected(running, file)) for file in unique_paths(files)]
+            inspections = [(file, *inspected(running, file)) for file in paths]
             # served together, one can be a tool of another
             running.apps.known_names.update(flow.name for _, flow, _ in inspections if flow is not None)
             return [
@@ -58,3 +60,15 @@ def lint(files: tuple[Path, ...], no_credentials: bool, form: str) -> None:
         bad_files = sum(bool(problems) for _, problems in reports)
         say(f"{count(len(flat), 'problem')} in {bad_files} of {count(len(reports), 'file')}.")
     click.get_current_context().exit(BAD if any(problem.fatal for problem in flat) else FAILED if flat else 0)
+
+
+def _workflow_files(paths: Iterable[Path]) -> Iterator[Path]:
+    from headrace.server.workflow_files import files_in
+
+    for path in paths:
+        if not path.is_dir():
+            yield path
+        elif files := files_in([path]):
+            yield from (file.path for file in files)
+        else:
+            raise BadUsage(f"{path}: has no workflow files")
