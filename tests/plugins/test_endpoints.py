@@ -80,6 +80,20 @@ async def test_the_root_of_an_endpoint(client: httpx.AsyncClient, path: str) -> 
     assert (await client.get(path)).json()["line"] == "GET / HTTP/1.1"
 
 
+@pytest.mark.parametrize(("path", "target"), [("/e/%6Fpen/a%2Fb?q=1", "/a%2Fb?q=1"), ("/e/open//x/", "//x/")])
+async def test_the_path_is_passed_on_as_it_is(client: httpx.AsyncClient, path: str, target: str) -> None:
+    assert (await client.get(path)).json()["line"] == f"GET {target} HTTP/1.1"
+
+
+async def test_headers_of_the_connection_are_not_passed_on(client: httpx.AsyncClient) -> None:
+    sent = {"Connection": "close, X-Hop", "X-Hop": "1", "TE": "trailers", "Proxy-Authorization": "Basic x"}
+    sent |= {"Forwarded": "for=1.2.3.4", "X-Kept": "1"}
+    shown = (await client.get("/e/open", headers=sent)).json()
+    names = {header.split(":")[0].lower() for header in shown["headers"]}
+    assert "x-kept" in names
+    assert not {"connection", "x-hop", "te", "proxy-authorization", "forwarded"} & names
+
+
 def results(*given: dict[str, Any]) -> str:
     return f"/e/open?results={quote(json.dumps(given))}"
 
@@ -92,6 +106,21 @@ async def test_a_response_in_pieces(client: httpx.AsyncClient) -> None:
     assert (response.text, response.headers["content-type"]) == ("ab", "text/event-stream")
     assert response.headers.keys() == {"content-type", "content-security-policy"}
     assert response.headers["content-security-policy"].startswith("sandbox"), "it is not the console's origin"
+
+
+@pytest.mark.parametrize(
+    "name", ["Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc", "NEL", "X-Accel-Redirect", "Trailer", "Date"]
+)
+async def test_headers_that_concern_more_than_the_response(client: httpx.AsyncClient, name: str) -> None:
+    headers = {name: "*", "Connection": "x-hop", "X-Hop": "1", "X-Kept": "1"}
+    response = await client.get(results({"status": 200, "headers": headers}))
+    assert response.headers.keys() == {"content-security-policy", "x-kept"}
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_status_without_a_body(client: httpx.AsyncClient, status: int) -> None:
+    response = await client.get(results({"status": status, "result": b"a".hex()}, {"result": b"b".hex()}))
+    assert (response.status_code, response.content) == (status, b"")
 
 
 async def test_pieces_come_as_they_are_made(plugins: Plugins, tmp_path: Path) -> None:
@@ -152,6 +181,7 @@ async def test_a_client_that_disconnects_stops_the_plugin() -> None:
     [
         ("/e/nothing/x", 404, "endpoint not found"),
         ("/e/closed/x", 404, "endpoint not found"),
+        ("/e/open%2Fx", 404, "endpoint not found"),
         ("/e/bare/x", 500, "FAKE_TOKEN"),
         ("/e/unset/x", 500, "set NOTHING"),
         ("/e/odd/x", 500, "must be one of calm, loud"),
@@ -204,7 +234,10 @@ async def test_the_file_is_read_again_when_it_changes(client: httpx.AsyncClient,
         ("a: {}", "must have a plugin"),
         ("a: {plugin: 3}", "must have a plugin"),
         ("a: {plugin: x/y, setting: {}}", "unknown fields: setting"),
+        ("a: {plugin: x/y, 3: {}, null: {}}", "unknown fields: 3, None"),
         ("a: {plugin: x/y, enabled: maybe}", "must be true or false"),
+        ("a: {plugin: x/y, settings: [token]}", "settings of a must be an object"),
+        ("a: {plugin: x/y, settings: &self {q: *self}}", "at most 100 levels deep"),
         ("- a", "does not contain an object"),
     ],
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,12 +23,12 @@ def routes(endpoints: Endpoints, max_body: int) -> list[Route]:
     """They need no key: the plugin authenticates its callers, and a hook is a name that cannot be guessed."""
 
     async def call(request: Request) -> Response:
-        hook = request.path_params["hook"]
         raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
-        target = raw.partition(f"/e/{hook}".encode())[2].decode("latin-1") or "/"
+        hook, slash, rest = raw.partition(b"/e/")[2].partition(b"/")  # the router has decoded it, slashes included
+        target = (slash + rest).decode("latin-1") or "/"
         query = request.scope["query_string"].decode("latin-1")
         response = await endpoints.call(
-            hook,
+            unquote_to_bytes(hook).decode("latin-1"),
             EndpointRequest(
                 request.method,
                 f"{target}?{query}" if query else target,
@@ -42,11 +43,18 @@ def routes(endpoints: Endpoints, max_body: int) -> list[Route]:
     return [Route(path, call, methods=_METHODS, include_in_schema=False) for path in paths]
 
 
+async def _allowed_body(response: EndpointResponse) -> AsyncGenerator[bytes]:
+    """The pieces of the body; none if the status allows no body."""
+    async for piece in response.body:
+        if response.status not in (204, 304):
+            yield piece
+
+
 class _PluginResponse(StreamingResponse):
     """The body is closed even if the client has disconnected, which stops the plugin's work on it."""
 
     def __init__(self, response: EndpointResponse) -> None:
-        super().__init__(response.body, response.status, {"Content-Security-Policy": _SANDBOX})
+        super().__init__(_allowed_body(response), response.status, {"Content-Security-Policy": _SANDBOX})
         for name, value in response.headers:
             self.headers.append(name, value)
         self._body = response.body

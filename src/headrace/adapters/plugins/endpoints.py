@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from headrace.errors import HeadraceError, NotFound, RequestError
 from headrace.ids import new_id
 from headrace.ports.plugins import EndpointRequest, EndpointResponse
 from headrace.ports.services import ToolContext
-from headrace.values import Value
+from headrace.values import DEEPEST_INPUT, Value, nests_deeper
 
 logger = logging.getLogger(__name__)
 
@@ -37,37 +37,50 @@ _HOOK = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _KEYS = frozenset({"plugin", "settings", "enabled"})
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_NOT_SENT = frozenset(
+_OF_CONNECTION = frozenset(
     {
         "connection",
-        "dify-hook-id",
-        "dify-hook-url",
-        "content-encoding",
         "content-length",
-        "cookie",
-        "expect",
         "keep-alive",
-        "transfer-encoding",
-        "upgrade",
-        "x-forwarded-for",
-        "x-real-ip",
-    }
-)
-"""Headers of requests that are not the plugin's: those of the connection, the client's address, and the cookies of
-other pages of this server."""
-_NOT_RETURNED = frozenset(
-    {
-        "access-control-allow-origin",
-        "connection",
-        "content-length",
-        "content-security-policy",
-        "keep-alive",
-        "set-cookie",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
         "transfer-encoding",
         "upgrade",
     }
 )
-"""Headers of responses that the server sends itself, or that would concern its other pages."""
+"""Headers of one connection, which are not passed on, nor are those that `Connection` names."""
+_NOT_SENT = _OF_CONNECTION | {
+    "content-encoding",
+    "cookie",
+    "dify-hook-id",
+    "dify-hook-url",
+    "expect",
+    "forwarded",
+    "x-forwarded-for",
+    "x-real-ip",
+}
+"""Headers of requests that are not the plugin's: also the client's address, and the cookies of other pages of this
+server."""
+_NOT_RETURNED = _OF_CONNECTION | {
+    "access-control-allow-origin",
+    "alt-svc",
+    "clear-site-data",
+    "content-security-policy",
+    "date",
+    "nel",
+    "server",
+    "service-worker-allowed",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+    "x-accel-redirect",
+    "x-sendfile",
+}
+"""Headers of responses that the server sends itself, that would concern its other pages, or that a proxy in front of it
+would take for a request to send one of its own files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +106,13 @@ def _hook(path: Path, name: str, content: object) -> Hook:
     if plugin is None:
         raise HeadraceError(f"{path}: {name} must have a plugin, as author/name")
     if unknown := fields.keys() - _KEYS:
-        raise HeadraceError(f"{path}: {name} has unknown fields: {', '.join(sorted(unknown))}")
-    enabled = fields.get("enabled", True)
+        raise HeadraceError(f"{path}: {name} has unknown fields: {', '.join(sorted(map(str, unknown)))}")
+    enabled: Any = fields.get("enabled", True)
+    settings: Any = fields.get("settings")
     if not isinstance(enabled, bool):
         raise HeadraceError(f"{path}: enabled of {name} must be true or false")
+    if not isinstance(settings, dict | None) or nests_deeper(settings or {}, DEEPEST_INPUT):
+        raise HeadraceError(f"{path}: settings of {name} must be an object, at most {DEEPEST_INPUT} levels deep")
     return Hook(plugin, mapping_of(fields.get("settings")), enabled)
 
 
@@ -179,8 +195,9 @@ class PluginEndpoints:
 
 def raw_request(hook: str, request: EndpointRequest) -> bytes:
     """A request as a plugin gets it, with the headers that Dify adds."""
+    dropped = _NOT_SENT | _named_by_connection(request.headers)
     headers = [  # the SDK refuses names with an underscore
-        (name, value) for name, value in request.headers if name.lower() not in _NOT_SENT and "_" not in name
+        (name, value) for name, value in request.headers if name.lower() not in dropped and "_" not in name
     ]
     headers += [("Dify-Hook-Id", hook), ("Dify-Hook-Url", request.url), ("Content-Length", str(len(request.body)))]
     lines = [f"{request.method} {request.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
@@ -202,8 +219,15 @@ async def _response(results: AsyncGenerator[Mapping[str, Value]]) -> EndpointRes
         raise
 
 
+def _named_by_connection(headers: Iterable[tuple[str, Any]]) -> set[str]:
+    """The names in lower case of the headers that the header `Connection` declares as its own."""
+    values = [str(value) for name, value in headers if name.lower() == "connection"]
+    return {token.strip().lower() for value in values for token in value.split(",")}
+
+
 def _headers(headers: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    kept = [(name, str(value)) for name, value in headers.items() if name.lower() not in _NOT_RETURNED]
+    dropped = _NOT_RETURNED | _named_by_connection(headers.items())
+    kept = [(name, str(value)) for name, value in headers.items() if name.lower() not in dropped]
     for name, value in kept:
         if not _TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise PluginError(f"The plugin sent a header that is not valid: {name[:50]!r}")
