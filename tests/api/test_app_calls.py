@@ -136,10 +136,24 @@ async def test_runs_call_each_other_five_times_at_most(api: Api, calls: AppCalls
 
 
 async def test_a_message_cannot_wait_for_itself(api: Api, calls: AppCalls) -> None:
-    (body,) = await answers(calls, ENDPOINT, app_id="chat", query="hi", response_mode="blocking")
+    (body,) = await answers(calls, ENDPOINT, app_id="chat", query="hi", response_mode="blocking", user="ann")
     message = Caller(ToolContext(body["message_id"], "", "ann", "key"))
-    with pytest.raises(HeadraceError, match="waits for the message"):
-        await answers(calls, message, app_id="chat", query="hi", conversation_id=body["conversation_id"])
+    id_ = body["conversation_id"]
+    for written in (id_, id_.upper(), f" {id_.replace('-', '')}"):
+        with pytest.raises(HeadraceError, match="waits for the message"):
+            await answers(calls, message, app_id="chat", query="hi", conversation_id=written)
+
+
+async def test_an_app_that_was_removed_finds_no_others(calls: AppCalls) -> None:
+    with pytest.raises(NotFound, match="app not found"):
+        await answers(calls, Caller(ToolContext("", "removed", "ann", "key")), app_id="echo")
+
+
+async def test_an_id_of_an_app_counts_more_than_a_name(api: Api, calls: AppCalls) -> None:
+    (strict,) = [app for app in await api.apps.catalog.apps("default") if app.name == "strict"]
+    await api.apps.publish("echo", ECHO.replace("name: echo", f"name: {strict.id}"))
+    with pytest.raises(RequestError, match="q is required"):
+        await answers(calls, ENDPOINT, app_id=strict.id)
 
 
 @pytest.mark.parametrize(

@@ -50,16 +50,14 @@ class AppCalls:
         served = await self._served(request, context)
         if served.app.mode in CHATS and not request.get("query"):
             raise HeadraceError("missing query")
-        run = None
-        if context.run:
-            calling = await callers(self._api.run_service, context.run)
-            conversation = request.get("conversation_id")
-            if conversation and any(conversation == queued.conversation for queued in calling):
-                raise HeadraceError("the conversation waits for the message that calls this app")
-            run = called_run(context.key)
+        calling = await callers(self._api.run_service, context.run) if context.run else ()
+        run = called_run(context.key) if context.run else None
         user = context.user or str(request.get("user") or ANONYMOUS)
         body: dict[str, Value] = {name: request[name] for name in _FIELDS if request.get(name)}
         submission = await app_submission(self._api, served, user, {"inputs": {}, **body}, run=run)
+        conversation = submission.conversation  # there are many ways to write an id in a request
+        if conversation and any(conversation == queued.conversation for queued in calling):
+            raise HeadraceError("the conversation waits for the message that calls this app")
         flow, summary = submission.served.flow, RunSummary(served.flow.graph)
         async with self._records(submission, run, context) as (id_, task, records):
             answers = _streamed if request.get("response_mode") == "streaming" else _blocking
@@ -79,11 +77,17 @@ class AppCalls:
     async def _served(self, request: Mapping[str, Value], context: ToolContext) -> Served:
         """The app that a request names by its id, or its name. NotFound if there is none."""
         apps, wanted = self._api.apps, request.get("app_id")
-        calling = await apps.find(context.app) if context.app else None
-        for app in await apps.catalog.apps(calling.workspace if calling else self._workspace):
-            if wanted in (app.id, app.name):
-                return await apps.version(app, app.version)
-        raise NotFound("app not found")
+        workspace = self._workspace
+        if context.app:
+            calling = await apps.find(context.app)
+            if calling is None:  # it was removed: its workspace is not known any more
+                raise NotFound("app not found")
+            workspace = calling.workspace
+        known = await apps.catalog.apps(workspace)
+        named = [app for app in known if app.id == wanted] or [app for app in known if app.name == wanted]
+        if not named:
+            raise NotFound("app not found")
+        return await apps.version(named[0], named[0].version)
 
     @asynccontextmanager
     async def _records(
