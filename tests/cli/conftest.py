@@ -23,7 +23,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
     root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn")
     handlers, levels = root.handlers[:], (root.level, uvicorn.level)
 
-    def call(*arguments: str | Path, input: str = "", **more: str) -> Result:
+    def call(*arguments: str | Path, input: str | bytes = "", **more: str) -> Result:
         with monkeypatch.context() as patched:
             clean = environ(**more)
             for name in {*more, *os.environ}:

@@ -29,6 +29,11 @@ def test_messages_of_a_conversation(app: Path, invoke: Invoke):
     assert (done.exit_code, done.stdout, done.stderr) == (0, "1 one kind\n2 二 kind\n1 three kind\n", "")
 
 
+def test_bytes_that_are_not_text(app: Path, invoke: Invoke):
+    done = invoke("chat", app, input=b"a\xff\n/file b\0\ntwo\n")
+    assert (done.exit_code, done.stdout) == (1, "1 a\ufffd \n2 two \n")
+
+
 def test_an_unknown_input(tmp_path: Path, invoke: Invoke):
     file = tmp_path / "chat.yml"
     file.write_text(chatflow())
@@ -53,9 +58,11 @@ def test_files(tmp_path: Path, app: Path, invoke: Invoke):
 
     with_files = tmp_path / "files.yml"
     with_files.write_text(chatflow("{{#sys.query#}}", features=UPLOADS))
-    done = invoke("chat", with_files, input="/file notes.txt\nread\n/file gone.txt\n/file picture.png\nlook\nthen\n")
+    lines = "/file notes.txt\nread\n/file gone.txt\n/file a\0b\n/file picture.png\nlook\nthen\n"
+    done = invoke("chat", with_files, input=lines)
     assert (done.exit_code, done.stdout) == (1, "read\nthen\n")
-    gone, rejected = done.stderr.splitlines()
+    gone, null, rejected = done.stderr.splitlines()
+    assert null == "Error: /file: a\\x00b cannot be read: embedded null byte"
     assert gone == "Error: /file: gone.txt cannot be read: No such file or directory"
     assert rejected.startswith("Error: ")
 

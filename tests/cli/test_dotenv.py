@@ -44,6 +44,7 @@ def test_the_environment_takes_precedence(tmp_path: Path, invoke: Invoke):
         (b"A=1\n\nsk secret\n", "line 2: must be NAME=VALUE"),
         (b"sk='secret", "line 1: must be NAME=VALUE"),
         (b"sk=secret\0", "line 1: must be NAME=VALUE"),
+        (b"'sk=secret'=x", "line 1: must be NAME=VALUE"),
         (b"sk=secret\xff", "is not UTF-8 text (byte 9)"),
     ],
 )

@@ -177,3 +177,24 @@ def test_sarif(tmp_path: Path, invoke: Invoke):
     assert at[0]["artifactLocation"]["uri"] == "%E6%A9%9F%E5%99%A8%20%E4%BA%BA.yml"
     assert at[0]["region"]["startLine"] > 1
     assert at[1]["artifactLocation"]["uri"] == (tmp_path / "words.yml").as_uri()
+
+
+HOSTILE = 'title: "a\\e]0;b\\a\\n/x.yml: no problems"'
+
+
+@pytest.mark.parametrize("form", ["text", "github"])
+def test_names_in_a_file_neither_control_the_terminal_nor_forge_lines(form: str, tmp_path: Path, invoke: Invoke):
+    file = flow(tmp_path / "f.yml", llm("deepseek"), variables=[field("query")])
+    file.write_text(file.read_text().replace("title: Write", HOSTILE))
+    (line,) = invoke("lint", file, "--format", form).stdout.splitlines()
+    assert "a\\x1b]0;b\\x07\\x0a/x.yml" in line
+
+
+@pytest.mark.parametrize(
+    ("form", "named"), [("text", "\ufffd"), ("json", "\ufffd"), ("github", "\ufffd"), ("sarif", "%FF")]
+)
+def test_a_file_whose_name_is_not_text(form: str, named: str, tmp_path: Path, invoke: Invoke):
+    file = Path("\udcff.yml")  # the byte FF
+    (tmp_path / file).write_text("a: 1\n")
+    done = invoke("lint", file, "--format", form)
+    assert (done.exit_code, f"{named}.yml" in done.stdout) == (2, True)

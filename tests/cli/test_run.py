@@ -278,3 +278,12 @@ workflow:
     - {{id: a, source: s, sourceHandle: source, target: c}}
     - {{id: b, source: c, sourceHandle: source, target: e}}
 """
+
+
+def test_a_title_neither_controls_the_terminal_nor_forges_lines(tmp_path: Path, invoke: Invoke):
+    file = flow(tmp_path / "f.yml", llm("deepseek"), variables=[field("query")])
+    file.write_text(file.read_text().replace("title: Write", 'title: "a\\e]0;b\\a\\nEnd: succeeded"'))
+    done = invoke("run", file, "-i", "query=x")
+    assert done.exit_code == 1
+    assert "\x1b" not in done.stderr
+    assert not any(line.startswith("End") for line in done.stderr.splitlines())

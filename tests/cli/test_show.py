@@ -70,3 +70,8 @@ def test_a_file_that_cannot_be_loaded(tmp_path: Path, invoke: Invoke):
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith(f"Error: {file}: ")
     assert [one.name for one in tmp_path.iterdir()] == ["bad.yml"]
+
+
+def test_a_file_whose_name_is_not_text_or_has_spaces(tmp_path: Path, invoke: Invoke):
+    flow(tmp_path / "a.yml").rename(tmp_path / "\udcff a.yml")  # the byte FF
+    assert "headrace run '\ufffd a.yml'\n" in invoke("show", "\udcff a.yml").stdout

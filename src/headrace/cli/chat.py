@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,7 @@ from headrace.cli.shared import (
     egress_option,
     level_option,
     log_to_stderr,
+    printable_lines,
     say,
     settings_of,
 )
@@ -84,6 +86,9 @@ def chat(
 def _talk(conversation: _Conversation, runner: asyncio.Runner) -> bool:
     """Answers line after line; returns whether an answer failed. Lines are read while no event loop runs, so that
     Ctrl-C interrupts the reading, and the line can be edited."""
+    stdin: Any = sys.stdin
+    if isinstance(stdin, TextIOWrapper):
+        stdin.reconfigure(errors="surrogateescape")  # a byte that is not UTF-8 spoils its character only
     prompt = sys.stdin.isatty() and sys.stdout.isatty()
     if prompt:
         with suppress(ImportError):  # Windows has none
@@ -184,7 +189,8 @@ class _Conversation:
                 async for record in started.records:
                     for event in events.feed(record):
                         if event.event in ("message", "agent_message"):
-                            click.echo(event.data["answer"], nl=False)
+                            answer = event.data["answer"]
+                            click.echo(printable_lines(answer) if sys.stdout.isatty() else answer, nl=False)
                         elif event.event == "error":
                             error = str(event.data["message"])
         click.echo()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from click import format_filename
+
 from headrace import __version__
+from headrace.cli.shared import printable
 from headrace.errors import Problem
 
 Reports = Sequence[tuple[Path, Sequence[Problem]]]
@@ -19,14 +23,18 @@ def count(number: int, noun: str) -> str:
 
 
 def _text(reports: Reports) -> str:
-    lines = [f"{file}: {problem}" for file, problems in reports for problem in problems or ("no problems",)]
+    lines = [
+        printable(f"{format_filename(file)}: {problem}")
+        for file, problems in reports
+        for problem in problems or ("no problems",)
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _json(reports: Reports) -> str:
     shown = [
         {
-            "file": str(file),
+            "file": format_filename(file),
             "loads": not any(problem.fatal for problem in problems),
             "problems": [
                 {
@@ -50,8 +58,8 @@ def _github(reports: Reports) -> str:
     for file, problems in reports:
         for problem in problems:
             level = "error" if problem.fatal else "warning"
-            place = f"file={_escaped(file.as_posix(), property_=True)},line={problem.line or 1}"
-            lines.append(f"::{level} {place},title=headrace lint::{_escaped(str(problem))}\n")
+            place = f"file={_escaped(format_filename(file.as_posix()), property_=True)},line={problem.line or 1}"
+            lines.append(f"::{level} {place},title=headrace lint::{_escaped(printable(str(problem)))}\n")
     return "".join(lines)
 
 
@@ -86,7 +94,7 @@ def _result(file: Path, problem: Problem) -> Mapping[str, Any]:
 def _uri(file: Path) -> str:
     from urllib.parse import quote
 
-    return file.as_uri() if file.is_absolute() else quote(file.as_posix())
+    return file.as_uri() if file.is_absolute() else quote(os.fsencode(file.as_posix()))
 
 
 def _dump(value: Any) -> str:

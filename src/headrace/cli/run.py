@@ -25,6 +25,7 @@ from headrace.cli.shared import (
     egress_option,
     level_option,
     log_to_stderr,
+    printable,
     say,
     settings_of,
     wait_for,
@@ -137,7 +138,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
         if not as_json:
             click.echo(_pretty(encode(ended.data["outputs"])))
         return 0
-    say(f"Error: {_why(status, ended.data.get('error'), failures)}")
+    say(printable(f"Error: {_why(status, ended.data.get('error'), failures)}"))
     return FAILED
 
 

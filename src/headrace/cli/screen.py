@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.cli.shared import say
+from headrace.cli.shared import printable, say
 from headrace.kernel.events import Delta, Event, NodeFailed, NodeRetried, NodeStarted, NodeSucceeded, Record
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ class Lines:
     def show(self, record: Record, frames: Sequence[StreamEvent]) -> None:
         for event, data, _ in frames:
             if event == "node_started":
-                say(f"{_label(data, _path(record.event))}: running")
+                say(printable(f"{_label(data, _path(record.event))}: running"))
             elif event in ("node_finished", "node_retry"):
                 error = f": {brief(data['error'])}" if data["error"] else ""
-                say(f"{_label(data, _path(record.event))}: {data['status']}, {_used(data)}{error}")
+                say(printable(f"{_label(data, _path(record.event))}: {data['status']}, {_used(data)}{error}"))
 
     def close(self) -> None:
         pass

@@ -66,8 +66,8 @@ class Commands(click.Group):
 
 
 def say(text: str = "") -> None:
-    """Prints a line on stderr."""
-    click.echo(text, err=True)
+    """Prints lines on stderr, which cannot control the terminal."""
+    click.echo(printable_lines(text), err=True)
 
 
 def on_terminal() -> bool:
@@ -129,7 +129,8 @@ def load_dotenv() -> None:
     except UnicodeDecodeError as error:
         raise BadUsage(f"{path}: is not UTF-8 text (byte {error.start})") from None
     for binding in parse_stream(StringIO(text)):
-        if binding.error or "\0" in binding.original.string or (binding.key and binding.value is None):
+        key, value = binding.key or "", binding.value
+        if binding.error or "\0" in binding.original.string or "=" in key or (key and value is None):
             raise BadUsage(f"{path}: line {binding.original.line}: must be NAME=VALUE")
     for name, value in dotenv_values(stream=StringIO(text)).items():
         os.environ.setdefault(name, value or "")
@@ -206,6 +207,11 @@ def printable(line: str) -> str:
         f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" and letter != "\t" else letter
         for letter in line
     )
+
+
+def printable_lines(text: str) -> str:
+    """The text with control characters escaped, except those that end lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ def _described(file: Path, flow: Flow, problems: Sequence[Problem], running: Ser
     from headrace.conversations.messages import MESSAGES
     from headrace.nodes.start import Start
 
+    shown = shlex.quote(click.format_filename(file))
     has_form = isinstance(flow.nodes[flow.graph.root], Start)
     nodes, names = [*flow.graph.all_nodes()], named_nodes(flow)
     models: dict[tuple[str, str], list[str]] = {}
@@ -51,11 +53,11 @@ def _described(file: Path, flow: Flow, problems: Sequence[Problem], running: Ser
         for model in models_of(spec):
             models.setdefault(model, []).append(names[spec.id])
     return {
-        "file": str(file),
+        "file": click.format_filename(file),
         "name": flow.name,
         "mode": flow.mode,
         "description": flow.description,
-        "command": f"headrace {'chat' if flow.mode in MESSAGES else 'run'} {file}" if has_form else None,
+        "command": f"headrace {'chat' if flow.mode in MESSAGES else 'run'} {shown}" if has_form else None,
         "inputs": [
             {
                 "name": name,

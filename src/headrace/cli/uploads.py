@@ -41,8 +41,9 @@ async def upload(running: Service, served: Served, path: str, option: str) -> di
     """Uploads a file; returns it as a client of the API sends it. BadUsage if it cannot be read."""
     try:
         content = await asyncio.to_thread(Path(path).read_bytes)
-    except OSError as error:
-        raise BadUsage(f"{option}: {path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadUsage(f"{option}: {path} cannot be read: {reason}") from error
     file = await running.files.save(
         content, filename=Path(path).name, mime_type=guess_type(path), transfer_method="local_file", app=served.app.id
     )
