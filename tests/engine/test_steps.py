@@ -220,16 +220,17 @@ async def test_what_a_step_raises_is_not_recorded():
     assert (failed.error, failed.kind) == ("no", "No")
 
 
-async def test_a_result_that_is_nested_too_deep_fails_the_node():
+@pytest.mark.parametrize("where_deep", ["result", "metadata"])
+async def test_data_that_is_nested_too_deep_fails_the_node(where_deep: str):
     deep: Value = []
     for _ in range(DEEPEST_OUTPUT + 1):
         deep = [deep]
 
     async def script(ctx: Context) -> Result:
         async def call() -> Value:
-            return deep
+            return deep if where_deep == "result" else None
 
-        await ctx.step("a", call)
+        await ctx.step("a", call, metadata={"deep": deep} if where_deep == "metadata" else {})
         return Result({})
 
     where = world()

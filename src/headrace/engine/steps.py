@@ -40,6 +40,7 @@ class StepRunner:
         if step is not None and step.ended:
             return step
         if step is None:
+            _check_depth(f"The metadata of {name}", metadata)
             self.record(StepStarted(self.path, name, label or name, metadata))
             self.write()
         # what came before is on disk before the world is touched again
@@ -47,9 +48,7 @@ class StepRunner:
             raise asyncio.CancelledError
         self._check_running()
         result = await function()
-        if nests_deeper([result], DEEPEST_OUTPUT):
-            message = f"The result of {name} is nested more than {DEEPEST_OUTPUT} levels deep."
-            raise NodeError(message, "DepthLimitError")
+        _check_depth(f"The result of {name}", result)
         self._check_running()
         if keeps_text(name):
             self.journal_streams(self.path)
@@ -61,3 +60,9 @@ class StepRunner:
         """The run may have been stopped or lost meanwhile: then nothing more can be recorded."""
         if self.path not in self.state.running:
             raise asyncio.CancelledError
+
+
+def _check_depth(what: str, value: Value) -> None:
+    """NodeError if the value is nested too deeply for the journal."""
+    if nests_deeper([value], DEEPEST_OUTPUT):
+        raise NodeError(f"{what} is nested more than {DEEPEST_OUTPUT} levels deep.", "DepthLimitError")
