@@ -117,6 +117,33 @@ async def test_changes_are_published(tmp_path: Path, running: Service, caplog: p
         await asyncio.gather(watching, return_exceptions=True)
 
 
+async def test_a_file_is_served_once_however_its_path_is_written(
+    tmp_path: Path, running: Service, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    echo(tmp_path / "a.yml")
+    ((_, served),) = await publish_all(running, [WorkflowFile(Path("../a.yml"), "shop")], [tmp_path])
+    assert served.app.source == "shop"
+
+
+async def test_a_folder_that_is_gone_does_not_stop_the_others(tmp_path: Path, running: Service):
+    file, folder, published = echo(tmp_path / "a.yml"), tmp_path / "folder", Published()
+    folder.mkdir()
+    await publish_all(running, [WorkflowFile(file)], [folder])
+    watching = asyncio.create_task(Watch(running, [WorkflowFile(file)], [folder]).run(published))
+    try:
+        folder.rmdir()
+        file.write_text(file.read_text().replace("name: a", "name: renamed"))
+        assert await published.next() == ("a.yml", 2, False)
+        folder.mkdir()
+        echo(folder / "b.yml")
+        assert await published.next() == ("b.yml", 1, True)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

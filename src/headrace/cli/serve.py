@@ -205,8 +205,8 @@ def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[Workfl
         if not equals and (len(rest) != 1 or len(names) > 1):
             raise BadUsage(f"--name {option}: must be NAME=FILE, unless there is one FILE")
         named[name] = Path(path) if equals else rest.pop()
-    taken = {path.absolute() for path in named.values()}
-    unnamed = [WorkflowFile(path) for path in rest if path.absolute() not in taken]
+    taken = {os.path.abspath(path) for path in named.values()}
+    unnamed = [WorkflowFile(path) for path in rest if os.path.abspath(path) not in taken]
     return [*(WorkflowFile(path, name) for name, path in named.items()), *unnamed], folders
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,13 @@ class WorkflowFile:
 def files_in(folders: Iterable[Path], named: Iterable[WorkflowFile] = ()) -> list[WorkflowFile]:
     """The workflow files in folders, by name; not those in folders inside, nor hidden ones, nor those that are `named`
     besides."""
-    others = {file.path.absolute() for file in named}
+    others = {os.path.abspath(file.path) for file in named}
     return [
         WorkflowFile(path)
         for folder in folders
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-        if path.absolute() not in others
+        if os.path.abspath(path) not in others
     ]
 
 
@@ -76,6 +77,7 @@ class Watch:
         self._running = running
         self._files = files
         self._folders = folders
+        self._unreadable: set[Path] = set()
         self._published = self._states()
         self._seen: dict[WorkflowFile, _State] = {}
 
@@ -84,7 +86,17 @@ class Watch:
         await Periodic("watching workflow files", lambda: self._look(on_published), _SECONDS).run()
 
     def _states(self) -> dict[WorkflowFile, _State]:
-        return {file: _state(file.path) for file in (*self._files, *files_in(self._folders, self._files))}
+        files = [*self._files]
+        for folder in self._folders:
+            try:
+                files += files_in([folder], self._files)
+            except OSError as error:  # what was served stays, and the other files are watched
+                if folder not in self._unreadable:
+                    logger.error("%s cannot be read: %s", folder, error.strerror)
+                self._unreadable.add(folder)
+            else:
+                self._unreadable.discard(folder)
+        return {file: _state(file.path) for file in files}
 
     async def _look(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
         states = await asyncio.to_thread(self._states)  # a mount may be slow
