@@ -18,6 +18,7 @@ const lazy = (load: () => Promise<{ default: Component }>) => defineAsyncCompone
 
 const routes: Route[] = [
   { path: '/apps', place: 'apps', page: lazy(() => import('./pages/apps/AppsPage.vue')) },
+  { path: '/apps/new', place: 'apps', page: lazy(() => import('./pages/add/AddApp.vue')) },
   { path: '/apps/:id', place: 'apps', page: lazy(() => import('./pages/app/AppPage.vue')) },
   { path: '/apps/:id/versions', place: 'apps', page: lazy(() => import('./pages/versions/VersionsPage.vue')) },
   { path: '/runs', place: 'runs', page: lazy(() => import('./pages/runs/RunsPage.vue')) },

@@ -4,6 +4,7 @@ import type { AppMode } from '../../model';
 export const t = messages({
   en: {
     title: 'Apps',
+    add: 'Add an app',
     app: 'App',
     latest: 'Latest 20 runs',
     latestNone: 'No runs yet',
@@ -32,6 +33,7 @@ export const t = messages({
   },
   'zh-Hant': {
     title: '應用',
+    add: '新增應用',
     app: '應用',
     latest: '最近 20 次執行',
     latestNone: '還沒有執行',
@@ -60,6 +62,7 @@ export const t = messages({
   },
   'zh-Hans': {
     title: '应用',
+    add: '添加应用',
     app: '应用',
     latest: '最近 20 次运行',
     latestNone: '还没有运行',
