@@ -216,7 +216,7 @@ async def test_sums_have_a_limit(store: Storage) -> None:
     costs = [{"model": "m", "total_price": "1e12", "currency": "USD"}]
     for n in range(5):
         ended = RunEnded("succeeded", costs=costs, tokens=2**70)
-        await store.journal.append(numbered(f"r{n}", [queued(f"r{n}", user=f"u{n % 2}"), ended]))
+        await store.journal.append(numbered(f"r{n}", [queued(f"r{n}", user=f"u{n}"), ended]))
     for by in ("day", "model", "end_user"):
         rows = await store.runs.sums(["app"], (0, 10), by)
         assert sum(row.runs for row in rows) == 5

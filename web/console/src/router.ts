@@ -9,8 +9,17 @@ export interface Location {
   query: URLSearchParams;
 }
 
+/** As it is where it cannot be decoded: then it is the address of no page. */
+function decoded(pathname: string): string {
+  try {
+    return decodeURI(pathname);
+  } catch {
+    return pathname;
+  }
+}
+
 const read = (): Location => ({
-  path: decodeURI(location.pathname).slice(BASE.length).replace(/\/$/, '') || '/',
+  path: decoded(location.pathname).slice(BASE.length).replace(/\/$/, '') || '/',
   query: new URLSearchParams(location.search),
 });
 

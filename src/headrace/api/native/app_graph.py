@@ -10,7 +10,7 @@ from typing import Any, cast
 from headrace.api.native.schemas.apps import AppGraph, GraphEdge, GraphNode
 from headrace.dsl.check import mapping
 from headrace.dsl.yaml_reader import read
-from headrace.kernel.graph import Graph
+from headrace.kernel.graph import Graph, NodeSpec
 from headrace.node import Flow
 from headrace.ports import Version
 from headrace.values import Value
@@ -26,9 +26,10 @@ def graph_of(version: Version, flow: Flow) -> AppGraph:
     nodes, edges = _entries(drawn.get("nodes")), _entries(drawn.get("edges"))
     if nodes:
         known = {str(node.get("id")): node for node in nodes}
+        specs = {spec.id: spec for spec in flow.graph.all_nodes()}
         body: AppGraph = {
             "version_id": version.id,
-            "nodes": [_node(node, known, flow) for node in nodes],
+            "nodes": [_node(node, known, specs) for node in nodes],
             "edges": [edge for entry in edges if (edge := _edge(entry, known)) is not None],
         }
     else:  # an app without a workflow of its own
@@ -58,9 +59,11 @@ def _undrawn(id_: str, type_: str, title: str, parent: str | None) -> GraphNode:
     }
 
 
-def _node(node: Mapping[str, Value], known: Mapping[str, Mapping[str, Value]], flow: Flow) -> GraphNode:
+def _node(
+    node: Mapping[str, Value], known: Mapping[str, Mapping[str, Value]], specs: Mapping[str, NodeSpec]
+) -> GraphNode:
     data = mapping(node.get("data")) or {}
-    spec = next((spec for spec in flow.graph.all_nodes() if spec.id == str(node.get("id"))), None)
+    spec = specs.get(str(node.get("id")))
     parent = spec.parent if spec is not None else _parent(node)
     title = spec.title if spec is not None else data.get("title")
     type_ = str(data.get("type") or _NOTE)
