@@ -41,6 +41,8 @@ async def test_records_come_back_as_they_went_in(store: Journal) -> None:
     assert await store.read("r1", after=3) == records[3:]
     assert await store.read("r1", after=5) == []
     assert await store.read("r1", after=99) == []
+    assert await store.read("r1", limit=1) == records[:1]
+    assert await store.read("r1", after=1, limit=2) == records[1:3]
 
 
 async def test_an_unknown_run_has_no_records(store: Journal) -> None:

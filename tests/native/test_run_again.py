@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from headrace.access.keys import Rights
+from headrace.kernel.secrets import STARS
 from headrace.node import Context, Result
 from tests.access.owning import Holder, key_of
+from tests.api.chats import chatflow, say
 from tests.api.declared import check_response
 from tests.api.serving import Client, Gate, Scripted, Serving, workflow
 
@@ -135,6 +137,29 @@ async def test_a_line_names_the_node_that_failed(server: Serving, caller: Holder
         "data"
     ]
     assert line["error_node_title"] == "Boom"
+
+
+async def test_a_line_has_the_text_by_which_people_recognise_its_run(server: Serving, caller: Holder):
+    fields = [{**QUERY, "variable": name, "label": name, "required": False, "max_length": 900} for name in "abc"]
+    fields[0] = {"variable": "a", "label": "a", "type": "number", "required": False}
+    app = await server.add("many.yml", workflow(variables=fields, secrets={"TOKEN": "s3cret-token"}))
+    for inputs, text in (
+        ({"a": 7, "b": " \n", "c": "  Tea 🍵\nfrom Yilan "}, "Tea 🍵\nfrom Yilan"),
+        ({"a": 7}, None),
+        ({"b": "x" * 195 + "s3cret-token"}, "x" * 195 + STARS[:5]),
+        ({"b": "y" * 900}, "y" * 200),
+    ):
+        await app.run(inputs)
+        line = await newest(caller, app)
+        assert line["input"] == text
+    chat = await server.add("chat.yml", chatflow("hello"))
+    await say(chat, "What is Oolong?")
+    assert (await newest(caller, chat))["input"] == "What is Oolong?"
+
+
+async def newest(caller: Holder, app: Client) -> Any:
+    path = f"/api/v1/workflow-runs?app_id={app.served.app.id}&include=input&limit=1"
+    return (await call(caller, "GET", path))["data"][0]
 
 
 async def test_a_run_is_found_without_naming_its_app(server: Serving, caller: Holder, steps: tuple[Client, list[str]]):

@@ -117,11 +117,11 @@ class Unreadable(MemoryJournal):
         self.error: StoreError | None = None
         self.asked = asyncio.Event()  # and did not answer
 
-    async def read(self, run: RunId, after: int = 0) -> list[Record]:
+    async def read(self, run: RunId, after: int = 0, limit: int | None = None) -> list[Record]:
         if self.error is not None:
             self.asked.set()
             raise self.error
-        return await super().read(run, after)
+        return await super().read(run, after, limit)
 
 
 async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch):

@@ -21,8 +21,8 @@ class Journal(Protocol):
         """
         ...
 
-    async def read(self, run: RunId, after: int = 0) -> list[Record]:
-        """The run's records with a number above `after`, in order; [] for an unknown run."""
+    async def read(self, run: RunId, after: int = 0, limit: int | None = None) -> list[Record]:
+        """The run's records with a number above `after`, in order, at most `limit`; [] for an unknown run."""
         ...
 
     async def changed(self) -> bool:

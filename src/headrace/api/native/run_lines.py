@@ -14,14 +14,15 @@ from headrace.apps.catalog import Served
 from headrace.cache import Cache
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import LoadError, NotFound
-from headrace.kernel.events import RunId
+from headrace.kernel.events import RunId, RunQueued
 from headrace.kernel.graph import node_of
 from headrace.kernel.summary import RUNNING, status_of
 from headrace.ports import App, ListedRun
 from headrace.times import milliseconds, whole_seconds
 
-INCLUDE = names("include", "What else each run has", ("app", "version", "cost", "error_node"))
+INCLUDE = names("include", "What else each run has", ("app", "version", "cost", "error_node", "input"))
 _CACHED = 10_000  # numbers of versions
+_SHOWN = 200  # characters of an input
 
 
 class RunLines:
@@ -75,6 +76,8 @@ class RunLines:
             line["currency"] = summary.currency
         if "error_node" in include:
             line["error_node_title"] = await self._title(summary)
+        if "input" in include:
+            line["input"] = await self._input(summary)
         return line
 
     async def version_number(self, app_id: str, version: str) -> int | None:
@@ -96,6 +99,22 @@ class RunLines:
             return node_of(run.error_node)
         title = flow.graph.spec_of(run.error_node).title
         return flow.mask.text(title) if flow.mask else title
+
+    async def _input(self, run: ListedRun) -> str | None:
+        """The text by which people recognise a run: its query, or else the first text of its inputs. None if there is
+        none, or nothing says what in it is secret."""
+        records = await self._api.run_service.environment.journal.read(run.run, limit=1)
+        if not records or not isinstance(request := records[0].event, RunQueued):
+            return None
+        values = (request.system.get("query"), *request.inputs.values())
+        text = next((value for value in values if isinstance(value, str) and value.strip()), None)
+        if text is None:
+            return None
+        try:
+            flow = await self._api.apps.flow(run.app, run.version)
+        except (NotFound, LoadError):
+            return None
+        return (flow.mask.text(text) if flow.mask else text).strip()[:_SHOWN]
 
     async def _served(self, app: App) -> Served | None:
         """An app in its current version; None where that can no longer be loaded."""

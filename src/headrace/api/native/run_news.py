@@ -33,7 +33,7 @@ _KEPT = 2000  # lines
 _KNOWN = 20_000  # runs whose last status is known
 LONGEST_SECONDS = 600  # of one stream: a listener continues with another, for which its key is checked again
 _LONGEST_NUMBER = 18  # digits
-_INCLUDE = frozenset({"app", "version", "cost", "error_node"})
+_INCLUDE = frozenset({"app", "version", "cost", "error_node", "input"})
 
 Apps = Callable[[], Awaitable[Mapping[str, App]]]
 

@@ -103,8 +103,8 @@ class MemoryJournal:
         del self._records[run]
         self._tasks.pop(self._rows.pop(run).task, None)
 
-    async def read(self, run: RunId, after: int = 0) -> list[Record]:
-        return self._records.get(run, [])[max(0, after) :]
+    async def read(self, run: RunId, after: int = 0, limit: int | None = None) -> list[Record]:
+        return self._records.get(run, [])[max(0, after) :][:limit]
 
     async def probe(self) -> None:
         """It can be written as long as there is memory."""

@@ -283,10 +283,10 @@ class SqlJournal(SqlRepository):
         assigned = [Assigned.of(assignment) for assignment in assignments(records)] if assigns else []
         return self._writer.submit(Append(run, first, rows, listed, assigned, self._database.name))
 
-    async def read(self, run: RunId, after: int = 0) -> list[Record]:
+    async def read(self, run: RunId, after: int = 0, limit: int | None = None) -> list[Record]:
         """See `Journal.read`. StoreError if a record is damaged or of a newer version."""
         later = events.c.seq > min(after, _LAST)
-        statement = select(events).where(events.c.run == clean(run), later).order_by(events.c.seq)
+        statement = select(events).where(events.c.run == clean(run), later).order_by(events.c.seq).limit(limit)
 
         def work(connection: Connection) -> list[Record]:
             return [decode(tuple(row)) for row in connection.execute(statement)]

@@ -152,6 +152,8 @@ class RunLine(TypedDict):
     currency: NotRequired[str | None]
     error_node_title: NotRequired[str | None]
     """Of the node whose failure ended it, with `include=error_node`."""
+    input: NotRequired[str | None]
+    """Its query, or else the first text of its inputs: at most 200 characters, with `include=input`."""
 
 
 class RunCosts(TypedDict):
