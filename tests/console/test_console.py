@@ -63,9 +63,9 @@ async def test_the_list_is_searched_and_opened_by_keyboard(opened: Opened, serve
         await page.keyboard.press("r")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
         row = page.locator(f'td a[href$="{failed}"]')
-        await row.wait_for()
+        await expect(row).to_have_text("Oolong, 150 g")
         later = submit(served, "failing", query="Green, 50 g")
-        await page.locator(f'td a[href$="{later}"]').wait_for()  # without a reload
+        await expect(page.locator(f'td a[href$="{later}"]')).to_have_text("Green, 50 g")  # without a reload
         await page.keyboard.press("/")
         await page.keyboard.type(failed)
         await expect(page.locator("tr[data-row]")).to_have_count(1)

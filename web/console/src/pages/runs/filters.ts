@@ -33,7 +33,7 @@ export const filters = computed<Filters>(() => {
 
 export const filtered = computed(() => Object.values(filters.value).some((value) => value !== ''));
 
-const LINE_FIELDS = 'app,version,cost,error_node';
+const LINE_FIELDS = 'app,version,cost,error_node,input';
 
 export function queryOf(by: Filters): Record<string, string | number> {
   return {
