@@ -4,7 +4,6 @@ import { computed, onScopeDispose, reactive, ref, shallowRef } from 'vue';
 import type { Connection } from '@ui/sse';
 import { ApiError, call, follow } from '../../api';
 import { hasEnded, type Run } from '../../model';
-import { noteApp } from '../../run-app';
 import { RunFold } from '../run/run-fold';
 
 export const USER = 'console';
@@ -24,8 +23,6 @@ export function useAppRun(app: string) {
   let stop = new AbortController();
   onScopeDispose(() => stop.abort());
 
-  const headers = { 'Headrace-App': app };
-
   async function start(inputs: Record<string, unknown>): Promise<void> {
     if (busy.value) return;
     const { signal } = (stop = new AbortController());
@@ -37,9 +34,9 @@ export function useAppRun(app: string) {
     busy.value = true;
     try {
       const json = { inputs, user: USER };
+      const headers = { 'Headrace-App': app };
       const accepted = await call<Accepted>(`/workflows/${app}/run`, { json, headers, signal });
       id.value = accepted.workflow_run_id;
-      noteApp(accepted.workflow_run_id, app);
       await followRun(accepted.workflow_run_id, signal);
     } catch (failure) {
       if (signal.aborted) return;
@@ -53,16 +50,16 @@ export function useAppRun(app: string) {
   async function followRun(started: string, signal: AbortSignal): Promise<void> {
     const onConnection = (now: Connection) => (connection.value = now);
     const path = `/workflow-runs/${started}`;
-    const options = { signal, headers, onConnection };
+    const options = { signal, onConnection };
     for await (const event of follow(`${path}/events`, options, { continue_on_pause: 'true' })) {
       if (fold.value.apply(JSON.parse(event.data))) break;
     }
-    if (!signal.aborted) run.value = await call<Run>(path, { headers, signal });
+    if (!signal.aborted) run.value = await call<Run>(path, { signal });
   }
 
   async function cancel(): Promise<void> {
     if (!id.value || !busy.value) return;
-    await call(`/workflow-runs/${id.value}/stop`, { method: 'POST', headers });
+    await call(`/workflow-runs/${id.value}/stop`, { method: 'POST' });
   }
 
   const ended = computed(() => run.value !== undefined && hasEnded(run.value.status));

@@ -7,7 +7,6 @@ import { toast } from '@ui/toast';
 import { ApiError, call, follow } from '../../api';
 import { hasEnded, type Run } from '../../model';
 import { current, setQuery } from '../../router';
-import { noteApp } from '../../run-app';
 import { USER } from '../app/app-run';
 import { fileReference, type Uploaded } from '../app/values';
 import { apply, goesOn, newTurn, pastTurn, settle, type ChatEvent, type PastMessage, type Rating, type Turn } from './turns';
@@ -114,7 +113,6 @@ export function useChat({ app, suggests, onChange }: ChatOptions) {
       throw failure;
     }
     turn.id = accepted.workflow_run_id;
-    noteApp(turn.id, app);
     if (shown !== accepted.conversation_id) {
       shown = accepted.conversation_id;
       setQuery({ conversation: shown });

@@ -4,9 +4,8 @@ import { computed, onScopeDispose, reactive, ref, shallowRef, watch } from 'vue'
 import type { Connection } from '@ui/sse';
 import { ApiError, call, follow } from '../../api';
 import { hasEnded, type App, type Execution, type Graph, type Run } from '../../model';
-import { appHeader } from '../../run-app';
 import { RunFold } from './run-fold';
-import { containerOf, roundOf, trace } from './steps';
+import { trace } from './steps';
 
 const RUN_FIELDS = 'version,queue_time,first_token,key';
 const NODE_FIELDS = 'first_token,agent_log,rounds';
@@ -46,12 +45,10 @@ export function useRun(id: () => string, container: () => string | null, round: 
 
   /** Takes the run as it is now. */
   async function refresh(signal: AbortSignal): Promise<void> {
-    const headers = await appHeader(id(), signal);
     const [detail, executions] = await Promise.all([
-      call<Run>(path(), { query: { include: RUN_FIELDS }, headers, signal }),
+      call<Run>(path(), { query: { include: RUN_FIELDS }, signal }),
       call<{ data: Execution[] }>(path('/node-executions'), {
         query: { top: 'true', include: NODE_FIELDS },
-        headers,
         signal,
       }),
     ]);
@@ -61,8 +58,7 @@ export function useRun(id: () => string, container: () => string | null, round: 
 
   /** Follows the run to its end. The stream is read from its start, since only it has the text as it came. */
   async function live(signal: AbortSignal): Promise<void> {
-    const headers = await appHeader(id(), signal);
-    const options = { signal, headers, onConnection: (now: Connection) => (connection.value = now) };
+    const options = { signal, onConnection: (now: Connection) => (connection.value = now) };
     for await (const event of follow(path('/events'), options, { continue_on_pause: 'true' })) {
       const ended = fold.apply(JSON.parse(event.data));
       const { status } = fold;
@@ -82,10 +78,9 @@ export function useRun(id: () => string, container: () => string | null, round: 
     const query = { parent, round: round(), include: NODE_FIELDS };
     try {
       const { signal } = stop;
-      const headers = await appHeader(id(), signal);
-      const { data } = await call<{ data: Execution[] }>(path('/node-executions'), { query, headers, signal });
+      const { data } = await call<{ data: Execution[] }>(path('/node-executions'), { query, signal });
       if (own !== roundLoad) return;
-      inside.value = data.filter((item) => containerOf(item) === parent && roundOf(item) === query.round);
+      inside.value = data;
     } catch (failure) {
       if (stop.signal.aborted) return;
       if (!(failure instanceof ApiError)) throw failure;

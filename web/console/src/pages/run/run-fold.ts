@@ -1,7 +1,6 @@
 /** Folds the events of a run's stream into the state of its steps, its rounds and its text. */
 
 import type { Execution, ExecutionStatus, LogEntry, RunStatus } from '../../model';
-import { containerOf, roundOf } from './steps';
 
 interface NodeData {
   id: string;
@@ -31,14 +30,6 @@ export interface Rounds {
   failed: Set<number>;
 }
 
-/** How many rounds of a container have begun, and which of them failed. */
-function roundsOf(container: string, executions: Execution[]): { count: number; failed: number[] } | null {
-  const own = executions.filter((item) => containerOf(item) === container);
-  if (!own.length) return null;
-  const failed = own.filter((item) => item.status === 'failed').map((item) => roundOf(item) ?? 0);
-  return { count: Math.max(...own.map((item) => roundOf(item) ?? 0)) + 1, failed };
-}
-
 export class RunFold {
   top = new Map<string, Execution>(); // by the node's id
   rounds = new Map<string, Rounds>();
@@ -49,9 +40,9 @@ export class RunFold {
   last: { container: string; round: number; count: number } | null = null;
 
   take(executions: Execution[]): void {
-    this.top = new Map(executions.flatMap((item) => (containerOf(item) ? [] : [[item.node_id, item] as const])));
+    this.top = new Map(executions.map((item) => [item.node_id, item]));
     for (const [id, execution] of this.top) {
-      const rounds = execution.rounds ?? roundsOf(id, executions);
+      const { rounds } = execution;
       if (!rounds) continue;
       const running = execution.status === 'running';
       const count = running ? Math.max(rounds.count, this.rounds.get(id)?.count ?? 0) : rounds.count;

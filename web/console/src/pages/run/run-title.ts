@@ -2,7 +2,6 @@ import type { Run } from '../../model';
 
 /** What a run is recognised by: its query, else its first text input, else a file's name. */
 export function titleOf(run: Run): string {
-  if (run.input) return run.input;
   if (run.query) return run.query;
   const values = Object.entries(run.inputs).flatMap(([name, value]) => (name.startsWith('sys.') ? [] : [value]));
   const text = values.find((value) => typeof value === 'string' && value.trim());

@@ -16,9 +16,6 @@ export const CONTAINERS = new Set(['iteration', 'loop']);
 export const MARKS = new Set(['iteration-start', 'loop-start', 'loop-end']);
 const isNote = (node: GraphNode): boolean => node.type === '' || node.text !== undefined;
 
-export const containerOf = (execution: Execution): string | null => execution.loop_id ?? execution.iteration_id;
-export const roundOf = (execution: Execution): number | null => execution.loop_index ?? execution.iteration_index;
-
 const STATES: Record<Execution['status'], State> = {
   running: 'running',
   succeeded: 'done',

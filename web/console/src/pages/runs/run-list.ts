@@ -4,7 +4,6 @@ import { onScopeDispose, ref, shallowReactive, shallowRef, triggerRef, watch } f
 import type { Connection } from '@ui/sse';
 import { ApiError, call, follow } from '../../api';
 import type { Page, RunLine } from '../../model';
-import { noteApp } from '../../run-app';
 import { filters, passes, queryOf } from './filters';
 
 export function useRunList(atTop: () => boolean) {
@@ -23,7 +22,6 @@ export function useRunList(atTop: () => boolean) {
   function added(line: RunLine): RunLine {
     const run = shallowReactive(line); // a change of one renders its row alone
     known.set(line.id, run);
-    noteApp(line.id, line.app_id);
     return run;
   }
 
