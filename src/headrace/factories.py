@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.errors import LoadError, Problem
-from headrace.ports import App
+from headrace.ports import App, CodeFlow
 from headrace.rate_limits import PlanFile
 from headrace.settings import Settings
 
@@ -84,6 +84,16 @@ def identity_of(settings: Settings) -> OidcIdentity | None:
             allow_http=settings.oidc_allow_http,
         )
     )
+
+
+def code_flow_of(settings: Settings, identity: OidcIdentity | None) -> CodeFlow | None:
+    """How people sign in to the console at the issuer; None where they cannot. HeadraceError if the settings are not
+    valid."""
+    if identity is None or not settings.oidc_client_id:
+        return None
+    from headrace.adapters.oidc import OidcCodeFlow
+
+    return OidcCodeFlow(identity, settings.oidc_client_id, settings.oidc_client_secret, settings.oidc_scopes)
 
 
 def plans_of(path: Path) -> PlanFile:

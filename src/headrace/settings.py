@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     tls_client_required: bool = Field(True, description="Reject clients without a certificate, if authorities are set")
     console: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Serve the console: auto (not on a public address without TLS), on or off",
+        description="Serve the console: auto (not on a public address without TLS or single sign-on), on or off",
     )
     max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, except file uploads")
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
@@ -160,6 +160,11 @@ class Settings(BaseSettings):
         ["RS256", "PS256", "ES256", "EdDSA"], description="Accepted signature algorithms"
     )
     oidc_leeway: float = Field(30, ge=0, le=600, description="Seconds by which the issuer's clock may differ")
+    oidc_client_id: str = Field(
+        "", description="Client id with which people sign in to the console at the issuer; empty: they cannot"
+    )
+    oidc_client_secret: str = Field("", description="Its secret; empty for a public client")
+    oidc_scopes: str = Field("openid profile", description="Scopes that are requested when people sign in")
     oidc_allow_http: bool = Field(False, description="Allow an issuer on another machine without TLS")
 
     @field_validator(

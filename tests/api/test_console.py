@@ -156,6 +156,7 @@ def test_a_link_and_a_session_end():
         ({"host": "0.0.0.0", "public_url": "https://flows.example.com"}, True),
         ({"host": "0.0.0.0", "tls_certificate": Path("cert.pem")}, True),
         ({"host": "0.0.0.0", "oidc_issuer": "https://id.example.com"}, False),
+        ({"host": "0.0.0.0", "oidc_issuer": "https://id.example.com", "oidc_client_id": "console"}, True),
         ({"host": "0.0.0.0", "console": "on"}, True),
         ({"host": "0.0.0.0", "console": "off"}, True),  # nothing to refuse
     ],

@@ -47,6 +47,8 @@ def serving(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Gen
         "HEADRACE_OIDC_ISSUER": provider.url,
         "HEADRACE_OIDC_AUDIENCE": f"other,{CLIENT}",
         "HEADRACE_OIDC_WORKSPACE_CLAIM": "team",
+        "HEADRACE_OIDC_CLIENT_ID": "console",
+        "HEADRACE_OIDC_CLIENT_SECRET": "secret",
         "HEADRACE_LOG_LEVEL": "DEBUG",
     }
     with Serve(tmp_path_factory.mktemp("serve"), [FLOW], environ) as made:
@@ -118,6 +120,24 @@ def test_tokens_that_are_not_good_are_refused_alike(provider: Provider, serving:
     for token in (good, *tokens[:5]):
         assert token not in output
         assert token.split(".")[1] not in output
+
+
+def test_people_sign_in_to_the_console(provider: Provider, serving: Serve):
+    with httpx.Client(timeout=60) as browser:
+        begun = browser.get(f"{serving.url}/api/v1/console/sign-in")
+        assert begun.status_code == 303
+        signed_in = browser.post(begun.headers["location"], data={"sub": "runner"})
+        back = browser.get(signed_in.headers["location"])
+        assert (back.status_code, back.headers["location"]) == (303, "/console")
+        headers = {"X-Headrace-Console": "1"}
+        session = browser.get(f"{serving.url}/api/v1/console/session", headers=headers)
+        assert (session.json()["user"], session.json()["permissions"]) == (f"{provider.url}#runner", ["run", "read"])
+        assert len(browser.get(f"{serving.url}/api/v1/apps", headers=headers).json()["data"]) == 1
+        assert browser.post(f"{serving.url}/api/v1/keys", headers=headers, json={}).status_code == 403
+        again = browser.get(signed_in.headers["location"])
+        assert again.headers["location"] == "/console?sign-in=failed"
+    with httpx.Client(timeout=60) as other:
+        assert other.get(signed_in.headers["location"]).headers["location"] == "/console?sign-in=failed"
 
 
 def test_keys_go_on_beside_tokens(serving: Serve):

@@ -18,12 +18,12 @@ from typing import Any
 
 from headrace.access.keys import PERMISSIONS
 from headrace.errors import Unauthorized
-from headrace.ports import Principal
+from headrace.ports import Principal, SignInAttempt
 
-LINK_SECONDS, SESSION_SECONDS = 24 * 3600, 12 * 3600
+LINK_SECONDS, SESSION_SECONDS, ATTEMPT_SECONDS = 24 * 3600, 12 * 3600, 600
 USER = "console"
 """The principal of those who signed in by a link, as the audit names it."""
-_LINK, _COOKIE = b"link", b"cookie"
+_LINK, _COOKIE, _ATTEMPT = b"link", b"cookie", b"attempt"
 _LARGEST = 3500  # bytes of a cookie's value: browsers drop cookies above 4 KB
 
 
@@ -98,6 +98,19 @@ class ConsoleAccess:
             None if apps is None else frozenset(apps),
         )
         return ConsoleSession(principal, content["expires_at"])
+
+    def attempt_cookie(self, attempt: SignInAttempt) -> str:
+        """The value of the cookie of a browser that signs in at the identity provider."""
+        content = [int(self._clock()) + ATTEMPT_SECONDS, *attempt]
+        return self._signed(_ATTEMPT, json.dumps(content).encode())
+
+    def attempt_of(self, cookie: str) -> SignInAttempt | None:
+        """The attempt of a cookie; None if it is not valid, or has expired."""
+        raw = self._content(_ATTEMPT, cookie)
+        if raw is None:
+            return None
+        expires, *attempt = json.loads(raw)
+        return SignInAttempt(*attempt) if self._clock() < expires else None
 
     def _signed(self, purpose: bytes, content: bytes) -> str:
         return f"{_encoded(content)}.{_encoded(self._signature(purpose, content))}"

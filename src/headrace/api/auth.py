@@ -27,7 +27,7 @@ from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
 from headrace.kernel.secrets import SecretMask
-from headrace.ports import App, EndUser, ListedRun, Principal, StoredFile
+from headrace.ports import App, CodeFlow, EndUser, ListedRun, Principal, StoredFile
 from headrace.ports.services import Files, Speech
 from headrace.runs.service import RunService
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
@@ -64,8 +64,9 @@ class ApiOptions:
     large an upload may be, by its name's extension. `ready`: whether the process accepts requests. `observer` is
     notified of all. `public_url` is where clients reach the API, "" if that is not known; `secure`: by HTTPS only.
     `issuer` is the OpenID Connect issuer whose tokens are accepted, if there is one. `console` signs people in to the
-    console; where it is None the console is off, because of `console_refusal` if it was not switched off. `demo`:
-    models without credentials answer from the demo provider; `storage` is the kind of the database.
+    console; where it is None the console is off, because of `console_refusal` if it was not switched off; `code_flow`
+    signs them in at the issuer. `demo`: models without credentials answer from the demo provider; `storage` is the kind
+    of the database.
     """
 
     cors_origins: Sequence[str] = ("*",)
@@ -80,6 +81,7 @@ class ApiOptions:
     issuer: str = ""
     console: ConsoleAccess | None = None
     console_refusal: str = ""
+    code_flow: CodeFlow | None = None
     demo: bool = False
     storage: str = "memory"
 

@@ -68,7 +68,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--console/--no-console",
     default=None,
-    help="Serve the console; by default not on a public address without TLS.  [HEADRACE_CONSOLE]",
+    help="Serve the console; by default not on a public address without TLS or single sign-on.  [HEADRACE_CONSOLE]",
 )
 @demo_option
 @egress_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from headrace.values import File, Value
 
@@ -35,6 +35,27 @@ class Identity(Protocol):
 
     async def principal(self, token: str) -> Principal:
         """The principal of a token. Unauthorized if the token is not valid here and now."""
+        ...
+
+
+class SignInAttempt(NamedTuple):
+    """What binds the response of an identity provider to the browser that began to sign in."""
+
+    state: str
+    nonce: str
+    verifier: str  # of PKCE
+
+
+class CodeFlow(Protocol):
+    """Signs people in at an identity provider, with OpenID Connect's authorization code flow."""
+
+    async def begin(self, redirect_uri: str) -> tuple[str, SignInAttempt]:
+        """(the URL to send a browser to, what has to be known when it comes back)."""
+        ...
+
+    async def complete(self, code: str, attempt: SignInAttempt, redirect_uri: str) -> Principal:
+        """Who has signed in, by the code with which the browser came back. Unauthorized if the code is not valid,
+        Forbidden if the identity has no permission."""
         ...
 
 

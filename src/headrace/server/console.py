@@ -17,9 +17,9 @@ def console_access(settings: Settings) -> ConsoleAccess:
 def console_refusal(settings: Settings) -> str:
     """Why the console is not served, unless it was switched off; "" where it is."""
     private = is_loopback(settings.host) or settings.tls_certificate or settings.public_url.startswith("https:")
-    if settings.console != "auto" or private:
+    if settings.console != "auto" or private or (settings.oidc_issuer and settings.oidc_client_id):
         return ""
     return (
-        f"The console is not served on {settings.host}, because other machines could reach it without TLS. "
-        "With HEADRACE_CONSOLE=on it is served all the same."
+        f"The console is not served on {settings.host}, because other machines could reach it, without TLS or single "
+        "sign-on. With HEADRACE_CONSOLE=on it is served all the same."
     )

@@ -17,7 +17,7 @@ from headrace.adapters.files import limit_for
 from headrace.apps.catalog import Served
 from headrace.background import background
 from headrace.errors import HeadraceError, LoadError
-from headrace.factories import identity_of
+from headrace.factories import code_flow_of, identity_of
 from headrace.main import Service, service
 from headrace.server.console import console_access, console_refusal
 from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
@@ -108,6 +108,7 @@ async def serve(
                 secure=tls is not None or settings.public_url.startswith("https:"),
                 issuer=settings.oidc_issuer,
                 console=running.console,
+                code_flow=code_flow_of(settings, identity),
                 console_refusal=refusal,
                 demo=settings.demo_model,
                 storage=settings.database.partition(":")[0].partition("+")[0],

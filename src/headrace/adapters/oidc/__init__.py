@@ -6,6 +6,7 @@ to, and never by an algorithm that the key is not for.
 """
 
 from headrace.adapters.oidc.claims import OidcOptions
+from headrace.adapters.oidc.code_flow import OidcCodeFlow
 from headrace.adapters.oidc.identity import OidcIdentity
 
-__all__ = ["OidcIdentity", "OidcOptions"]
+__all__ = ["OidcCodeFlow", "OidcIdentity", "OidcOptions"]

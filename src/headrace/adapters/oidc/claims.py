@@ -57,12 +57,13 @@ class Claims:
         self._meaning = _meaning(options.permissions)
         self._default = _permissions("HEADRACE_OIDC_DEFAULT_PERMISSIONS", options.default_permissions)
 
-    def check(self, claims: Mapping[str, Any], now: float) -> float:
-        """When a token with these claims expires (seconds since the epoch). Refused if it is not valid now."""
+    def check(self, claims: Mapping[str, Any], now: float, audiences: frozenset[str] | None = None) -> float:
+        """When a token with these claims expires (seconds since the epoch). Refused if it is not valid now, or not for
+        one of these audiences, by default those of the options."""
         options = self._options
         if claims.get("iss") != options.issuer:
             raise Refused(f"its issuer is {brief(claims.get('iss'))}")
-        if not self._audiences.intersection(_audience(claims.get("aud"))):
+        if not (audiences or self._audiences).intersection(_audience(claims.get("aud"))):
             raise Refused(f"it is for {brief(claims.get('aud'))}")
         for name in _UNSUPPORTED:
             if name in claims:

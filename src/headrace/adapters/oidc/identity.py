@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import importlib
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from headrace.adapters.oidc.claims import Claims, OidcOptions
 from headrace.adapters.oidc.issuer import Issuer
 from headrace.adapters.oidc.keys import ALGORITHMS, Keys
-from headrace.adapters.oidc.token import Refused, brief, read
+from headrace.adapters.oidc.token import Refused, Token, brief, read
 from headrace.errors import HeadraceError, Unauthorized
 from headrace.ports import Principal
 
@@ -50,7 +51,7 @@ class OidcIdentity:
             raise HeadraceError(f"HEADRACE_OIDC_ALGORITHMS: name some of {', '.join(ALGORITHMS)}.")
         self._algorithms = frozenset(options.algorithms)
         self._claims = Claims(options)
-        self._issuer = Issuer(
+        self.issuer = Issuer(
             options.issuer, self._algorithms, allow_http=options.allow_http, environ=environ, clock=monotonic
         )
         self._clock = clock
@@ -63,36 +64,45 @@ class OidcIdentity:
         try:
             cached = self._known.get(digest)
             if cached is not None:
-                await self._issuer.freshen()
-                if self._issuer.keys is self._by and self._clock() < cached.until:
+                await self.issuer.freshen()
+                if self.issuer.keys is self._by and self._clock() < cached.until:
                     self._known.move_to_end(digest)
                     return cached.principal
-            cached = await self._verified(token)
+            cached = await self._verified(read(token))
         except Refused as refused:
             # the same message for all, so that attackers learn nothing from it
             logger.info("a bearer token was refused: %s", refused)
             raise Unauthorized(INVALID) from None
-        if self._issuer.keys is not self._by:
+        if self.issuer.keys is not self._by:
             self._known.clear()
-            self._by = self._issuer.keys
+            self._by = self.issuer.keys
         self._known[digest] = cached
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return cached.principal
 
-    async def _verified(self, text: str) -> _Known:
-        token = read(text)
+    async def principal_of_id_token(self, text: str, client_id: str, nonce: str) -> Principal:
+        """The principal of an ID token for a client. Refused if it is not valid, or not the response to the request
+        with this nonce; 503 `service_unavailable` if the issuer's keys are not available."""
+        claims = (token := read(text)).claims
+        if not hmac.compare_digest(str(claims.get("nonce")).encode("utf-8", "surrogatepass"), nonce.encode()):
+            raise Refused("it has another nonce")
+        if claims.get("azp", client_id) != client_id:
+            raise Refused(f"it was issued to {brief(claims.get('azp'))}")
+        return (await self._verified(token, frozenset({client_id}))).principal
+
+    async def _verified(self, token: Token, audiences: frozenset[str] | None = None) -> _Known:
         if token.alg not in self._algorithms:
             raise Refused(f"its algorithm is {brief(token.alg)}")
         # tokens for others need no request to the issuer; the claims are not trusted before the signature is verified
-        until = self._claims.check(token.claims, self._clock())
-        if not await self._issuer.has(token.kid, token.alg, lambda key: key.verifies(token.signed, token.signature)):
+        until = self._claims.check(token.claims, self._clock(), audiences)
+        if not await self.issuer.has(token.kid, token.alg, lambda key: key.verifies(token.signed, token.signature)):
             raise Refused(f"no key {brief(token.kid)} of the issuer for {token.alg} verifies it")
         return _Known(self._claims.principal(token.claims), until)
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._issuer.aclose()
+        await self.issuer.aclose()
 
 
 def _check_installed() -> None:

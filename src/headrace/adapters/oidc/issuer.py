@@ -8,8 +8,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 
@@ -44,6 +44,14 @@ class Unreachable(RequestError):
         super().__init__(message, "service_unavailable", 503, {"Retry-After": "5"})
 
 
+class Endpoints(NamedTuple):
+    """Where browsers and clients sign in. `takes_basic`: a client may send its secret by HTTP's basic scheme."""
+
+    authorization: str
+    token: str
+    takes_basic: bool
+
+
 class Issuer:
     """The issuer's keys. They are fetched when needed, again once they are no longer fresh, and when a token needs an
     unknown one. `keys` is a new object whenever they have changed.
@@ -69,6 +77,7 @@ class Issuer:
         if problem := self._problem(url):
             raise HeadraceError(f"HEADRACE_OIDC_ISSUER: {problem}.")
         self.keys = Keys()
+        self._about: Mapping[str, Any] = {}
         self._place = ""  # of the keys
         self._place_fresh = self._fresh = self._usable = self._tried = self._asked = float("-inf")
         self._failures = 0
@@ -153,49 +162,85 @@ class Issuer:
 
     async def _get_keys(self) -> tuple[Keys, float]:
         """(the keys, for how many seconds they are fresh)."""
-        if self._clock() >= self._place_fresh:
-            about, seconds = await self._get(self._url.rstrip("/") + _DISCOVERY)
-            if about.get("issuer") != self._url:
-                raise HeadraceError(f"its name is {brief(about.get('issuer'))}: the setting must be exactly that")
-            place = about.get("jwks_uri")
-            if not isinstance(place, str):
-                raise HeadraceError("it has no URL of keys (jwks_uri)")
-            if problem := self._problem(place, keys=True):
-                raise HeadraceError(f"its jwks_uri {problem}")
-            self._place, self._place_fresh = place, self._clock() + seconds
-        answer, seconds = await self._get(self._place)
-        return keys_of(answer, self._algorithms), seconds
+        await self._discover()
+        keys, seconds = await self._get(self._place)
+        return keys_of(keys, self._algorithms), seconds
+
+    async def _discover(self) -> None:
+        """Fetches what the issuer publishes about itself, if that is not fresh."""
+        if self._clock() < self._place_fresh:
+            return
+        about, seconds = await self._get(self._url.rstrip("/") + _DISCOVERY)
+        if about.get("issuer") != self._url:
+            raise HeadraceError(f"its name is {brief(about.get('issuer'))}: the setting must be exactly that")
+        place = about.get("jwks_uri")
+        if not isinstance(place, str):
+            raise HeadraceError("it has no URL of keys (jwks_uri)")
+        if problem := self._problem(place, query=True):
+            raise HeadraceError(f"its jwks_uri {problem}")
+        self._about, self._place, self._place_fresh = about, place, self._clock() + seconds
+
+    async def endpoints(self) -> Endpoints:
+        """Where people sign in. Unreachable if the issuer does not respond, or does not say."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await self._discover()
+            urls = [self._about.get(f"{name}_endpoint") for name in ("authorization", "token")]
+            for url in urls:
+                if problem := self._problem(str(url), query=True):
+                    raise HeadraceError(f"its endpoint {brief(url)} {problem}")
+        except (HeadraceError, Failure, TimeoutError) as error:
+            reason = str(error) or f"no response within {_SECONDS:g} seconds"
+            logger.warning("nobody can sign in at %s: %s", self._url, reason[:_SHOWN])
+            raise Unreachable from None
+        methods = self._about.get("token_endpoint_auth_methods_supported")
+        authorization, token = map(str, urls)
+        return Endpoints(authorization, token, not isinstance(methods, list) or "client_secret_basic" in methods)
+
+    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
+        """The JSON object of the response to a form. Failure or HeadraceError if there is none."""
+        form_headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **headers}
+        body = urlencode(form).encode()
+        raw, _ = await self._connected().whole("POST", _WHO, url, form_headers, body, max_size=_LARGEST)
+        return _object(raw, url)
 
     async def _get(self, url: str) -> tuple[dict[str, Any], float]:
         """(the JSON object of the response, for how many seconds it is fresh)."""
+        async with self._connected().get(_WHO, url, {"Accept": "application/json"}) as stream:
+            raw, _ = await stream.whole(_LARGEST)
+            seconds = fresh_seconds(stream.headers.get("Cache-Control", ""))
+        return _object(raw, url), seconds
+
+    def _connected(self) -> Transport:
         if self._transport is None:
             from headrace.adapters.models.transport import Transport
 
             self._transport = Transport(self._environ, _CONNECT, _SECONDS)
-        async with self._transport.get(_WHO, url, {"Accept": "application/json"}) as stream:
-            raw, _ = await stream.whole(_LARGEST)
-            seconds = fresh_seconds(stream.headers.get("Cache-Control", ""))
-        try:
-            answer: Any = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise HeadraceError(f"{url} is not a JSON object")
-        return cast("dict[str, Any]", answer), seconds
+        return self._transport
 
-    def _problem(self, url: str, *, keys: bool = False) -> str:
+    def _problem(self, url: str, *, query: bool = False) -> str:
         """The problem of a URL; "" if it is valid."""
         try:
             parts = urlsplit(url)
             host = parts.hostname if parts.port != 0 else None
         except ValueError:
             host, parts = None, urlsplit("")
-        odd = parts.fragment or parts.username is not None or (parts.query and not keys)
+        odd = parts.fragment or parts.username is not None or (parts.query and not query)
         if parts.scheme not in ("http", "https") or not host or odd or not url.isprintable() or " " in url:
             return "must be a URL such as https://id.example.com/realms/main"
         if parts.scheme == "http" and not (self._allow_http or is_loopback(host)):
             return "must begin with https:// (or set HEADRACE_OIDC_ALLOW_HTTP if the network is trusted)"
         return ""
+
+
+def _object(raw: bytes, url: str) -> dict[str, Any]:
+    try:
+        document: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise HeadraceError(f"{url} is not a JSON object")
+    return cast("dict[str, Any]", document)
 
 
 def fresh_seconds(cache_control: str) -> float:

@@ -10,11 +10,16 @@ from headrace.api.auth import Api
 from headrace.api.console.app_operations import AppOperations
 from headrace.api.console.pages import page_routes
 from headrace.api.console.sessions import SessionRoutes
+from headrace.api.console.sign_on import SignOnRoutes
 
 __all__ = ["routes"]
 
 
 def routes(api: Api, dify: Sequence[BaseRoute]) -> list[BaseRoute]:
     """The console's routes. `dify` are those of Dify's API, which it calls for the app in view."""
-    sessions = SessionRoutes(api).mounted("", documented=False) if api.options.console is not None else []
+    sessions: list[BaseRoute] = []
+    if api.options.console is not None:
+        sessions = [
+            route for part in (SessionRoutes, SignOnRoutes) for route in part(api).mounted("", documented=False)
+        ]
     return [AppOperations(dify), *sessions, *page_routes(api)]

@@ -53,7 +53,9 @@ class SessionRoutes(Routes):
     async def open_console_session(self, request: Request) -> Response:
         """Sign in by a link's token."""
         body = parse(SignIn, await self.api.json(request))
-        return self.signed_in(request, self._access.sign_in(body["token"]), no_content())
+        response = no_content()
+        set_session(self.api, request, self._access.sign_in(body["token"]), response)
+        return response
 
     @Operation(
         "GET",
@@ -82,18 +84,19 @@ class SessionRoutes(Routes):
         response.delete_cookie(self._access.cookie_name, _path(request), httponly=True, samesite="strict")
         return response
 
-    def signed_in(self, request: Request, session: ConsoleSession, response: Response) -> Response:
-        """The response, with the session's cookie."""
-        response.set_cookie(
-            self._access.cookie_name,
-            self._access.cookie(session),
-            SESSION_SECONDS,
-            path=_path(request),
-            secure=self.api.options.secure or request.url.scheme == "https",
-            httponly=True,
-            samesite="strict",
-        )
-        return response
+
+def set_session(api: Api, request: Request, session: ConsoleSession, response: Response) -> None:
+    """Adds a session's cookie to a response."""
+    access = cast("ConsoleAccess", api.options.console)
+    response.set_cookie(
+        access.cookie_name,
+        access.cookie(session),
+        SESSION_SECONDS,
+        path=_path(request),
+        secure=api.options.secure or request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
 
 
 def _path(request: Request) -> str:
