@@ -78,12 +78,8 @@ call '202' 'Retry a run that failed or was stopped' \
   --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${failed_run_id}/retry" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}"
 
-call '200' 'List runs' \
-  --request GET "${HEADRACE_URL}/api/v1/workflow-runs?user=user-123" \
-  --header "Authorization: Bearer ${HEADRACE_API_KEY}"
-
 call '202' 'Run a run'\''s inputs again' \
-  --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${workflow_run_id}/replay" \
+  --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${ended_run_id}/replay" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
   --header 'Content-Type: application/json' \
   --data-binary '{
@@ -93,14 +89,18 @@ call '202' 'Run a run'\''s inputs again' \
 }'
 
 call '202' 'Run a run again from a node on' \
-  --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${workflow_run_id}/fork" \
+  --request POST "${HEADRACE_URL}/api/v1/workflow-runs/${ended_run_id}/fork" \
   --header "Authorization: Bearer ${HEADRACE_API_KEY}" \
   --header 'Content-Type: application/json' \
   --data-binary '{
-  "node_id": "1718000000001",
+  "node_id": "end",
   "outputs": {
-    "1718000000000": {
-      "query": "good morning"
+    "picture": {
+      "output": "https://example.com/thermos.png"
     }
   }
 }'
+
+call '200' 'List runs' \
+  --request GET "${HEADRACE_URL}/api/v1/workflow-runs?user=user-123" \
+  --header "Authorization: Bearer ${HEADRACE_API_KEY}"
