@@ -5,7 +5,7 @@ export const t = messages({
     title: 'Add an app',
     apps: 'Apps',
     drop: 'Drop a workflow file here',
-    hint: 'A file that Dify exported: .yml, .yaml or .zip. It is checked first; nothing is served until you say so.',
+    hint: 'A file that Dify exported: .yml, .yaml or .zip. It is checked first, and served only when you choose Serve.',
     choose: 'Choose a file',
     checking: 'Checking …',
     fine: 'No problems',
