@@ -54,7 +54,8 @@ def refused(who: str, url: str, status: int, reason: str, headers: Mapping[str, 
         return Failure(f"{who} redirects to {location}: set its base URL to that.", BAD_REQUEST, status=status)
     payload = _decoded(body)
     message = message_of(payload) or _plain(body)
-    if status in (404, 405) and not (isinstance(payload, dict) and "error" in payload):  # not an error of the protocol
+    if status in (404, 405) and not (isinstance(payload, dict) and payload.keys() & {"error", "message"}):
+        # not an error of the protocol, nor of Dify's
         problem = f"{who} answered {status} at {url}: check its base URL."
         return Failure(f"{problem} {message}".rstrip(), BAD_REQUEST, status=status)
     # Google's answer to a key that does not exist is a 400
