@@ -24,13 +24,12 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
             yield piece
 
 
-def places(stream: bytes, quarter: int) -> list[int]:
-    """Where to cut the stream: around the ends of the frames and within characters of several bytes at every fourth
-    byte, within the rest, which is all alike, at fewer."""
+def places(stream: bytes, quarter: int, *, orderly: bool) -> list[int]:
+    """Where to cut the stream: at every fourth byte. Where the end looks orderly, which only adds a check at the end
+    of what arrived: at fewer bytes, and around the ends of the frames."""
 
     def matters(at: int) -> bool:
-        near = stream[max(0, at - 8) : at + 8]
-        return at % 20 == quarter or b"\n\n" in near or not near.isascii()
+        return not orderly or at % 20 == quarter or b"\n\n" in stream[max(0, at - 4) : at + 4]
 
     return [at for at in range(quarter, len(stream), 4) if matters(at)]
 

@@ -37,11 +37,11 @@ _QUARTERS = range(4)
 
 @pytest.mark.parametrize("orderly", [False, True])
 @pytest.mark.parametrize("quarter", _QUARTERS)
-def test_streams_cut_everywhere(quarter: int, orderly: bool) -> None:
-    """Of a server that resumes: the same events."""
+def test_streams_cut_at_every_byte(quarter: int, orderly: bool) -> None:
+    """Every byte, of a server that resumes: the same events."""
     transport = Cutting(PLACED, [], resumes=True, orderly=orderly)
     with _sync(transport) as client:
-        for cut in places(PLACED, quarter):
+        for cut in places(PLACED, quarter, orderly=orderly):
             transport.cuts = [cut]
             if cut < PLACED.index(b"\n\n") + 2:
                 with pytest.raises(StreamInterruptedError, match="before anything was known"):
@@ -53,13 +53,13 @@ def test_streams_cut_everywhere(quarter: int, orderly: bool) -> None:
 
 @pytest.mark.parametrize("orderly", [False, True])
 @pytest.mark.parametrize("quarter", _QUARTERS)
-def test_streams_cut_everywhere_of_dify(quarter: int, orderly: bool) -> None:
-    """Of a server that does not resume: the events so far, and the end."""
+def test_streams_cut_at_every_byte_of_dify(quarter: int, orderly: bool) -> None:
+    """Every byte, of a server that does not resume: the events so far, and the end."""
     transport = Cutting(WORDS, [], resumes=False, orderly=orderly)
     transport.detail = ENDED
     ends = [place for place in range(len(WORDS)) if WORDS.startswith(b"\n\n", place)]
     with _sync(transport) as client:
-        for cut in places(WORDS, quarter):
+        for cut in places(WORDS, quarter, orderly=orderly):
             transport.cuts = [cut]
             complete = sum(cut >= end + 2 for end in ends)
             if not complete:
