@@ -34,13 +34,14 @@ LOCAL = "http://127.0.0.1:8040"  # as the README has it
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKING, STREAMING = '"response_mode": "blocking"', '"response_mode": "streaming"'
 GONE_ON, STOPPED, QUEUED, POLLED = "Last-Event-ID", "/stop", "/api/v1/workflows/$WORKFLOW/run", "?wait=30"
-COMMANDS = ("lint", "run", "generate", "batch", "diff")
+COMMANDS = ("lint", "show", "run", "generate", "batch", "diff")
 # tests/test_example.py runs `make demo`; `image` has Headrace installed, and `site` serves the flow.
 ELSEWHERE = (
     "make demo",
     "python3 -m venv .venv && . .venv/bin/activate",
     'pip install ".[documents]" ./sdks/python',
     "headrace serve flow.yml",
+    "headrace serve flows --watch",
 )
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 if NGINX is None:
