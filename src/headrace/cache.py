@@ -1,4 +1,4 @@
-"""A cache of what was read from the store. Keys are cached in `access.keys`, apps in `apps.catalog`."""
+"""Caches of what was read: from the store (keys in `access.keys`, apps in `apps.catalog`), and from files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -76,3 +77,35 @@ class Cache(Generic[T]):
         """Removes all values, because something has changed."""
         self._entries.clear()
         self._loads.clear()
+
+
+FileState = tuple[int, int, int]
+
+
+def file_state(path: Path) -> FileState | None:
+    """What changes with a file's content; None if it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+class FileCache(Generic[T]):
+    """The value that `read` makes of a file. An error of `read` is the caller's, at first and in `refresh`."""
+
+    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
+        self._path = path
+        self._read = read
+        self._state = file_state(path)
+        self.value = read(path)
+
+    def refresh(self) -> bool:
+        """Reads the file again if it has changed, and returns whether it has. If `read` fails, the value remains, and
+        the file is not read again before its next change."""
+        state = file_state(self._path)
+        if state == self._state:
+            return False
+        self._state = state
+        self.value = self._read(self._path)
+        return True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace.cache import FileCache
 from headrace.errors import LoadError, Problem
 
 logger = logging.getLogger(__name__)
@@ -112,8 +112,7 @@ class PlanFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = self._mark()
-        self._plans = load_plans(path)
+        self._plans = FileCache(path, load_plans)
         self._check_at = time.monotonic() + CHECK_SECONDS
         self.version = 0  # counts changes
 
@@ -122,24 +121,14 @@ class PlanFile:
         if time.monotonic() >= self._check_at:
             self._check_at = time.monotonic() + CHECK_SECONDS
             self._reload()
-        return self._plans
+        return self._plans.value
 
     def _reload(self) -> None:
-        mark = self._mark()
-        if mark == self._seen:
-            return
-        self._seen = mark
         try:
-            self._plans = load_plans(self._path)
+            changed = self._plans.refresh()
         except LoadError as error:
             logger.error("the previous plans remain in force: %s", error)
-        else:
+            return
+        if changed:
             self.version += 1
             logger.info("%s: the plans were reloaded", self._path)
-
-    def _mark(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.stat(self._path)
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headrace.apps.catalog import Served
 from headrace.background import Periodic
+from headrace.cache import FileState, file_state
 from headrace.errors import LoadError, Problem
 from headrace.main import Service
 
@@ -19,8 +20,6 @@ logger = logging.getLogger(__name__)
 SUFFIXES = frozenset({".yml", ".yaml", ".ifpkg"})
 """Of the workflow files in a folder."""
 _SECONDS = 0.5  # between two looks at the files; a change is published once it is the same in two of them
-
-_State = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,13 @@ class Watch:
         self._folders = folders
         self._unreadable: set[Path] = set()
         self._published = self._states()
-        self._seen: dict[WorkflowFile, _State] = {}
+        self._seen: dict[WorkflowFile, FileState | None] = {}
 
     async def run(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
         """Looks at the files until cancelled."""
         await Periodic("watching workflow files", lambda: self._look(on_published), _SECONDS).run()
 
-    def _states(self) -> dict[WorkflowFile, _State]:
+    def _states(self) -> dict[WorkflowFile, FileState | None]:
         files = [*self._files]
         for folder in self._folders:
             try:
@@ -96,7 +95,7 @@ class Watch:
                 self._unreadable.add(folder)
             else:
                 self._unreadable.discard(folder)
-        return {file: _state(file.path) for file in files}
+        return {file: file_state(file.path) for file in files}
 
     async def _look(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
         states = await asyncio.to_thread(self._states)  # a mount may be slow
@@ -122,15 +121,6 @@ class Watch:
             return None
         changed = before.get(served.app.id) != served.version.id
         return (served, served.app.id not in before) if changed else None
-
-
-def _state(path: Path) -> _State:
-    """What changes with a file's content; None if it cannot be read."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _log_problems(message: str, path: Path, error: LoadError) -> None:

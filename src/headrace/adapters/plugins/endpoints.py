@@ -9,7 +9,6 @@ support:                                 # a name that cannot be guessed: POST .
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -25,6 +24,7 @@ from headrace.adapters.plugins.identifiers import PluginId
 from headrace.adapters.plugins.installed import InstalledPlugin
 from headrace.adapters.plugins.process import PluginError
 from headrace.adapters.plugins.runtime import Plugins
+from headrace.cache import FileCache
 from headrace.errors import HeadraceError, NotFound, RequestError
 from headrace.ids import new_id
 from headrace.ports.plugins import EndpointRequest, EndpointResponse
@@ -124,14 +124,13 @@ class PluginEndpoints:
         self._plugins = plugins
         self._path = path
         self._environ = environ
-        self._seen = self._mark()
-        self._hooks = read_hooks(path)
+        self._hooks = FileCache(path, read_hooks)
 
     async def call(self, hook: str, request: EndpointRequest) -> EndpointResponse:
         """The response of the plugin that a hook names. NotFound if there is none, or it is disabled; RequestError if
         the plugin fails before it responds."""
         self._reload()
-        wanted = self._hooks.get(hook)
+        wanted = self._hooks.value.get(hook)
         if wanted is None or not wanted.enabled:
             raise NotFound("endpoint not found")
         plugin = self._plugins.installed.nearest(wanted.plugin)
@@ -176,21 +175,10 @@ class PluginEndpoints:
                 yield result
 
     def _reload(self) -> None:
-        mark = self._mark()
-        if mark == self._seen:
-            return
-        self._seen = mark
         try:
-            self._hooks = read_hooks(self._path)
+            self._hooks.refresh()
         except HeadraceError as error:
             logger.error("the previous endpoints remain: %s", error)
-
-    def _mark(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(self._path)
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size
 
 
 def raw_request(hook: str, request: EndpointRequest) -> bytes:

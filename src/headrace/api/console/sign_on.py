@@ -95,7 +95,7 @@ class SignOnRoutes(Routes):
         return response
 
     def _failed(self, request: Request, error: RequestError) -> Response:
-        """Back to the page that signs in, which says so: whoever comes here is a browser."""
+        """Back to the page that signs in, which says so: the client is a browser."""
         logger.info("a sign-in to the console failed: %s", error)
         address = f"{request.scope.get(ROOT, '')}{CONSOLE}?sign-in=failed"
         return RedirectResponse(address, 303, {"Cache-Control": "no-store"})
