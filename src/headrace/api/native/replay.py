@@ -20,7 +20,7 @@ from headrace.values import File, Value
 async def replay(api: Api, served: Served, status: RunStatus, options: ReplayRequest, run: RunId | None) -> Submission:
     """The new run (`run` is its id, see `RunService.submit`). InvalidParam where the version does not accept the
     inputs, NotFound where the app has no such version."""
-    old = (await api.run_service.environment.journal.read(status.run))[0].event  # without stars in place of secrets
+    old = (await api.run_service.environment.journal.read(status.run, limit=1))[0].event  # secrets as they are
     assert isinstance(old, RunQueued)
     if version := options.get("version"):
         unknown = NotFound(f"Workflow not found with id: {version[:50]}")
