@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -181,20 +182,32 @@ async def test_a_server_that_is_gone_interrupts_the_stream_of_a_run(studios: Stu
     assert (await followed(faulty, first["run_id"]))[-1]["kind"] == "finished"
 
 
-async def test_a_browser_that_leaves_before_the_run_is_announced_stops_it(studios: Studios):
+async def test_a_browser_that_leaves_before_the_run_is_announced_stops_it(
+    studios: Studios, served: Serve, faults: tuple[str, Faults], tmp_path: Path
+):
     slow = studios["slow"]
     before = await slow.newest()
-    body = b'{"product_name": "a product"}'
-    port = slow.url.rpartition(":")[2]
-    _, writer = await asyncio.open_connection("127.0.0.1", int(port))
-    head = f"POST {STREAM} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    await writer.drain()
-    writer.close()
-    async with asyncio.timeout(60):
-        while (run := await slow.newest()) == before:
-            pass
-    assert await slow.status(run) == "stopped"
+    left = threading.Event()  # the run starts only then
+    faults[1].steps.append({"pass": True, "after": left})
+    faults[1].received.clear()
+    studio = Studio(faults[0], served.keys["slow"], tmp_path / "p.db")
+    studio.start()
+    try:
+        body = b'{"product_name": "a product"}'
+        _, writer = await asyncio.open_connection("127.0.0.1", int(studio.url.rpartition(":")[2]))
+        head = f"POST {STREAM} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert await asyncio.to_thread(faults[1].received.wait, 60)
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+        async with asyncio.timeout(60):
+            while (run := await slow.newest()) == before:
+                pass
+        assert await slow.status(run) == "stopped"
+    finally:
+        left.set()
+        studio.stop()
 
 
 async def test_a_task_that_is_not_there_is_stopped_already(studios: Studios):

@@ -67,6 +67,8 @@ class Faults:
         )
         self.received.set()
         step = self.steps.popleft() if self.steps else {"pass": True}
+        if "after" in step:  # an event of this process
+            await asyncio.to_thread(step["after"].wait, 60)
         if "hang" in step:
             await asyncio.sleep(step["hang"])
             return _drop(request)
