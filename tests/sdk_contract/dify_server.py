@@ -63,6 +63,7 @@ class Dify:
         add("POST", "/v1/workflows/run", self._run)
         add("POST", "/v1/workflows/{id}/run", self._run)
         add("GET", "/v1/workflows/run/{id}", self._detail)
+        add("GET", "/v1/workflow/{id}/events", self._events)
         add("POST", "/v1/workflows/tasks/{id}/stop", self._success)
         add("GET", "/v1/workflows/logs", self._logs)
         for path in ("chat-messages", "completion-messages"):
@@ -127,6 +128,12 @@ class Dify:
             self.closed.set()
             raise
         return response
+
+    async def _events(self, request: web.Request) -> web.Response:
+        last = self._stream_of(self._case(request))[-1]
+        if request.match_info["id"] != last["workflow_run_id"]:
+            raise RequestError(404, "not_found", "Workflow run not found")
+        return web.Response(text=f"data: {json.dumps(last)}\n\n", content_type="text/event-stream")
 
     async def _detail(self, request: web.Request) -> web.Response:
         case = self._case(request)
@@ -294,7 +301,11 @@ class Dify:
         if request.match_info["id"] == "gone":
             raise RequestError(412, "human_input_form_expired", "This form has expired.")
         actions = [{"id": "approve", "title": "Approve", "button_style": "primary"}]
-        inputs = [{"type": "paragraph", "output_variable_name": "note", "default": None}]
+        inputs = [
+            {"type": "paragraph", "output_variable_name": "note", "default": None},
+            {"type": "file-list", "output_variable_name": "pictures", "allowed_file_types": ["image"]},
+            {"type": "file", "output_variable_name": "page", "allowed_file_types": ["document"]},
+        ]
         return web.json_response(
             {"form_content": "Is this right?", "inputs": inputs, "user_actions": actions, "expiration_time": 1795999999}
         )
@@ -303,7 +314,7 @@ class Dify:
         self._case(request)
         body = await self._json(request)
         if body.get("action") != "approve":
-            raise RequestError(400, "invalid_param", "action: not one of the form's")
+            raise RequestError(400, "invalid_form_data", f"Invalid action: {body.get('action')}")
         return web.json_response({})
 
     async def _success(self, request: web.Request) -> web.Response:

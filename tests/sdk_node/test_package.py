@@ -141,13 +141,14 @@ def test_examples_of_the_readme_run_unchanged(project: pathlib.Path, headrace: S
     check_run(_BIN / "tsc", "-p", ".", cwd=folder)
     hello = (headrace.keys["hello"], headrace.url)
     peers = [(f"app-{case}", dify) for case in ("18_inputs_all", "38_chat_convvar_turn2")]
-    options_of_a_call, runs, streams, _, chats = (
+    options_of_a_call, runs, streams, pauses, _, chats = (
         check_run("node", f"block{number}.js", cwd=folder, environ={"API_KEY": key, "API_BASE_URL": url})
-        for number, (key, url) in enumerate([hello, hello, hello, *peers])
+        for number, (key, url) in enumerate([hello, hello, hello, hello, *peers])
     )
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     assert options_of_a_call.startswith("200 ")
     assert runs.count("You said: Hello World") == 2
     assert runs.endswith("succeeded\n")
     assert streams.endswith("End succeeded\n{ text: 'You said: Hello World' }\n")
+    assert pauses == "workflow_finished\n"
     assert len(chats.splitlines()) > 2

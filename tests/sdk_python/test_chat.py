@@ -205,6 +205,22 @@ async def test_rest_human_input_submit(make: Maker, faulty_dify: Fault) -> None:
         await client.submit_human_input_form("token", action="other")
 
 
+async def test_rest_human_input_files(make: Maker, faulty_dify: Fault) -> None:
+    faulty_dify.script()
+    inputs = {"note": "https://example.org/", "pictures": b"\x89PNG\r\n\x1a\n", "page": "https://example.org/a.pdf"}
+    await make(CHAT, faulty_dify.url).submit_human_input_form("token", action="approve", inputs=inputs)
+    form = "/v1/form/human_input/token"
+    assert faulty_dify.calls() == [f"GET {form}", "POST /v1/files/upload", f"POST {form}"]
+    sent = faulty_dify.bodies()[-1]["inputs"]
+    uploaded = sent["pictures"][0].pop("upload_file_id")
+    assert uploaded
+    assert sent == {
+        "note": "https://example.org/",
+        "pictures": [{"type": "image", "transfer_method": "local_file"}],
+        "page": {"type": "document", "transfer_method": "remote_url", "url": "https://example.org/a.pdf"},
+    }
+
+
 async def test_rest_health(make: Maker, headrace: Serve, fault: Fault) -> None:
     client = make(headrace.keys["hello"], headrace.url)
     assert (await client.get_health()).status == "ok"

@@ -19,7 +19,7 @@ def test_examples_run(
     dify: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", _README.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_BASE_URL", dify)
     (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff")

@@ -281,6 +281,19 @@ async def test_runs_wait_ends_at_every_final_status(make: Maker, fault: Fault, s
     assert len(fault.requests) == 4
 
 
+async def test_runs_wait_may_end_at_a_pause(make: Maker, fault: Fault) -> None:
+    mark = {"Headrace-API-Version": "1"}
+    paused = {"status": 200, "headers": mark, "body": {"id": "r1", "workflow_run_id": "r1", "status": "paused"}}
+    client = make("app-x", fault.url)
+    fault.script(paused)
+    run = await client.wait("r1", continue_on_pause=False, raise_on_failure=True)
+    assert (run.paused, run.ended) == (True, False)
+    fault.script({**paused, "body": {"workflow_run_id": "r1", "task_id": "t", "status": "queued"}}, paused)
+    workflow = "0a4a6e1c-2c4c-4b0e-9d3a-0f1e5a3f9b61"
+    assert (await client.run_and_wait({}, workflow_id=workflow, continue_on_pause=False)).paused
+    assert len(fault.requests) == 2
+
+
 @pytest.mark.parametrize("named", [False, True])
 async def test_runs_run_and_wait(make: Maker, server: Any, named: bool) -> None:
     url, key, workflow, text = server

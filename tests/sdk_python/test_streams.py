@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from typing import Any
 
 import pytest
 from headrace_client import ServerError, StreamInterruptedError, ValidationError, sse
-from headrace_client.events import NodeFinished, TextChunk, WorkflowFinished, WorkflowStarted
+from headrace_client.events import (
+    HumanInputFormFilled,
+    HumanInputFormTimeout,
+    HumanInputRequired,
+    NodeFinished,
+    TextChunk,
+    WorkflowFinished,
+    WorkflowPaused,
+    WorkflowStarted,
+)
 from headrace_client.sse import Block, Decoder
 
 from tests.sdk_contract.dify_server import Dify, cases, events_of, key_of
@@ -56,6 +66,83 @@ async def test_streams_first_event_during_the_run(make: Maker, headrace: Serve) 
         assert (await client.get_workflow_run(stream.run_id)).status == "running"
         await stream.until_done()
     assert stream.run.outputs == {"done": "slept"}
+
+
+def _stream(*payloads: dict[str, Any]) -> dict[str, Any]:
+    """A step of the fault server: a stream of these events."""
+    body = "".join(f"data: {json.dumps(payload)}\n\n" for payload in payloads)
+    return {"status": 200, "headers": SSE, "body": body}
+
+
+def _event(name: str, **data: Any) -> dict[str, Any]:
+    return {"event": name, "task_id": "t", "workflow_run_id": RUN, "data": data}
+
+
+_FORM = {
+    "form_id": "f",
+    "node_id": "n",
+    "node_title": "Review",
+    "form_content": "Right?",
+    "inputs": [{"type": "select", "output_variable_name": "p", "option_source": {"type": "constant", "value": ["a"]}}],
+    "actions": [{"id": "approve", "title": "Approve", "button_style": "primary"}],
+    "display_in_ui": False,
+    "form_token": "secret",
+    "resolved_default_values": {},
+    "expiration_time": 1705494029,
+}
+_REQUIRED = _event("human_input_required", **_FORM)
+_REASON = {"TYPE": "human_input_required", **_FORM, "form_token": None}
+_PAUSED = _event("workflow_paused", paused_nodes=["n"], reasons=[_REASON], status="paused")
+_FILLED = _event("human_input_form_filled", node_id="n", node_title="Review", action_id="approve", submitted_data={})
+_FINISHED = _event("workflow_finished", id=RUN, status="succeeded", outputs={"a": 1})
+
+
+async def test_streams_forms_are_typed(make: Maker, fault: Fault) -> None:
+    timeout = _event("human_input_form_timeout", node_id="n", node_title="Review", expiration_time=1705494029)
+    fault.script(_stream(_REQUIRED, _FILLED, timeout, _PAUSED))
+    stream = make("app-x", fault.url).stream_workflow({})
+    required, filled, over, paused = await collect(stream)
+    assert isinstance(required, HumanInputRequired)
+    assert (required.data.form_token, required.data.actions[0].id) == ("secret", "approve")
+    assert required.data.inputs[0].options == ["a"]
+    assert isinstance(filled, HumanInputFormFilled)
+    assert (filled.data.action_id, filled.data.submitted_data) == ("approve", {})
+    assert isinstance(over, HumanInputFormTimeout)
+    assert over.data.expiration_time == 1705494029
+    assert isinstance(paused, WorkflowPaused)
+    assert (paused.data.reasons[0].TYPE, paused.data.reasons[0].form_token) == ("human_input_required", None)
+    assert [plain(event) for event in (required, filled, over, paused)] == [_REQUIRED, _FILLED, timeout, _PAUSED]
+    assert stream.run is None
+
+
+async def test_streams_cut_while_paused_ends_with_the_pause(make: Maker, fault: Fault) -> None:
+    detail = {"id": RUN, "workflow_id": "w", "status": "paused", "outputs": "{}"}
+    fault.script(_stream(_event("workflow_started", id=RUN)), {"status": 200, "body": detail})
+    events = await collect(make("app-x", fault.url).stream_workflow({}))
+    assert [event.event for event in events] == ["workflow_started", "workflow_paused"]
+    assert isinstance(events[1], WorkflowPaused)
+    assert (events[1].synthesized, events[1].data.status, events[1].data.reasons) == (True, "paused", [])
+
+
+async def test_runs_events_of_a_paused_run(make: Maker, fault: Fault) -> None:
+    client = make("app-x", fault.url, user="abc")
+    path = f"/v1/workflow/{RUN}/events"
+    fault.script(_stream(_PAUSED))
+    first = await collect(client.stream_workflow_events(RUN, include_state_snapshot=True))
+    assert [event.event for event in first] == ["workflow_paused"]
+    assert [(request["path"], request["query"]) for request in fault.requests] == [
+        (path, {"user": "abc", "include_state_snapshot": "true"})
+    ]
+
+    resumable = _stream(_PAUSED, _FILLED)
+    resumable["body"] += "id: 7\n\n"  # the server's position, after which the stream is cut
+    fault.script(resumable, _stream(_FINISHED))
+    stream = client.stream_workflow_events({"workflow_run_id": RUN}, continue_on_pause=True)
+    events = await collect(stream)
+    assert [event.event for event in events] == ["workflow_paused", "human_input_form_filled", "workflow_finished"]
+    assert stream.run.outputs == {"a": 1}
+    assert [request["query"] for request in fault.requests] == [{"user": "abc", "continue_on_pause": "true"}] * 2
+    assert fault.requests[1]["headers"]["last-event-id"] == "7"
 
 
 async def test_streams_unknown_events_pass_through(make: Maker, fault: Fault) -> None:

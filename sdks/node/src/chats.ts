@@ -21,7 +21,7 @@ import { Pages } from './pages.js';
 import { copyResponse } from './responses.js';
 import { CHAT_ENDS, EventReader } from './event-reader.js';
 import type { RawEvent } from './event-reader.js';
-import { toFinishedEvent } from './workflow-requests.js';
+import { toLastEvent } from './workflow-requests.js';
 import { Runs } from './runs.js';
 import { EventStream } from './streams.js';
 import type { ResponseStream } from './http-request.js';
@@ -255,8 +255,9 @@ export class Chats extends Runs {
     const { runId, messageId: message_id, conversationId: conversation_id, taskId: task_id } = reader;
     let finishedEvent = reader.finishedEvent;
     if (runId && !finishedEvent) {
-      finishedEvent = toFinishedEvent(reader, await this.waitUntilEnded(runId, this.plan(undefined), signal));
+      finishedEvent = toLastEvent(reader, await this.waitUntilOver(reader, this.plan(undefined), signal));
       events.push(finishedEvent);
+      if (finishedEvent.event === 'workflow_paused') return events;
     }
     const ids = { conversation_id, message_id, task_id };
     const data = isObject(finishedEvent?.['data']) ? finishedEvent['data'] : {};

@@ -2,7 +2,10 @@ import { Chats } from './chats.js';
 import { encodeSegment } from './core.js';
 import type { UserOptions } from './core.js';
 import { ServerError } from './errors.js';
-import type { AppInfo, AppMeta, AppSite, Done, Health, HumanInputForm, Retrieved, Values } from './models.js';
+import type { AppInfo, AppMeta, AppSite, Done, Health, Retrieved, Values } from './models.js';
+import { mayBeFile } from './files.js';
+import { formVariables } from './human-input.js';
+import type { HumanInputForm } from './human-input.js';
 import type { CallOptions } from './options.js';
 import { attachResponse } from './responses.js';
 import { parseObject } from './transport.js';
@@ -53,12 +56,22 @@ export class DifyClient extends Chats {
     return this.get<HumanInputForm>(`/v1/form/human_input/${encodeSegment(formToken)}`, options);
   }
 
-  /** Submits a form; the run continues. `action`: the id of one of its `user_actions`. */
+  /**
+   * Submits a form; the run continues. `action`: the id of one of its `user_actions`. `inputs`: all of its inputs by
+   * name; files are uploaded, or referenced by URL. ValidationError with the status 412 if the form has been submitted,
+   * or its time is over.
+   */
   async submitHumanInputForm(
     formToken: string,
     answer: UserOptions & { action: string; inputs?: Values | undefined },
   ): Promise<Done> {
-    const body = { inputs: answer.inputs ?? {}, action: answer.action, user: this.userOf(answer) };
+    const user = this.userOf(answer);
+    let inputs = answer.inputs ?? {};
+    if (Object.values(inputs).some(mayBeFile)) {
+      const form = await this.getHumanInputForm(formToken, answer);
+      inputs = await this.mapValues(inputs, formVariables(form), user, answer.signal);
+    }
+    const body = { inputs, action: answer.action, user };
     return this.post<Done>(`/v1/form/human_input/${encodeSegment(formToken)}`, body, answer, 'unsent');
   }
 

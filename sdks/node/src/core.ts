@@ -167,7 +167,16 @@ export class Core {
   ): Promise<Record<string, unknown>> {
     const values = { ...inputs };
     if (!Object.values(values).some(mayBeFile)) return values;
-    const variables = await this.#getVariables();
+    return this.mapValues(values, await this.#getVariables(), user, signal);
+  }
+
+  /** @internal */
+  protected async mapValues(
+    values: Readonly<Record<string, unknown>>,
+    variables: ReadonlyMap<string, Variable>,
+    user: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Record<string, unknown>> {
     signal?.throwIfAborted();
     const mapEntry = async ([name, value]: [string, unknown]) => [
       name,

@@ -9,9 +9,10 @@ import type { Block } from './sse.js';
 export type RawEvent = Readonly<Record<string, unknown>> & { readonly event: string };
 
 export const WORKFLOW_ENDS: ReadonlySet<string> = new Set(['workflow_finished', 'workflow_paused', 'error']);
+export const RUN_ENDS: ReadonlySet<string> = new Set(['workflow_finished', 'error']);
 export const CHAT_ENDS: ReadonlySet<string> = new Set(['message_end', 'workflow_paused', 'error']);
 
-const AFTER_END: ReadonlySet<string> = new Set(['tts_message', 'tts_message_end']);
+const AFTER_END: ReadonlySet<string> = new Set(['tts_message', 'tts_message_end', 'message_end']);
 
 /**
  * Reads one stream over all its connections.
@@ -39,6 +40,11 @@ export class EventReader implements Interruption {
   #parser = new SseParser();
 
   constructor(private readonly ends: ReadonlySet<string>) {}
+
+  /** Whether the stream ends when the run pauses. */
+  get endsAtPause(): boolean {
+    return this.ends.has('workflow_paused');
+  }
 
   /** All text streamed so far. */
   get text(): string {

@@ -3,6 +3,8 @@
  * to narrow the type.
  */
 
+import type { FormFilledData, FormTimeoutData, HumanInputRequiredData, PauseReason } from './human-input.js';
+
 /** A run's status. Runs with one of the first three have not ended. */
 export type RunStatus = 'queued' | 'running' | 'paused' | 'succeeded' | 'partial-succeeded' | 'failed' | 'stopped';
 
@@ -44,10 +46,11 @@ export interface WorkflowFinishedData extends Fields {
   readonly exceptions_count?: number;
 }
 
+/** `reasons` has the forms that the run waits for. */
 export interface WorkflowPausedData extends Fields {
   readonly workflow_run_id: string;
-  readonly paused_nodes: readonly unknown[];
-  readonly reasons: readonly Readonly<Record<string, unknown>>[];
+  readonly paused_nodes: readonly string[];
+  readonly reasons: readonly PauseReason[];
   readonly status: string;
 }
 
@@ -117,7 +120,7 @@ export interface ErrorEvent {
 
 export type WorkflowStartedEvent = RunEvent<'workflow_started', WorkflowStartedData>;
 export type WorkflowFinishedEvent = RunEvent<'workflow_finished', WorkflowFinishedData> & Synthesized;
-export type WorkflowPausedEvent = RunEvent<'workflow_paused', WorkflowPausedData>;
+export type WorkflowPausedEvent = RunEvent<'workflow_paused', WorkflowPausedData> & Synthesized;
 export type NodeStartedEvent = RunEvent<'node_started', NodeStartedData>;
 export type NodeFinishedEvent = RunEvent<'node_finished', NodeFinishedData>;
 export type NodeRetryEvent = RunEvent<'node_retry', NodeRetryData>;
@@ -127,10 +130,9 @@ export type TextReplaceEvent = RunEvent<'text_replace', TextData>;
 export type IterationEvent = RunEvent<'iteration_started' | 'iteration_next' | 'iteration_completed', RoundsData>;
 export type LoopEvent = RunEvent<'loop_started' | 'loop_next' | 'loop_completed', RoundsData>;
 export type AgentLogEvent = RunEvent<'agent_log', Fields>;
-export type HumanInputEvent = RunEvent<
-  'human_input_required' | 'human_input_form_filled' | 'human_input_form_timeout',
-  Fields
->;
+export type HumanInputRequiredEvent = RunEvent<'human_input_required', HumanInputRequiredData>;
+export type HumanInputFormFilledEvent = RunEvent<'human_input_form_filled', FormFilledData>;
+export type HumanInputFormTimeoutEvent = RunEvent<'human_input_form_timeout', FormTimeoutData>;
 
 /** An event of a workflow's stream. */
 export type WorkflowEvent =
@@ -146,7 +148,9 @@ export type WorkflowEvent =
   | IterationEvent
   | LoopEvent
   | AgentLogEvent
-  | HumanInputEvent
+  | HumanInputRequiredEvent
+  | HumanInputFormFilledEvent
+  | HumanInputFormTimeoutEvent
   | ErrorEvent
   | UnknownEvent;
 

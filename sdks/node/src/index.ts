@@ -23,6 +23,15 @@ export {
 export type { ErrorDetails, ErrorNode, Interruption } from './errors.js';
 export { isEvent } from './events.js';
 export type * from './events.js';
+export type {
+  FormAction,
+  FormFilledData,
+  FormInput,
+  FormTimeoutData,
+  HumanInputForm,
+  HumanInputRequiredData,
+  PauseReason,
+} from './human-input.js';
 export type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
 export { LocalFile } from './files.js';
 export type { FileContent, FileInput, FileMapping, FileOptions, FileType } from './files.js';
@@ -39,6 +48,7 @@ export type {
   RunFilter,
   RunRef,
   RunRequest,
+  StreamEventsOptions,
   WaitOptions,
 } from './requests.js';
 export { responseOf } from './responses.js';

@@ -277,15 +277,6 @@ export interface Retrieved extends Fields {
   readonly records: readonly RetrievedRecord[];
 }
 
-/** The form of a run that waits for a person's input. */
-export interface HumanInputForm extends Fields {
-  readonly form_content: string;
-  readonly inputs: readonly Values[];
-  readonly user_actions: readonly Values[];
-  readonly resolved_default_values?: Values;
-  readonly expiration_time?: number;
-}
-
 /** `status` is `ok` or `ready` if `healthy` is true. */
 export interface Health extends Fields {
   readonly status: string;

@@ -37,8 +37,17 @@ export interface FailureOptions {
 }
 
 export interface WaitOptions extends FailureOptions {
+  /** False: a run that pauses is returned, too. By default the client waits until it has ended. */
+  continueOnPause?: boolean | undefined;
   polling?: PollingPlan | undefined;
   signal?: AbortSignal | undefined;
+}
+
+export interface StreamEventsOptions extends UserOptions {
+  /** Past events, too. */
+  includeStateSnapshot?: boolean | undefined;
+  /** The stream does not end when the run pauses again. */
+  continueOnPause?: boolean | undefined;
 }
 
 /** A run's id, or an object that has it. */

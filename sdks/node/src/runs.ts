@@ -1,5 +1,6 @@
 import { WorkflowRequests, waitTimeoutError } from './workflow-requests.js';
 import { encodeSegment } from './core.js';
+import { RUN_ENDS, WORKFLOW_ENDS } from './event-reader.js';
 import type { UserOptions } from './core.js';
 import { HeadraceError, StreamInterruptedError, UsageError, isObject } from './errors.js';
 import type { WorkflowEvent } from './events.js';
@@ -17,6 +18,7 @@ import type {
   RunFilter,
   RunRef,
   RunRequest,
+  StreamEventsOptions,
   WaitOptions,
 } from './requests.js';
 import type { EventStream } from './streams.js';
@@ -139,7 +141,7 @@ export class Runs extends WorkflowRequests {
     return this.waitForRun(toRunId(run), this.plan(options.polling), options);
   }
 
-  /** All events of an existing run (Headrace). */
+  /** All events of an existing run (Headrace). See also `streamWorkflowEvents`. */
   followWorkflowRun(run: RunRef, options: UserOptions = {}): EventStream<WorkflowEvent> {
     const runId = toRunId(run);
     const path = `/api/workflow-runs/${encodeSegment(runId)}/events`;
@@ -150,6 +152,29 @@ export class Runs extends WorkflowRequests {
       return stream;
     };
     return this.stream(options, start, { runId });
+  }
+
+  /**
+   * The events of an existing run from now on, as after a pause; of a run that has ended, only its end. `user`: the user
+   * of the run.
+   */
+  streamWorkflowEvents(run: RunRef, options: StreamEventsOptions = {}): EventStream<WorkflowEvent> {
+    const runId = toRunId(run);
+    const { signal, timeout, includeStateSnapshot, continueOnPause } = options;
+    const start = () =>
+      this.transport.open({
+        method: 'GET',
+        path: `/v1/workflow/${encodeSegment(runId)}/events`,
+        query: {
+          user: this.userOf(options),
+          include_state_snapshot: includeStateSnapshot || undefined,
+          continue_on_pause: continueOnPause || undefined,
+        },
+        repeat: 'always',
+        signal,
+        timeout,
+      });
+    return this.stream(options, start, { runId, reopen: start, ends: continueOnPause ? RUN_ENDS : WORKFLOW_ENDS });
   }
 
   /** The executions of a run's nodes (Headrace). */

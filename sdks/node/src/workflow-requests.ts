@@ -44,7 +44,8 @@ export class WorkflowRequests extends Core {
         interval = Math.min(plan.longest, interval * plan.factor);
         run = await this.fetchStatus(runId, { signal });
       }
-      if (isFinal(run.status)) return options.raiseOnFailure ? raiseForStatus(run) : run;
+      if (isFinal(run.status) || (run.status === 'paused' && options.continueOnPause === false))
+        return options.raiseOnFailure ? raiseForStatus(run) : run;
       status = run.status;
     }
     throw waitTimeoutError(runId, status, plan);
@@ -178,9 +179,14 @@ export class WorkflowRequests extends Core {
   protected stream(
     request: UserOptions,
     start: () => Promise<ResponseStream>,
-    more: { plan?: Plan; reopen?: () => Promise<ResponseStream | null>; runId?: string } = {},
+    more: {
+      plan?: Plan;
+      reopen?: () => Promise<ResponseStream | null>;
+      runId?: string;
+      ends?: ReadonlySet<string>;
+    } = {},
   ): EventStream<WorkflowEvent> {
-    const reader = new EventReader(WORKFLOW_ENDS);
+    const reader = new EventReader(more.ends ?? WORKFLOW_ENDS);
     reader.runId = more.runId ?? null;
     const { signal } = request;
     return new EventStream<WorkflowEvent>(
@@ -205,12 +211,14 @@ export class WorkflowRequests extends Core {
       if (stream) return stream;
       throw new StreamInterruptedError('nothing is known about the run: it may or may not have started');
     }
+    if (!reader.eventCount && reopen) return reopen();
     if (reader.lastEventId === null && reader.eventCount) return null; // a server without ids cannot resume
     if (this.serverState.hasAsyncApi === null) await this.fetchStatus(reader.runId, { signal });
     if (!this.serverState.hasAsyncApi) return null;
     return this.transport.open({
       method: 'GET',
       path: `/api/workflow-runs/${encodeSegment(reader.runId)}/events`,
+      query: reader.endsAtPause ? {} : { continue_on_pause: true },
       headers: reader.lastEventId === null ? {} : { 'Last-Event-ID': reader.lastEventId },
       repeat: 'always',
       signal,
@@ -218,20 +226,27 @@ export class WorkflowRequests extends Core {
   }
 
   async #fetchOutcome(reader: EventReader, plan: Plan, signal: AbortSignal | undefined): Promise<RawEvent[]> {
-    return [toFinishedEvent(reader, await this.waitUntilEnded(reader.runId ?? '', plan, signal))];
+    return [toLastEvent(reader, await this.waitUntilOver(reader, plan, signal))];
   }
 
-  /** A run, once it has ended; it is requested at once, and then as the polling plan says. @internal */
-  protected async waitUntilEnded(runId: string, plan: Plan, signal: AbortSignal | undefined): Promise<WorkflowRun> {
+  /** A run, once its stream is over; it is requested at once, and then as the polling plan says. @internal */
+  protected async waitUntilOver(
+    reader: EventReader,
+    plan: Plan,
+    signal: AbortSignal | undefined,
+  ): Promise<WorkflowRun> {
+    const runId = reader.runId ?? '';
     const run = await this.fetchDetail(runId, { signal });
-    return isFinal(run.status) ? run : this.waitForRun(runId, plan, { signal });
+    const over = isFinal(run.status) || (run.status === 'paused' && reader.endsAtPause);
+    return over ? run : this.waitForRun(runId, plan, { signal, continueOnPause: !reader.endsAtPause });
   }
 }
 
-/** `workflow_finished`, made from a run's detail. */
-export function toFinishedEvent(reader: EventReader, run: WorkflowRun): RawEvent {
+/** `workflow_finished` or `workflow_paused`, made from a run's detail, which does not have the forms. */
+export function toLastEvent(reader: EventReader, run: WorkflowRun): RawEvent {
+  const paused = run.status === 'paused';
   return {
-    event: 'workflow_finished',
+    event: paused ? 'workflow_paused' : 'workflow_finished',
     workflow_run_id: run.workflow_run_id,
     task_id: reader.taskId,
     ...(reader.messageId ? { message_id: reader.messageId, conversation_id: reader.conversationId } : {}),
@@ -246,6 +261,7 @@ export function toFinishedEvent(reader: EventReader, run: WorkflowRun): RawEvent
       total_steps: run.total_steps,
       created_at: run.created_at,
       finished_at: run.finished_at,
+      ...(paused ? { workflow_run_id: run.workflow_run_id, paused_nodes: [], reasons: [] } : {}),
     },
   };
 }

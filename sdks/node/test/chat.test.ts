@@ -218,6 +218,29 @@ test('rest.human-input-submit', async () => {
   assert.equal((await fault.requests()).length, 1);
 });
 
+test('rest.human-input-files', async () => {
+  await fault.script();
+  const page = 'https://example.org/a.pdf';
+  const inputs = { note: 'https://example.org/', pictures: Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), page };
+  await clientOf(fault, CHAT).submitHumanInputForm('token', { action: 'approve', inputs });
+  const requests = (await fault.requests()).map(({ method, path }) => `${method} ${path}`);
+  const form = '/v1/form/human_input/token';
+  assert.deepEqual(requests, [`GET ${form}`, 'POST /v1/files/upload', `POST ${form}`]);
+  const sent = JSON.parse((await fault.requests())[2]?.body ?? '{}') as {
+    inputs: { pictures: [Record<string, string>] };
+  };
+  const { upload_file_id, ...picture } = sent.inputs.pictures[0];
+  assert.ok(upload_file_id);
+  assert.deepEqual(
+    { ...sent.inputs, pictures: [picture] },
+    {
+      note: 'https://example.org/',
+      pictures: [{ type: 'image', transfer_method: 'local_file' }],
+      page: { type: 'document', transfer_method: 'remote_url', url: page },
+    },
+  );
+});
+
 test('rest.health', async () => {
   const client = clientOf(real, real.keys['hello'] ?? '');
   assert.deepEqual(await client.getHealth(), { status: 'ok', healthy: true });

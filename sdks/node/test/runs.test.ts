@@ -195,6 +195,18 @@ test('runs.wait-ends-at-every-final-status', async () => {
   assert.equal((await errorOf(raised, RunFailedError)).code, 'stopped');
 });
 
+test('runs.wait-may-end-at-a-pause', async () => {
+  const headers = { 'Headrace-API-Version': '1' };
+  const paused = { status: 200, headers, body: { id: UNKNOWN, workflow_run_id: UNKNOWN, status: 'paused' } };
+  const client = clientOf(toReal, 'k', new Pauses().options);
+  await toReal.script(paused);
+  assert.equal((await client.wait(UNKNOWN, { continueOnPause: false, raiseOnFailure: true })).status, 'paused');
+  await toReal.script({ ...paused, body: { workflow_run_id: UNKNOWN, task_id: 't', status: 'queued' } }, paused);
+  const run = await client.runAndWait({ workflowId: UNKNOWN, continueOnPause: false });
+  assert.equal(run.status, 'paused');
+  assert.equal((await toReal.requests()).length, 2);
+});
+
 test('runs.run-and-wait', async () => {
   for (const workflowId of [undefined, appOf('hello')]) {
     const run = await hello().runAndWait({ workflowId, inputs: { text: 'x' } });

@@ -31,6 +31,7 @@ from headrace_client.errors import (
 )
 from headrace_client.events import Event
 from headrace_client.file_inputs import File
+from headrace_client.human_input import HumanInputForm
 from headrace_client.models import CreatedRun, Message, UploadedFile, WorkflowRun
 from headrace_client.options import PollingPlan, RetryPolicy
 from headrace_client.wire import VERSION as __version__
@@ -48,6 +49,7 @@ __all__ = [
     "Event",
     "File",
     "HeadraceError",
+    "HumanInputForm",
     "Message",
     "NotFoundError",
     "Pages",

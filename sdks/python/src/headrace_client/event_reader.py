@@ -41,6 +41,11 @@ class EventReader:
         self._decoder = Decoder()
 
     @property
+    def ends_at_pause(self) -> bool:
+        """Whether the stream ends when the run pauses."""
+        return "workflow_paused" in self.ends
+
+    @property
     def text(self) -> str:
         """All text streamed so far."""
         return "".join(self._texts)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
 from headrace_client.errors import HeadraceError, RunFailedError, ServerError
+from headrace_client.human_input import FormFilledData, FormTimeoutData, HumanInputRequiredData, PauseReason
 from headrace_client.models import CreatedRun
 from headrace_client.response_model import Id, ResponseModel
 from headrace_client.wire import parse_model
@@ -86,9 +88,17 @@ class WorkflowFinished(_RunEvent):
 
 
 class PausedData(ResponseModel):
+    """`reasons` has the forms that the run waits for."""
+
+    workflow_run_id: Id = ""
     paused_nodes: list[str] | None = None
-    reasons: list[Any] | None = None
+    reasons: list[PauseReason] = Field(default_factory=list)
     outputs: Any = None
+    status: str = "paused"
+    created_at: int | None = None
+    elapsed_time: float | None = None
+    total_tokens: int | None = None
+    total_steps: int | None = None
 
 
 class WorkflowPaused(_RunEvent):
@@ -170,11 +180,19 @@ class ReasoningChunk(_RunEvent):
     data: ReasoningData
 
 
-class HumanInputEvent(_RunEvent):
-    """human_input_required, human_input_form_filled, human_input_form_timeout."""
+class HumanInputRequired(_RunEvent):
+    event: Literal["human_input_required"]
+    data: HumanInputRequiredData
 
-    event: Literal["human_input_required", "human_input_form_filled", "human_input_form_timeout"]
-    data: dict[str, Any] | None = None
+
+class HumanInputFormFilled(_RunEvent):
+    event: Literal["human_input_form_filled"]
+    data: FormFilledData
+
+
+class HumanInputFormTimeout(_RunEvent):
+    event: Literal["human_input_form_timeout"]
+    data: FormTimeoutData
 
 
 class MessageEvent(_MessageEvent):
@@ -255,7 +273,9 @@ Event = (
     | LoopEvent
     | TextChunk
     | ReasoningChunk
-    | HumanInputEvent
+    | HumanInputRequired
+    | HumanInputFormFilled
+    | HumanInputFormTimeout
     | MessageEvent
     | MessageReplace
     | MessageEnd

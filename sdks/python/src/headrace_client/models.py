@@ -86,6 +86,11 @@ class WorkflowRun(ResponseModel):
         return self.status in FINAL
 
     @property
+    def paused(self) -> bool:
+        """Whether the run waits for a person's input. `reasons` of the event workflow_paused has the forms."""
+        return self.status == "paused"
+
+    @property
     def succeeded(self) -> bool:
         """Also if nodes failed whose errors the workflow handles."""
         return self.status in ("succeeded", "partial-succeeded")
@@ -324,16 +329,6 @@ class Retrieved(ResponseModel):
 
     query: dict[str, Any] | None = None
     records: list[dict[str, Any]] = Field(default_factory=list)
-
-
-class HumanInputForm(ResponseModel):
-    """The form of a run that waits for a person's input."""
-
-    form_content: str | None = None
-    inputs: list[dict[str, Any]] = Field(default_factory=list)
-    resolved_default_values: dict[str, Any] | None = None
-    user_actions: list[dict[str, Any]] = Field(default_factory=list)
-    expiration_time: float | None = None
 
 
 class Health(ResponseModel):

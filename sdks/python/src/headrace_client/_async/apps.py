@@ -7,13 +7,14 @@ from typing import Any
 
 from headrace_client._async.core import AsyncResource, encode_segment
 from headrace_client._async.transport import Timeout
+from headrace_client.file_inputs import may_be_file
+from headrace_client.human_input import HumanInputForm
 from headrace_client.models import (
     AppInfo,
     AppMeta,
     AppParameters,
     AppSite,
     Health,
-    HumanInputForm,
     Result,
     Retrieved,
     UploadedFile,
@@ -68,8 +69,15 @@ class AsyncApps(AsyncResource):
         user: str | None = None,
         timeout: Timeout = None,
     ) -> Result:
-        """Submits a form; the run continues. `action`: the id of one of its `user_actions`."""
-        body = {"inputs": dict(inputs or {}), "action": action, "user": user or self._session.user}
+        """Submits a form; the run continues. `action`: the id of one of its `user_actions`. `inputs`: all of its inputs
+        by name; files are uploaded, or referenced by URL. ValidationError with the status 412 if the form has been
+        submitted, or its time is over."""
+        values = dict(inputs or {})
+        name = user or self._session.user
+        if any(may_be_file(value) for value in values.values()):
+            form = await self.get_human_input_form(form_token, timeout=timeout)
+            values = await self._session.map_values(values, form.variables(), name)
+        body = {"inputs": values, "action": action, "user": name}
         path = f"/v1/form/human_input/{encode_segment(form_token)}"
         return parse_model(Result, await self._transport.post(path, body, timeout, repeat=False))
 

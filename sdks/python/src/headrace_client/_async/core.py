@@ -173,7 +173,11 @@ class AsyncSession:
         values = dict(inputs or {})
         if not any(may_be_file(value) for value in values.values()):
             return values
-        variables = await self._get_variables()
+        return await self.map_values(values, await self._get_variables(), user)
+
+    async def map_values(
+        self, values: Mapping[str, Any], variables: Mapping[str, Variable], user: str
+    ) -> dict[str, Any]:
         return {name: await self._map_input(value, variables.get(name), user) for name, value in values.items()}
 
     async def _map_input(self, value: Any, variable: Variable | None, user: str) -> Any:

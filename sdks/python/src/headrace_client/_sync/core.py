@@ -170,7 +170,9 @@ class Session:
         values = dict(inputs or {})
         if not any(may_be_file(value) for value in values.values()):
             return values
-        variables = self._get_variables()
+        return self.map_values(values, self._get_variables(), user)
+
+    def map_values(self, values: Mapping[str, Any], variables: Mapping[str, Variable], user: str) -> dict[str, Any]:
         return {name: self._map_input(value, variables.get(name), user) for name, value in values.items()}
 
     def _map_input(self, value: Any, variable: Variable | None, user: str) -> Any:

@@ -46,7 +46,7 @@ class Recovery:
             lambda: session.transport.request(
                 "GET",
                 f"/v1/workflow/{encode_segment(run_id)}/events",
-                params={"user": self.user},
+                params={"user": self.user, "continue_on_pause": None if reader.ends_at_pause else "true"},
                 headers={"Last-Event-ID": last_event_id},
                 stream=True,
             )
@@ -56,17 +56,16 @@ class Recovery:
         """The run's last event, as the stream would have sent it."""
         if reader.run_id is None:
             raise APIConnectionError("the run may or may not have started; see the log of runs")
-        run = self._wait_until_ended(reader.run_id)
-        return [_finished_event(reader, run)]
+        return [_last_event(reader, self._wait_until_over(reader, reader.run_id))]
 
-    def _wait_until_ended(self, run_id: str) -> WorkflowRun:
-        """A run, once it has ended; it is requested at once, and then as the polling plan says."""
+    def _wait_until_over(self, reader: EventReader, run_id: str) -> WorkflowRun:
+        """A run, once its stream is over; it is requested at once, and then as the polling plan says."""
         plan, clock = self.polling, self.session.transport.clock
         deadline = clock() + plan.timeout
         interval = plan.first
         while True:
             run = self.session.retry_not_found(lambda: self.session.get_run_detail(run_id))
-            if run.status in FINAL:
+            if run.status in FINAL or (run.paused and reader.ends_at_pause):
                 return run
             remaining = deadline - clock()
             if remaining <= 0:
@@ -83,8 +82,10 @@ class ChatRecovery(Recovery):
         events: list[dict[str, Any]] = []
         failure: str | None = None
         if reader.run_id is not None and reader.finished_event is None:
-            run = self._wait_until_ended(reader.run_id)
-            events.append(_finished_event(reader, run))
+            run = self._wait_until_over(reader, reader.run_id)
+            events.append(_last_event(reader, run))
+            if run.paused:
+                return events
             failure = (run.error or f"the run {run.status}") if run.status in ("failed", "stopped") else None
         elif reader.finished_event is not None:
             data: Any = reader.finished_event["data"]
@@ -126,10 +127,10 @@ class ChatRecovery(Recovery):
             interval = plan.after(interval)
 
 
-def _finished_event(reader: EventReader, run: WorkflowRun) -> dict[str, Any]:
-    """`workflow_finished`, made from a run's detail."""
+def _last_event(reader: EventReader, run: WorkflowRun) -> dict[str, Any]:
+    """`workflow_finished` or `workflow_paused`, made from a run's detail, which does not have the forms."""
     payload: dict[str, Any] = {
-        "event": "workflow_finished",
+        "event": "workflow_paused" if run.paused else "workflow_finished",
         "workflow_run_id": run.workflow_run_id,
         "task_id": reader.task_id,
         "data": {
@@ -145,6 +146,8 @@ def _finished_event(reader: EventReader, run: WorkflowRun) -> dict[str, Any]:
             "finished_at": run.finished_at,
         },
     }
+    if run.paused:
+        payload["data"] |= {"workflow_run_id": run.workflow_run_id, "paused_nodes": [], "reasons": []}
     if reader.message_id is not None:
         payload |= {"message_id": reader.message_id, "conversation_id": reader.conversation_id}
     return payload

@@ -135,18 +135,21 @@ class Runs(Resource):
         files: Sequence[Any] | None = None,
         polling: PollingPlan | None = None,
         raise_on_failure: bool = False,
+        continue_on_pause: bool = True,
         query: str | None = None,
         conversation_id: str | None = None,
     ) -> WorkflowRun:
         """Runs a workflow and waits for its end in the way that suits the server: by long polling on Headrace; on Dify
-        by reading the run's stream, and by polling if that is cut. `query` and `conversation_id`: for a chat on
-        Headrace, whose run has an `answer`; see `create_workflow_run`."""
+        by reading the run's stream, and by polling if that is cut. Without `continue_on_pause` a run that pauses is
+        returned, too. `query` and `conversation_id`: for a chat on Headrace, whose run has an `answer`; see
+        `create_workflow_run`."""
         extra = _non_empty(query=query, conversation_id=conversation_id)
         request = self._build_request(workflow_id, inputs, files, user, None, extra=extra)
         response = request.send_to_headrace("async")
         if response is not None:
             created = parse_model(CreatedRun, parse_object(response))
-            return self._wait(created.workflow_run_id, polling, long_poll=True, raise_on_failure=raise_on_failure)
+            ended = self._wait(created.workflow_run_id, polling, continue_on_pause, long_poll=True)
+            return ended.raise_for_status() if raise_on_failure else ended
         _check_no_extra(extra)
         plan = polling or self._session.polling
         deadline = self._transport.clock() + plan.timeout
@@ -158,7 +161,7 @@ class Runs(Resource):
                     raise _wait_timeout(stream.run_id, "running", plan)
             run = stream.run
         if run is None:  # paused
-            return self._wait(stream.run_id or "", polling, raise_on_failure=raise_on_failure)
+            run = self._wait(stream.run_id or "", polling, continue_on_pause)
         return run.raise_for_status() if raise_on_failure else run
 
     def _add_failed_node(self, run: WorkflowRun) -> WorkflowRun:
@@ -188,13 +191,16 @@ class Runs(Resource):
         *,
         polling: PollingPlan | None = None,
         raise_on_failure: bool = False,
+        continue_on_pause: bool = True,
     ) -> WorkflowRun:
-        """Polls a run until it has ended: succeeded, failed, stopped or partial-succeeded. WaitTimeoutError, with the
-        last status, after the plan's timeout; the run itself continues."""
-        return self._wait(to_run_id(run), polling, raise_on_failure=raise_on_failure)
+        """Polls a run until it has ended: succeeded, failed, stopped or partial-succeeded. Without `continue_on_pause`
+        a run that has paused is returned, too. WaitTimeoutError, with the last status, after the plan's timeout; the
+        run itself continues."""
+        ended = self._wait(to_run_id(run), polling, continue_on_pause)
+        return ended.raise_for_status() if raise_on_failure else ended
 
     def _wait(
-        self, run_id: str, polling: PollingPlan | None, *, long_poll: bool = False, raise_on_failure: bool = False
+        self, run_id: str, polling: PollingPlan | None, continue_on_pause: bool, *, long_poll: bool = False
     ) -> WorkflowRun:
         plan = polling or self._session.polling
         clock = self._transport.clock
@@ -215,8 +221,8 @@ class Runs(Resource):
                 if clock() < deadline:
                     raise
                 raise _wait_timeout(run_id, status, plan) from error
-            if run.ended:
-                return run.raise_for_status() if raise_on_failure else run
+            if run.ended or (run.paused and not continue_on_pause):
+                return run
             status = run.status
         raise _wait_timeout(run_id, status, plan)
 
@@ -239,7 +245,7 @@ class Runs(Resource):
         return self._session.get_run_detail(run_id, timeout)
 
     def follow_workflow_run(self, run: RunRef, *, user: str | None = None) -> Stream:
-        """All events of an existing run (Headrace)."""
+        """All events of an existing run (Headrace). See also `stream_workflow_events`."""
         run_id, session = to_run_id(run), self._session
 
         def start() -> httpx.Response:
@@ -248,6 +254,33 @@ class Runs(Resource):
 
         recovery = Recovery(session, user or session.user, session.polling, start)
         return Stream(start, recovery, EventReader(WORKFLOW_ENDS))
+
+    def stream_workflow_events(
+        self,
+        run: RunRef,
+        *,
+        user: str | None = None,
+        include_state_snapshot: bool = False,
+        continue_on_pause: bool = False,
+    ) -> Stream:
+        """The events of an existing run from now on, as after a pause; of a run that has ended, only its end. `user`:
+        the user of the run. `include_state_snapshot`: past events, too. `continue_on_pause`: the stream does not end
+        when the run pauses again."""
+        run_id, session = to_run_id(run), self._session
+        name = user or session.user
+        params = {
+            "user": name,
+            "include_state_snapshot": "true" if include_state_snapshot else None,
+            "continue_on_pause": "true" if continue_on_pause else None,
+        }
+
+        def start() -> httpx.Response:
+            path = f"/v1/workflow/{encode_segment(run_id)}/events"
+            return self._transport.request("GET", path, params=params, stream=True)
+
+        recovery = Recovery(session, name, session.polling, start)
+        ends = WORKFLOW_ENDS - {"workflow_paused"} if continue_on_pause else WORKFLOW_ENDS
+        return Stream(start, recovery, EventReader(ends))
 
     def list_node_executions(self, run: RunRef, *, timeout: Timeout = None) -> list[NodeExecution]:
         """The executions of a run's nodes (Headrace)."""
