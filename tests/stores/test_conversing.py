@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import NodeSucceeded, RunEnded, RunPaused, RunResumed, RunStarted
@@ -23,21 +20,9 @@ from headrace.stores.sql import SqlStorage, journal
 from headrace.stores.sql.writer import Call
 from tests.contracts.examples import numbered, queued
 from tests.contracts.talking import CONVERSATION, answered, assigning, said, variable
+from tests.stores.plans import listening, plan_of
 
 MOOD = variable("mood", "calm")
-
-
-@contextmanager
-def listening(store: SqlStorage) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that the database executes, with their parameters."""
-    statements: list[tuple[str, Any]] = []
-
-    def listen(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
-        statements.append((statement, parameters))
-
-    event.listen(store.database.engine, "before_cursor_execute", listen)
-    yield statements
-    event.remove(store.database.engine, "before_cursor_execute", listen)
 
 
 # ---------------------------------------------------------------------------------------------- killed, shared, full
@@ -301,13 +286,7 @@ async def test_nothing_is_sorted_or_read_through(store: SqlStorage, asking: str,
     selects = [
         entry for entry in statements if entry[0] not in ("BEGIN IMMEDIATE", "COMMIT") and "count(" not in entry[0]
     ]
-    statement, parameters = selects[-1]
-
-    def work(connection: Connection) -> list[str]:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        return [row[3] for row in plan]
-
-    [step] = await store.database.run(work)
+    [step] = await plan_of(store, *selects[-1])
     assert step.startswith("SEARCH")
     assert index in step
 

@@ -20,7 +20,9 @@ class SqlRuns(SqlRepository):
     """Implements Runs."""
 
     async def list_runs(self, which: RunFilter) -> tuple[int, list[ListedRun]]:
-        conditions, limit, start = _conditions(which), max(0, which.limit), max(0, which.page - 1) * max(0, which.limit)
+        sqlite = self._database.engine.dialect.name == "sqlite"
+        conditions, limit = _conditions(which, sqlite=sqlite), max(0, which.limit)
+        start = max(0, which.page - 1) * limit
         single = len(which.apps) == 1
         # those of each app come from the index in order; all in one statement would be sorted first
         page = _NEWEST.where(*conditions).limit(limit if single else start + limit).offset(start if single else 0)
@@ -119,7 +121,7 @@ def _of(app: str, which: RunFilter) -> ColumnElement[bool]:
     return runs.c.app == app
 
 
-def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
+def _conditions(which: RunFilter, *, sqlite: bool) -> list[ColumnElement[bool]]:
     """Those of a filter, except for the app."""
     conditions = [
         runs.c[name] == clean(value)
@@ -144,7 +146,9 @@ def _conditions(which: RunFilter) -> list[ColumnElement[bool]]:
     if which.keyword:
         keyword = clean(which.keyword)
         texts = (runs.c.inputs, runs.c.outputs, runs.c.run)
-        conditions.append(or_(*(column.icontains(keyword, autoescape=True) for column in texts)))
+        # LIKE ignores case in SQLite anyway, and takes less than half the time of one with `lower`
+        contains = (column.contains if sqlite else column.icontains for column in texts)
+        conditions.append(or_(*(operator(keyword, autoescape=True) for operator in contains)))
     return conditions
 
 

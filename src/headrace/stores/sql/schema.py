@@ -30,7 +30,7 @@ from headrace.stores.sql.schema_base import metadata as metadata
 from headrace.stores.sql.schema_base import partial_index
 
 # every migration, in order; here so that opening a database at the newest one need not import Alembic
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
 
 events = Table(
@@ -70,6 +70,8 @@ runs = Table(
     Column("error_node", Text),
 )
 Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
+Index("ix_runs_session", runs.c.app, runs.c.session, runs.c.created_at)
+Index("ix_runs_version", runs.c.app, runs.c.version, runs.c.created_at)
 Index("ix_runs_task", runs.c.task)
 # the reconciler looks for unfinished runs every few seconds: they are few among all
 partial_index("ix_runs_open", "finished_at IS NULL", runs.c.created_at)
