@@ -19,6 +19,7 @@ from headrace.retention import DAY, days_kept
 _PREFIX = "HEADRACE_"
 _DATA = Path(".headrace")
 _ALIKE = 0.85  # of a name and its misspelling, at least
+_OTHERS = re.compile(r"HEADRACE_(.*KEY|(CALLBACK_)?URL|COMPLETE)?")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
@@ -258,9 +259,9 @@ class Settings(BaseSettings):
         )
 
 
-def misspelt(variables: Iterable[str]) -> dict[str, str]:
-    """Environment variables that are almost settings, and the nearest setting. Other names with the prefix belong to
-    clients and plugins."""
+def unknown_settings(variables: Iterable[str]) -> dict[str, str]:
+    """Environment variables with the prefix that are not settings, and the nearest setting ("" if none is near). Those
+    that clients and the shell's completion read are left out, unless one is almost a setting."""
     settings = {_PREFIX + name.upper() for name in Settings.model_fields}
     unknown = [name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in settings]
     if not unknown:
@@ -269,4 +270,8 @@ def misspelt(variables: Iterable[str]) -> dict[str, str]:
 
     endings = [name.removeprefix(_PREFIX) for name in settings]
     nearest = {name: get_close_matches(name.upper()[len(_PREFIX) :], endings, 1, _ALIKE) for name in unknown}
-    return {name: _PREFIX + endings[0] for name, endings in nearest.items() if endings}
+    return {
+        name: _PREFIX + matches[0] if matches else ""
+        for name, matches in nearest.items()
+        if matches or not _OTHERS.fullmatch(name.upper())
+    }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.settings import Settings, misspelt
+from headrace.settings import Settings, unknown_settings
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, code, field, flow, headrace, llm
 
@@ -49,15 +49,20 @@ def test_it_says_what_is_served_and_how_to_call_it(server: Server):
         ("HEADRACE_EGRES_ALLOW", "HEADRACE_EGRESS_ALLOW"),
         ("HEADRACE_MAXBODY", "HEADRACE_MAX_BODY"),
         ("headrace_ports", "HEADRACE_PORT"),
+        ("HEADRACE_METRICS_URL_OF_OURS", ""),
+        ("HEADRACE_TEST_TLS", ""),
         ("HEADRACE_PORT", None),
         ("headrace_port", None),
         ("HEADRACE_", None),
-        *((f"HEADRACE_{name}", None) for name in ("URL", "API_KEY", "CHAT_API_KEY", "WORKSPACE_KEY", "TEST_TLS")),
+        *(
+            (f"HEADRACE_{name}", None)
+            for name in ("URL", "API_KEY", "CHAT_API_KEY", "WORKSPACE_KEY", "CALLBACK_URL", "COMPLETE")
+        ),
         ("PORT", None),
     ],
 )
-def test_a_variable_that_is_almost_a_setting(name: str, nearest: str | None):
-    assert misspelt(["PATH", name]) == ({name: nearest} if nearest else {})
+def test_a_variable_that_is_not_a_setting(name: str, nearest: str | None):
+    assert unknown_settings(["PATH", name]) == ({} if nearest is None else {name: nearest})
 
 
 def test_an_empty_variable_is_an_unset_path(monkeypatch: pytest.MonkeyPatch):
@@ -69,11 +74,14 @@ def test_an_empty_variable_is_an_unset_path(monkeypatch: pytest.MonkeyPatch):
     assert Settings().model_dump(include={*paths}) == unset
 
 
-def test_a_misspelt_variable_is_warned_of(tmp_path: Path):
-    server = Server(echo(tmp_path / "echo.yml"), cwd=tmp_path, HEADRACE_DRAIN_SECOND="1", HEADRACE_URL="http://x")
+def test_variables_that_are_not_settings_are_named(tmp_path: Path):
+    unknown = {"HEADRACE_DRAIN_SECOND": "1", "HEADRACE_COLOUR": "red", "HEADRACE_URL": "http://x"}
+    server = Server(echo(tmp_path / "echo.yml"), cwd=tmp_path, **unknown)
     assert server.stop() == 0
-    (warning,) = (line for line in server.said.splitlines() if "[warning" in line)
-    assert "HEADRACE_DRAIN_SECOND is not a setting and is ignored: did you mean HEADRACE_DRAIN_SECONDS?" in warning
+    warnings = "\n".join(line for line in server.said.splitlines() if "[warning" in line)
+    assert "HEADRACE_DRAIN_SECOND is not a setting and is ignored: did you mean HEADRACE_DRAIN_SECONDS?" in warnings
+    assert "HEADRACE_COLOUR is not a setting and is ignored  [" in warnings
+    assert len(warnings.splitlines()) == 2
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Serve workflow files through Dify's API.")
+@click.command(short_help="Serves workflow files through Dify's API.")
 @click.argument("files", nargs=-1, metavar="[FILE|FOLDER]...", type=click.Path(path_type=Path))
 @click.option(
     "--name",
@@ -109,13 +109,13 @@ def serve(
         egress_allow=egress_allow,
         log_level=log_level,
     )
-    from headrace.settings import misspelt
+    from headrace.settings import unknown_settings
     from headrace.telemetry.logs import write_logs
 
     scrubber = Scrubber(secrets_in(os.environ))
     write_logs(settings.log_level, settings.log_format, scrubber)
-    for name, nearest in misspelt(os.environ).items():
-        logger.warning("%s is not a setting and is ignored: did you mean %s?", name, nearest)
+    for name, nearest in unknown_settings(os.environ).items():
+        logger.warning("%s is not a setting and is ignored%s", name, f": did you mean {nearest}?" if nearest else "")
     if ready_file is not None:
         if not ready_file.parent.is_dir():
             raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
