@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from headrace.cli import cli
 from headrace.nodes import registry
 from tests.official.described import ALL
 from tests.official.ours import HERE
@@ -24,6 +27,19 @@ def test_what_is_generated_is_up_to_date():
     spec.loader.exec_module(generate)
     for file, text in generate.generated().items():
         assert file.read_text("utf-8") == text, f"{file.name} is out of date; run `make docs`"
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from commands(command)
+
+
+@pytest.mark.parametrize("command", [*commands(cli)], ids=lambda command: command.name)
+def test_the_summary_of_a_command_is_a_sentence(command: click.Command):
+    summary = command.get_short_help_str(80)
+    assert re.fullmatch(r"[A-Z]\w*s\b.*[^.]\.", summary), summary
 
 
 def rows(name: str) -> dict[str, str]:

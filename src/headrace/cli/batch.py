@@ -43,7 +43,7 @@ _BATCHES = UUID("6f1c2b53-9d0e-5c47-8a6e-3d1f0b7a9c24")  # the namespace of thes
 _SCREEN_SECONDS, _LINE_SECONDS = 0.25, 10.0  # between progress reports, on a terminal and elsewhere
 
 
-@click.command(short_help="Run a workflow file for many inputs.")
+@click.command(short_help="Runs a workflow file for many inputs.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("lines", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _HELP = "/file PATH attaches a file to the next message, /new begins another conversation, Ctrl-D ends."
 
 
-@click.command(short_help="Talk to a chat app on the terminal.")
+@click.command(short_help="Talks to a chat app on the terminal.")
 @click.argument("file", type=click.Path(path_type=Path))
 @input_options
 @click.option("--user", default="cli", show_default=True, help="The user that the app talks to (sys.user_id).")

@@ -9,7 +9,7 @@ import click
 from headrace.cli.shared import data_option, settings_of, workspace_option
 
 
-@click.command(short_help="Print a link to the console.")
+@click.command(short_help="Prints a link to the console.")
 @data_option
 @workspace_option
 @click.option("--url", metavar="URL", help="Where browsers reach the server.  [HEADRACE_PUBLIC_URL]")

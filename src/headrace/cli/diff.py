@@ -22,7 +22,7 @@ _LONGEST = 100  # characters of a value that are shown in a line
 _LONGEST_TEXT = 50_000  # characters of texts that are compared line by line
 
 
-@click.command(short_help="Compare two workflow files.")
+@click.command(short_help="Compares two workflow files.")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object.")

@@ -9,7 +9,7 @@ import click
 from headrace.cli.shared import BadUsage
 
 
-@click.command(short_help="Write a typed Python module that calls a workflow.")
+@click.command(short_help="Writes a typed Python module that calls a workflow.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="The module to write.  [default: stdout]")
 @click.option("--async", "asynchronous", is_flag=True, help="Add async functions for AsyncClient.")

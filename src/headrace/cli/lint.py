@@ -14,7 +14,7 @@ from headrace.cli.shared import BAD, FAILED, BadUsage, say, unique_paths, wait_f
 from headrace.errors import Problem
 
 
-@click.command(short_help="Report the problems of workflow files.")
+@click.command(short_help="Reports the problems of workflow files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|FOLDER...", type=click.Path(path_type=Path))
 @click.option("--no-credentials", is_flag=True, help="Leave out what is missing on this machine, such as credentials.")
 @click.option(

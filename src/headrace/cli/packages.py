@@ -10,7 +10,7 @@ import click
 from headrace.cli.shared import BadUsage, data_option, log_to_stderr, say, settings_of
 
 
-@click.command()
+@click.command(short_help="Installs the packages for Python code nodes.")
 @data_option
 def packages(data: Path | None) -> None:
     """Installs the packages of HEADRACE_CODE_PACKAGES for Python code nodes, and prints their folder.

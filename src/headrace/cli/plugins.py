@@ -34,7 +34,7 @@ def plugins() -> None:
     """
 
 
-@plugins.command()
+@plugins.command(short_help="Installs plugins from packages, folders or a marketplace.")
 @click.argument("sources", nargs=-1, metavar="FILE|FOLDER|URL|AUTHOR/NAME[@VERSION]...")
 @click.option(
     "--for",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from headrace.values import Value
 
 
-@click.command(short_help="Run a workflow file once.")
+@click.command(short_help="Runs a workflow file once.")
 @click.argument("file", type=click.Path(path_type=Path))
 @input_options
 @click.option("--user", default="cli", show_default=True, help="The user that the workflow runs for (sys.user_id).")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.node import Flow
 
 
-@click.command(short_help="Show the inputs, nodes and models of a workflow file.")
+@click.command(short_help="Shows the inputs, nodes and models of a workflow file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(file: Path, as_json: bool) -> None:

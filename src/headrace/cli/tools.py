@@ -33,7 +33,7 @@ def tools() -> None:
     """
 
 
-@tools.command("list")
+@tools.command("list", short_help="Lists the tools that are available here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the parameters of each tool.")
 def list_(as_json: bool) -> None:
     """Lists the tools: those of Dify itself, of installed plugins, and of HEADRACE_TOOLS."""
