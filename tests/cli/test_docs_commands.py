@@ -3,8 +3,10 @@ here. docs/cli.md has the help of every command (tests/cli/test_docs.py)."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -122,6 +124,38 @@ def test_commands_and_options_in_prose_exist(page: Path):
             elif isinstance(command, click.Group):
                 assert word in command.commands, f"headrace{code}"
                 command = command.commands[word]
+
+
+def installed(program: str) -> set[str]:
+    """What `program install` is given in the blocks and in the prose of all pages."""
+    found = [part for page in PROSE for part in re.findall(rf"\b{program} install ([^`#\n]+)", page.read_text("utf-8"))]
+    return {word.removeprefix("dify-client@file:") for part in found for word in shlex.split(part)}
+
+
+def test_the_python_packages_that_are_installed_are_here_with_their_extras():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    built = "./build/word-count"  # tests/test_docs_adding_a_node.py makes it
+    own = {f".[{extra}]" for extra in extras}
+    assert installed("pip") == {*own, "./sdks/python", built}
+    assert (ROOT / "sdks" / "python" / "pyproject.toml").exists()
+
+
+def test_the_node_package_that_is_installed_is_the_one_that_npm_packs():
+    package = json.loads((ROOT / "sdks" / "node" / "package.json").read_text("utf-8"))
+    assert installed("npm") == {f"headrace/sdks/node/{package['name']}-{package['version']}.tgz"}
+
+
+@pytest.mark.parametrize("line", [line for line in lines() if line.words[0] in ("make", "docker", "cd")], ids=str)
+def test_files_and_targets_that_other_programs_are_given_exist(line: Line):
+    program, *words = line.words
+    if program == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+        assert {word for word in words if "=" not in word} <= {*targets}
+    elif program == "cd":
+        folder = words[0].removeprefix("headrace/")  # the clone's own
+        assert (ROOT / folder).is_dir() or (ROOT / line.page).with_name(folder).is_dir()
+    elif "-f" in words:
+        assert (ROOT / words[words.index("-f") + 1]).is_file()
 
 
 RUN = [line for line in LINES if not any(" ".join(line.words[1:]).startswith(prefix) for prefix in NOT_RUN)]
