@@ -113,7 +113,9 @@ async def opened(browser: Browser, served: Serve) -> Opened:
     be amiss in its console but lines that `amiss` matches, and no request may leave the machine."""
 
     @asynccontextmanager
-    async def open_page(path: str = "/apps", amiss: str | None = None, **context: Any) -> AsyncIterator[Page]:
+    async def open_page(
+        path: str = "/apps", amiss: str | None = None, served: Serve = served, **context: Any
+    ) -> AsyncIterator[Page]:
         own = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **context})
         page = await own.new_page()
         said: list[str] = []

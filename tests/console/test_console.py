@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.browsers import no_fault
 from tests.console.conftest import PHONE, STATIC, WEB, Opened, ended, link, submit
@@ -23,38 +23,6 @@ def failed(served: Serve) -> str:
     run = submit(served, "failing", query="Oolong, 150 g")
     ended(served, "failing", run)
     return run
-
-
-async def test_from_the_printed_link_to_the_failed_step_by_keyboard_alone(opened: Opened):
-    async with opened() as page:
-        assert "token" not in page.url
-        app = page.get_by_role("link", name="failing", exact=True)
-        await app.wait_for()
-        await page.keyboard.press("j")
-        await expect(app).to_be_focused()
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_label("query")).to_be_focused()
-        await page.keyboard.type("Jasmine, 75 g")
-        await page.keyboard.press("Enter")
-        result = page.get_by_role("region", name="Result")
-        await expect(result.get_by_role("alert")).to_contain_text("ValueError: the shelf is empty")
-        await _tab_to(page, result.get_by_role("link", name="Open the run"))
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="Jasmine, 75 g")).to_be_visible()
-        panel = page.get_by_role("complementary", name="Chosen step")
-        await expect(panel.get_by_role("heading", name="Compute")).to_be_visible()
-        await expect(panel.get_by_text("ValueError: the shelf is empty").first).to_be_visible()
-        await expect(page.locator(".facts > div", has_text="Cost")).to_contain_text("$0")
-        written = page.get_by_role("region", name="Steps").get_by_role("row", name=re.compile("Write"))
-        await expect(written).to_contain_text("$0")
-
-
-async def _tab_to(page: Page, target: Locator) -> None:
-    for _ in range(30):
-        await page.keyboard.press("Tab")
-        if await target.evaluate("element => element === document.activeElement"):
-            return
-    raise AssertionError("the focus does not get there")
 
 
 async def test_the_list_is_searched_and_opened_by_keyboard(opened: Opened, served: Serve, failed: str):

@@ -2,6 +2,7 @@
 
 import { ref } from 'vue';
 import { ApiError, call, signedIn } from './api';
+import { go } from './router';
 
 interface Meta {
   version: string;
@@ -10,6 +11,8 @@ interface Meta {
   workers: number;
   features: string[];
 }
+
+const PAGE = 'console-page';
 
 export const meta = ref<Meta | null>(null);
 
@@ -20,9 +23,20 @@ export async function signIn(token: string): Promise<void> {
 
 async function enter(): Promise<void> {
   await call('/console/session');
+  const page = sessionStorage.getItem(PAGE);
+  sessionStorage.removeItem(PAGE);
+  if (page) go(page, { replace: true });
   signedIn.value = true;
   meta.value = await call<Meta>('/meta');
 }
+
+/** The identity provider leads back to the first page: this tab keeps the one that it is to show then. */
+export function keepPage(): void {
+  if (!signInFailed()) sessionStorage.setItem(PAGE, location.pathname + location.search);
+}
+
+/** Whether the identity provider has led back here without a session. */
+export const signInFailed = (): boolean => new URLSearchParams(location.search).get('sign-in') === 'failed';
 
 export async function signOut(): Promise<void> {
   await call('/console/session', { method: 'DELETE' });
