@@ -282,23 +282,6 @@ def _is_marked(annotation: object) -> bool:
     return annotation is SELECTOR or any(_is_marked(argument) for argument in get_args(annotation))
 
 
-class UnknownNode(Node[Config]):
-    """Stands for a node of an unknown type: the file loads, and a run that reaches the node fails."""
-
-    type = ""
-
-    def __init__(self, kind: str, title: str) -> None:
-        super().__init__(Config())
-        self.kind = kind
-        self.title = title
-
-    async def run(self, ctx: Context) -> Result:
-        raise NodeError(
-            f"Node '{self.title}' ({ctx.spec.id}) is of type '{self.kind}', which Headrace does not run.",
-            "UnknownNodeType",
-        )
-
-
 Registry = Mapping[str, type[Node[Config]]]
 """Node types by name."""
 

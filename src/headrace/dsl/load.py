@@ -18,11 +18,12 @@ from headrace.dsl.duplicate_outputs import duplicates
 from headrace.dsl.error_handling import ErrorHandling
 from headrace.dsl.scopes import Level, Levels
 from headrace.dsl.typed_values import blank, fitted
+from headrace.dsl.unknown_node import UnknownNode
 from headrace.dsl.yaml_reader import Document, read
 from headrace.errors import HeadraceError, LoadError, Problem
 from headrace.kernel.containers import ContainerBody
 from headrace.kernel.graph import FAIL_BRANCH, SOURCE, Graph, NodeId, NodeSpec, Piece
-from headrace.node import Config, ContainerNode, DeclaredVariable, Flow, Node, Registry, UnknownNode
+from headrace.node import Config, ContainerNode, DeclaredVariable, Flow, Node, Registry
 from headrace.values import Value
 
 NEWEST = "0.7.0"

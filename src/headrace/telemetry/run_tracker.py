@@ -14,6 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from headrace.dsl.unknown_node import UnknownNode
 from headrace.frozen import new_dict
 from headrace.kernel.events import (
     NodeFailed,
@@ -31,7 +32,7 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import NodeSpec, Path
 from headrace.kernel.summary import duration, price_of
 from headrace.kernel.trace import NodeTrace, RoundTrace, RunTrace
-from headrace.node import Flow, UnknownNode
+from headrace.node import Flow
 from headrace.telemetry.logs import RUN
 from headrace.telemetry.scrubbing import Scrubber
 
