@@ -30,7 +30,9 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from headrace.errors import NodeError
 from headrace.frozen import frozen, new_dict
 from headrace.kernel.containers import ContainerResult, ContainerRun
-from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeId, NodeSpec, Piece, Traits
+from headrace.kernel.events import FormRequested
+from headrace.kernel.forms import FormState
+from headrace.kernel.graph import NO_TRAITS, SOURCE, Graph, NodeId, NodeSpec, Path, Piece, Traits
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.steps import RunStep, Step, Steps, run_no_step
 from headrace.kernel.variables import Variables, selectors
@@ -109,7 +111,8 @@ class Context:
     `emit(name, text)` streams text that is appended to the output `name`. `key` stays the same when an attempt is
     repeated after a crash: use it as an idempotency key. `new_id` returns a new UUID. `types` are the declared types of
     the variables that nodes assign, by (scope, name). `step` runs a part of a longer work; `steps` are those of this
-    attempt so far, by name.
+    attempt so far, by name. `path` names the node in its run; `form` is the form that it has requested, with what came
+    of it.
     """
 
     run: str
@@ -126,6 +129,8 @@ class Context:
     types: Mapping[Selector, str] = field(default_factory=new_dict)
     step: RunStep = run_no_step
     steps: Steps = field(default_factory=new_dict)
+    path: Path = ""
+    form: FormState | None = None
 
 
 class Node(ABC, Generic[C]):
@@ -169,8 +174,9 @@ class Node(ABC, Generic[C]):
         self.config = config
 
     @abstractmethod
-    async def run(self, ctx: Context) -> Result | Pause:
-        """Runs the node once. It raises NodeError to fail; any other exception is a bug in the node type."""
+    async def run(self, ctx: Context) -> Result | Pause | FormRequested:
+        """Runs the node once. It raises NodeError to fail; any other exception is a bug in the node type. A node that
+        returns a form runs again once it is answered, or its time is over (`Context.form`)."""
 
     def response_template(self) -> Sequence[Piece] | None:
         """The text and selectors that make up the response; None if the node is not a response node (end, answer)."""

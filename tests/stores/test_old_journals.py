@@ -19,6 +19,9 @@ from headrace.kernel.events import (
     EVENTS,
     Delta,
     Event,
+    FormExpired,
+    FormRequested,
+    FormSubmitted,
     NodeFailed,
     NodeLogged,
     NodeRetried,
@@ -107,6 +110,24 @@ STEPS: list[Event] = [
 ]
 """What is in the journals from 0009 on besides."""
 
+FORMS: list[Event] = [
+    NodeStarted("ask"),
+    FormRequested(
+        "ask",
+        "f1",
+        "Review",
+        "# Draft 漢\n{{#$output.comment#}}",
+        [{"type": "paragraph", "output_variable_name": "comment", "default": None}],
+        [{"id": "approve", "title": "Approve", "button_style": "primary"}],
+        {"comment": "fine"},
+        3600,
+        [{"type": "webapp", "token": "secret"}],
+    ),
+    FormSubmitted("ask", "f1", "approve", {"comment": "😀", "file": PICTURE}, "ada", "ada@example.com"),
+    FormExpired("ask", "f2", "timeout"),
+]
+"""What is in the journals from 0013 on besides."""
+
 
 def _restore(journal: Path, file: Path) -> None:
     """A database with the schema and the rows that a version had."""
@@ -132,16 +153,18 @@ async def test_an_old_journal_is_read_as_it_was_written(journal: Path, tmp_path:
     shorter = await store.journal.read("shorter")
     chat = await store.journal.read("chat")
     steps = await store.journal.read("steps")
+    forms = await store.journal.read("forms")
     await store.aclose()
     assert [record.event for record in records] == EXPECTED
     assert [record.at for record in records] == [1760000000.25 + seq for seq in range(1, len(EXPECTED) + 1)]
     assert [record.event for record in shorter] == [RunEnded("succeeded", {"a": 1})], "later fields take their defaults"
     assert [record.event for record in chat] == (CHAT if journal.stem >= "0003" else [])
     assert [record.event for record in steps] == (STEPS if journal.stem >= "0009" else [])
+    assert [record.event for record in forms] == (FORMS if journal.stem >= "0013" else [])
 
 
 def test_the_old_journal_holds_every_type_of_event() -> None:
-    assert {type(event) for event in (*EXPECTED, *STEPS)} == set(EVENTS.values()) - {NodeLogged}
+    assert {type(event) for event in (*EXPECTED, *STEPS, *FORMS)} == set(EVENTS.values()) - {NodeLogged}
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ async def test_room_is_given_back(world: World, tmp_path: Path) -> None:
     await world.store.journal.append(whole("r1", at=NOW))
     await world.store.pruner.vacuum()
     await world.store.aclose()
-    assert file.stat().st_size <= before - freed
+    assert file.stat().st_size <= before - freed + 8192  # the new run takes a page or two
     world.store = await SqlStorage.open(f"sqlite:///{file}")
     assert await world.runs() == {"r1"}
     await world.store.aclose()

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 
 from headrace.errors import NodeError
 from headrace.kernel.events import (
+    FormRequested,
     NodeFailed,
     NodeRetried,
     NodeSucceeded,
@@ -29,7 +30,7 @@ GRACE_SECONDS = 5.0  # for nodes to stop after cancellation
 MAX_RECOVERIES = 10  # of a run in which no node ends, so that a model is not called again and again
 TOO_MANY_RECOVERIES = f"The run was recovered {MAX_RECOVERIES} times and no node ended; it is not tried again."
 
-Outcome = Result | Pause | NodeError
+Outcome = Result | Pause | FormRequested | NodeError
 
 
 async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
@@ -67,7 +68,7 @@ async def cancel_nodes(run: RunId, tasks: Sequence[asyncio.Task[None]]) -> None:
         logger.error(message, run, GRACE_SECONDS, task.get_name())
 
 
-def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | NodeFailed | RunPaused:
+def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | NodeFailed | RunPaused | FormRequested:
     """The event of an outcome."""
     if isinstance(outcome, Result):
         return NodeSucceeded(
@@ -81,6 +82,8 @@ def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | Node
         )
     if isinstance(outcome, Pause):
         return RunPaused((outcome.reason,))
+    if isinstance(outcome, FormRequested):
+        return outcome
     return node_failed(state.spec(path), path, outcome)
 
 

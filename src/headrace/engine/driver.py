@@ -309,6 +309,8 @@ class Driver:
             types=self.flow.types,
             step=StepRunner(path, self.state, self._record, self._journal_streams, self._write, self._outbox.durable),
             steps=running.steps,
+            path=path,
+            form=self.state.forms.get(path),
         )
 
     def _end_node(self, path: Path, outcome: Outcome) -> None:

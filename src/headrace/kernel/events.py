@@ -10,6 +10,7 @@ Durable events carry a sequence number, from 1, without gaps; together they are 
 
     NodeStarted → NodeRetried* → NodeSucceeded | NodeFailed        NodeSkipped instead, if no edge leads here
                   (StepStarted → StepEnded)* in each attempt
+                  FormRequested → FormSubmitted | FormExpired, and the attempt starts again
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class RunStarted:
 
 @frozen
 class RunPaused:
-    """The run waits for a person; `reasons` describe for whom and for what."""
+    """The run waits for a person; `reasons` describe for whom and for what (`kernel.forms.FormState.reason`)."""
 
     reasons: tuple[Mapping[str, Value], ...] = ()
 
@@ -176,6 +177,48 @@ class StepEnded:
     result: Value
 
 
+@frozen
+class FormRequested:
+    """The node waits until a person has filled in a form, for so many `seconds`.
+
+    `form` is its id; `content` is rendered except for the values of its inputs. `inputs`, `actions` and `defaults` are
+    as Dify's API shows them. Each of the `deliveries` has a `type` (webapp or email) and the tokens by which its
+    recipients open the form."""
+
+    path: Path
+    form: str
+    title: str
+    content: str
+    inputs: Sequence[Mapping[str, Value]]
+    actions: Sequence[Mapping[str, Value]]
+    defaults: Mapping[str, Value]
+    seconds: int
+    deliveries: Sequence[Mapping[str, Value]] = field(default_factory=new_list)
+
+
+@frozen
+class FormSubmitted:
+    """The first answer to the form, which is the only one: the chosen `action` and the `data` of the inputs. `user` is
+    who sent it, `recipient` who was given the token that was used."""
+
+    path: Path
+    form: str
+    action: str
+    data: Mapping[str, Value]
+    user: str = ""
+    recipient: str = ""
+
+
+@frozen
+class FormExpired:
+    """Nobody has answered the form. `status`: `timeout` where its time is over, and the node continues; `expired` where
+    nothing continues from it, since the global limit is reached or its round was cancelled."""
+
+    path: Path
+    form: str
+    status: str
+
+
 REASONING = "#reasoning"
 """The `name` of a Delta with the reasoning of a model, which is kept apart from its text. Unlike the output
 `reasoning_content` it is raw. No output has this name."""
@@ -214,6 +257,9 @@ Event: TypeAlias = (
     | RoundStarted
     | StepStarted
     | StepEnded
+    | FormRequested
+    | FormSubmitted
+    | FormExpired
     | Delta
     | NodeLogged
 )
@@ -235,6 +281,9 @@ EVENTS: Mapping[str, type[Event]] = {
         RoundStarted,
         StepStarted,
         StepEnded,
+        FormRequested,
+        FormSubmitted,
+        FormExpired,
         Delta,
         NodeLogged,
     )

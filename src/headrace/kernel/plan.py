@@ -13,15 +13,18 @@ from headrace.errors import NodeError
 from headrace.frozen import frozen
 from headrace.kernel.containers import ContainerBody, ContainerRun
 from headrace.kernel.events import (
+    FormExpired,
     NodeFailed,
     NodeSkipped,
     NodeStarted,
     NodeSucceeded,
     RoundStarted,
     RunEnded,
+    RunPaused,
     RunStarted,
 )
-from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec, Path
+from headrace.kernel.forms import EXPIRED
+from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec, Path, node_of
 from headrace.kernel.state import State
 from headrace.kernel.summary import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED, model_costs
 from headrace.values import Value
@@ -37,7 +40,18 @@ class Start:
     restarted: bool = False
 
 
-Step: TypeAlias = Start | NodeStarted | NodeSucceeded | NodeFailed | NodeSkipped | RoundStarted | RunStarted | RunEnded
+Step: TypeAlias = (
+    Start
+    | NodeStarted
+    | NodeSucceeded
+    | NodeFailed
+    | NodeSkipped
+    | RoundStarted
+    | FormExpired
+    | RunStarted
+    | RunPaused
+    | RunEnded
+)
 
 
 def plan(state: State) -> list[Step]:
@@ -48,6 +62,9 @@ def plan(state: State) -> list[Step]:
         return [run_ended(state, STOPPED, error=stopped_error(state))]
     if state.started_at is None:
         return [RunStarted()]
+    if state.expired is not None:
+        error = f"Human input global timeout at node {node_of(state.expired.path)}"
+        return [run_ended(state, STOPPED, error=error)]
     if state.paused:
         return []
     if state.failure:
@@ -61,8 +78,11 @@ def plan(state: State) -> list[Step]:
     steps += [_start(state, path) for path in state.ready] if state.graph.bodies else map(Start, state.ready)
     for path in state.due_containers:
         steps += _container_steps(state.open_containers[path])
+    steps += [FormExpired(path, state.forms[path].request.form, EXPIRED) for path in state.abandoned]
     if steps or state.running or state.due_containers:
         return steps
+    if state.forms:
+        return [RunPaused(tuple(form.reason() for form in state.forms.values()))]
     return [run_ended(state, PARTIAL_SUCCEEDED if state.exceptions else SUCCEEDED)]
 
 
@@ -79,7 +99,9 @@ def is_current(state: State, step: Step) -> bool:
             return path in state.to_skip
         case RoundStarted(path) | NodeSucceeded(path) | NodeFailed(path):
             return path in state.due_containers or path in state.ready
-        case RunStarted() | RunEnded():
+        case FormExpired(path):
+            return path in state.abandoned
+        case RunStarted() | RunPaused() | RunEnded():
             return True
 
 

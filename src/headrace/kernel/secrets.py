@@ -12,6 +12,8 @@ from typing import cast
 from headrace.kernel.events import (
     Delta,
     Event,
+    FormRequested,
+    FormSubmitted,
     NodeFailed,
     NodeLogged,
     NodeRetried,
@@ -126,6 +128,15 @@ class SecretMask:
                 return replace(event, label=self.text(event.label), metadata=self._values(event.metadata))
             case StepEnded():
                 return replace(event, result=self.value(event.result))
+            case FormRequested():
+                return replace(
+                    event,
+                    content=self.text(event.content),
+                    inputs=[self._values(item) for item in event.inputs],
+                    defaults=self._values(event.defaults),
+                )
+            case FormSubmitted():
+                return replace(event, data=self._values(event.data))
             case NodeLogged():
                 return replace(event, message=self.text(event.message))
             case Delta():

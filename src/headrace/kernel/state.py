@@ -23,6 +23,9 @@ from headrace.frozen import new_dict
 from headrace.kernel.containers import ContainerRun, GraphInstance
 from headrace.kernel.events import (
     Delta,
+    FormExpired,
+    FormRequested,
+    FormSubmitted,
     NodeFailed,
     NodeLogged,
     NodeRetried,
@@ -40,6 +43,7 @@ from headrace.kernel.events import (
     StepStarted,
     StopRequested,
 )
+from headrace.kernel.forms import EXPIRED, FormOutcome, FormState
 from headrace.kernel.graph import Graph, NodeId, NodeSpec, Path, attempt_key, split
 from headrace.kernel.response import RunOutputs
 from headrace.kernel.steps import Steps, apply_step, keeps_text
@@ -70,6 +74,9 @@ class State(RunSummary):
         self.to_skip: dict[Path, None] = {}
         self.running: dict[Path, Running] = {}
         self.restarting: dict[Path, None] = {}
+        self.forms: dict[Path, FormState] = {}  # of nodes that have not ended
+        self.abandoned: dict[Path, None] = {}  # forms of rounds that were cancelled
+        self.expired: FormExpired | None = None  # the form that ends the run
         self.open_containers: dict[Path, ContainerRun] = {}
         self.due_containers: dict[Path, None] = {}  # those that have a step to take
         self.variables: dict[str, Mapping[str, Value]] = {}  # of the top level, by scope
@@ -138,12 +145,22 @@ class State(RunSummary):
                     running.texts = dict(running.kept)
             case StopRequested() as event:
                 self.stop = self.stop or event
+            case FormRequested(path) as event:
+                del self.running[path]
+                self.restarting.pop(path, None)
+                self.forms[path] = FormState(event, record.at)
+                if self.node_at(path)[0].cancelled:
+                    self.abandoned[path] = None
+            case FormSubmitted() | FormExpired() as event:
+                self._settle(event)
             case RunEnded():
                 for frontier in (
                     self.ready,
                     self.to_skip,
                     self.running,
                     self.restarting,
+                    self.forms,
+                    self.abandoned,
                     self.open_containers,
                     self.due_containers,
                 ):
@@ -196,9 +213,26 @@ class State(RunSummary):
     def _remove(self, path: Path) -> tuple[GraphInstance, NodeId]:
         self.running.pop(path, None)
         self.restarting.pop(path, None)
+        self.forms.pop(path, None)
         if self.open_containers.pop(path, None):
             self.due_containers.pop(path, None)
         return self.node_at(path)
+
+    def _settle(self, outcome: FormOutcome) -> None:
+        """The node of a form runs again with its outcome, unless nothing continues from it."""
+        path = outcome.path
+        self.abandoned.pop(path, None)
+        if not isinstance(outcome, FormExpired) or outcome.status != EXPIRED:
+            self.forms[path].outcome = outcome
+            self.running[path] = Running()
+            self.restarting[path] = None
+            return
+        del self.forms[path]
+        instance, _ = self.node_at(path)
+        if instance.cancelled:
+            self._finish_node(instance)
+        else:
+            self.expired = outcome
 
     def _add_usage(self, instance: GraphInstance, usage: Mapping[str, Value]) -> None:
         """Adds the usage of a node to the containers around it."""
@@ -306,6 +340,8 @@ class State(RunSummary):
                 if path in frontier:
                     del frontier[path]
                     instance.open_nodes -= 1
+            if (form := self.forms.get(path)) is not None and form.outcome is None:
+                self.abandoned[path] = None
         for node in instance.graph.bodies:
             run = self.open_containers.get(instance.prefix + node)
             if run is None:

@@ -40,6 +40,7 @@ from headrace.ports.conversations import (
     Feedback,
     Message,
 )
+from headrace.ports.forms import Form, Forms, FormToken
 from headrace.ports.journal import (
     BUCKETS_PER_OCTAVE,
     Claims,
@@ -81,6 +82,9 @@ __all__ = [
     "Conversations",
     "EndUser",
     "Feedback",
+    "Form",
+    "FormToken",
+    "Forms",
     "IdempotencyRecord",
     "IdempotencyStore",
     "Identity",

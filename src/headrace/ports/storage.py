@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from headrace.ports.async_api import Batches, Callbacks, IdempotencyStore
 from headrace.ports.catalog import Catalog
 from headrace.ports.conversations import Conversations
+from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
 from headrace.ports.pruning import Pruner
 from headrace.ports.rate_limits import Buckets
@@ -22,6 +23,7 @@ class Storage:
     runs: Runs
     catalog: Catalog
     conversations: Conversations
+    forms: Forms
     idempotency: IdempotencyStore
     callbacks: Callbacks
     batches: Batches

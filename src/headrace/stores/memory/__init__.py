@@ -26,6 +26,7 @@ def memory_storage(journal: MemoryJournal | None = None, *, keep: int = 10_000) 
         runs=journal,
         catalog=MemoryCatalog(owned),
         conversations=journal.conversations,
+        forms=journal.forms,
         idempotency=idempotency,
         callbacks=journal.callbacks,
         batches=batches,

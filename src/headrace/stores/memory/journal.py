@@ -13,13 +13,14 @@ from headrace.ports import ListedRun, RunActivity, RunFilter, RunSums
 from headrace.stores.encoding import pack
 from headrace.stores.memory.async_api import MemoryCallbacks
 from headrace.stores.memory.conversations import MemoryConversations
+from headrace.stores.memory.forms import MemoryForms
 from headrace.stores.projection import RunRow, Sum, SumKey, assignments, callback_of, check_numbers, sums_of
 from headrace.values import DEEPEST, TOO_DEEP, nests_deeper
 
 
 class MemoryJournal:
-    """Implements Journal and Runs, and writes to `callbacks` and `conversations` what follows from events. Of the runs
-    that have ended only the last `keep` are kept, with their messages."""
+    """Implements Journal and Runs, and writes to `callbacks`, `conversations` and `forms` what follows from events. Of
+    the runs that have ended only the last `keep` are kept, with their messages and forms."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class MemoryJournal:
     ) -> None:
         self.callbacks = callbacks or MemoryCallbacks()
         self.conversations = conversations or MemoryConversations()
+        self.forms = MemoryForms()
         self._keep = keep
         self._records: dict[RunId, list[Record]] = {}
         self._rows: dict[RunId, RunRow] = {}
@@ -77,11 +79,13 @@ class MemoryJournal:
             self._open[run] = None
             self.conversations.begin(record, record.event)
         elif row := self._rows.get(run):
+            self.forms.apply(record, row.app)
             if row.apply(record):
                 self.conversations.change(record, row.status)
             if isinstance(record.event, RunEnded | RunPaused):
                 self._leave(record)
             if isinstance(record.event, RunEnded):
+                self.forms.end(record)
                 for key, sum_ in sums_of(row, record.event):
                     self._sums.setdefault(key, Sum()).add(sum_)
                 self._open.pop(run, None)
@@ -100,6 +104,7 @@ class MemoryJournal:
 
     def _forget(self, run: RunId) -> None:
         self.conversations.forget(run)
+        self.forms.forget(run)
         del self._records[run]
         self._tasks.pop(self._rows.pop(run).task, None)
 

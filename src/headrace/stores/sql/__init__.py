@@ -12,6 +12,7 @@ from headrace.stores.sql.callbacks import SqlCallbacks
 from headrace.stores.sql.catalog import SqlCatalog
 from headrace.stores.sql.conversations import SqlConversations
 from headrace.stores.sql.database import Database, connect
+from headrace.stores.sql.forms import SqlForms
 from headrace.stores.sql.idempotency import SqlIdempotency
 from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
@@ -51,6 +52,7 @@ class SqlStorage(Storage):
             runs=SqlRuns(database, writer),
             catalog=SqlCatalog(database, writer),
             conversations=SqlConversations(database, writer),
+            forms=SqlForms(database, writer),
             idempotency=SqlIdempotency(database, writer),
             callbacks=SqlCallbacks(database, writer),
             batches=SqlBatches(database, writer),

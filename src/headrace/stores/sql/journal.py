@@ -14,6 +14,9 @@ from sqlalchemy import Connection, case, func, select, update
 
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
+    FormExpired,
+    FormRequested,
+    FormSubmitted,
     NodeSucceeded,
     Record,
     RunEnded,
@@ -40,11 +43,25 @@ from headrace.stores.projection import (
 )
 from headrace.stores.sql.exchanges import Assigned, ExchangeWork, without_query
 from headrace.stores.sql.failures import is_duplicate, write_error
+from headrace.stores.sql.forms import FormWork
 from headrace.stores.sql.repository import SqlRepository
-from headrace.stores.sql.schema import UNFINISHED, callbacks, events, installation, runs
+from headrace.stores.sql.schema import UNFINISHED, callbacks, events, forms, installation, runs
 from headrace.stores.sql.writer import BulkInsert, Call
 
-_LISTED = frozenset({RunQueued, RunStarted, RunPaused, RunResumed, StopRequested, RunEnded})  # they may change a RunRow
+# they may change a RunRow, or a form
+_LISTED = frozenset(
+    {
+        RunQueued,
+        RunStarted,
+        RunPaused,
+        RunResumed,
+        StopRequested,
+        RunEnded,
+        FormRequested,
+        FormSubmitted,
+        FormExpired,
+    }
+)
 _LAST = 2**31 - 1  # the highest number that the column takes
 _NAMED = 500  # runs in one statement
 _PROBED = "probed_at"
@@ -100,7 +117,7 @@ class Append:
 @dataclass(slots=True)
 class _Active:
     """A run that is being written: its last number, its row (None before RunQueued), its request if it has a callback,
-    and its message of which conversation."""
+    and its message of which conversation. `forms`: it has requested some."""
 
     last: int
     row: RunRow | None
@@ -108,6 +125,7 @@ class _Active:
     queued: RunQueued | None = None
     exchange: Message | None = None
     conversation: str | None = None
+    forms: bool = False
 
 
 class JournalWork:
@@ -122,6 +140,7 @@ class JournalWork:
         self._callbacks = BulkInsert("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
         self._sums = BulkInsert("run_sums", (*SumKey._fields, *_SUMMED), _ADD_SUM)
         self._exchanges = ExchangeWork()
+        self._forms = FormWork()
 
     def write(self, connection: Connection, jobs: list[Append | Call]) -> list[object]:
         results: list[object] = []
@@ -165,6 +184,7 @@ class JournalWork:
             self._callbacks.execute(connection, [_values(callback, _CALLBACK) for callback in due])
         if self._exchanges.pending:
             self._exchanges.write(connection)
+        self._forms.write(connection)
         return results
 
     def committed(self) -> None:
@@ -186,6 +206,7 @@ class JournalWork:
             self._active.pop(run, None)
         self._touched.clear()
         self._exchanges.clear()
+        self._forms.clear()
 
     def release(self, connection: Connection, owner: str, keep: frozenset[RunId]) -> None:
         """Releases the unfinished runs of an owner, except those to keep."""
@@ -225,8 +246,12 @@ class JournalWork:
             changed[record.run] = active.row
             if active.exchange:
                 self._exchanges.change(active.exchange, record, active.row.status)
+        elif active.row and self._forms.apply(record, active.row.app):
+            active.forms = True
         if isinstance(event, RunEnded):
             active.ended = True
+            if active.forms:
+                self._forms.end(record)
         if active.conversation is not None and isinstance(event, RunQueued | RunEnded):
             self._exchanges.move(active.conversation, record.at)
 
@@ -243,6 +268,7 @@ def _load(connection: Connection, run: RunId) -> _Active:
         active.queued = None if queued.callback is None else _callback_request(queued)
         active.exchange = without_query(exchange) if (exchange := exchange_of(record, queued)) else None
         active.conversation = queued.conversation
+    active.forms = connection.execute(select(forms.c.id).where(forms.c.run == run)).first() is not None
     return active
 
 

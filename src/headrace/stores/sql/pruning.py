@@ -29,6 +29,8 @@ from headrace.stores.sql.schema import (
     exchanges,
     feedbacks,
     files,
+    form_tokens,
+    forms,
     runs,
 )
 
@@ -243,6 +245,8 @@ def _delete_runs(
         name: connection.execute(delete(column.table).where(column.in_(deleted))).rowcount
         for name, column in _OF_A_RUN.items()
     }
+    for table in (forms, form_tokens):
+        connection.execute(delete(table).where(table.c.run.in_(deleted)))
     return deleted, Pruned(**counts)
 
 

@@ -1,4 +1,5 @@
-"""The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`. Times are seconds since the
+"""The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`, of forms in
+`form_schema`. Times are seconds since the
 epoch. A change here needs a migration (`migrations/versions`) and its name at the end of REVISIONS."""
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from headrace.stores.sql.chat_schema import conversation_variables as conversati
 from headrace.stores.sql.chat_schema import conversations as conversations
 from headrace.stores.sql.chat_schema import exchanges as exchanges
 from headrace.stores.sql.chat_schema import feedbacks as feedbacks
+from headrace.stores.sql.form_schema import form_tokens as form_tokens
+from headrace.stores.sql.form_schema import forms as forms
 from headrace.stores.sql.schema_base import LISTED as LISTED
 from headrace.stores.sql.schema_base import PENDING as PENDING
 from headrace.stores.sql.schema_base import RUNNING as RUNNING
+from headrace.stores.sql.schema_base import WAITING as WAITING
 from headrace.stores.sql.schema_base import metadata as metadata
 from headrace.stores.sql.schema_base import partial_index
 
 # every migration, in order; here so that opening a database at the newest one need not import Alembic
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
 
 events = Table(

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Column, Index, MetaData, text
 
 PENDING, RUNNING, LISTED = "status = 'pending'", "status = 'running'", "NOT deleted"
+WAITING = "status = 'waiting'"
 metadata = MetaData()
 
 

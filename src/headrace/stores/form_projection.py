@@ -1,0 +1,59 @@
+"""What a run's events do to its forms. Every store uses these functions, so that all derive the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
+
+from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, Record
+from headrace.kernel.forms import SUBMITTED, WEBAPP, expires_at, token_of
+from headrace.ports import Form, FormToken
+from headrace.stores.encoding import clean
+from headrace.values import Value
+
+LATEST = 2**53  # seconds since the epoch: what every database and client can store
+
+
+class Settlement(NamedTuple):
+    """How a form stopped waiting."""
+
+    form: str
+    status: str
+    action: str | None
+    at: float
+
+
+def form_of(record: Record, event: FormRequested, app: str) -> Form:
+    token = token_of(event)
+    return Form(
+        id=clean(event.form),
+        run=clean(record.run),
+        app=clean(app),
+        node=clean(event.path),
+        title=clean(event.title),
+        seq=record.seq or 0,
+        token=None if token is None else clean(token),
+        created_at=record.at,
+        expires_at=min(expires_at(event, record.at), LATEST),
+    )
+
+
+def tokens_of(record: Record, event: FormRequested) -> Iterator[FormToken]:
+    """The tokens that open a form."""
+    for delivery in event.deliveries:
+        channel = str(delivery["type"])
+        of_recipients = [delivery] if channel == WEBAPP else _recipients(delivery)
+        for recipient in of_recipients:
+            address = "" if channel == WEBAPP else str(recipient["email"])
+            token = clean(str(recipient["token"]))
+            yield FormToken(token, clean(event.form), clean(record.run), clean(channel), clean(address))
+
+
+def _recipients(delivery: Mapping[str, Value]) -> Sequence[Mapping[str, Value]]:
+    return cast("Sequence[Mapping[str, Value]]", delivery["recipients"])
+
+
+def settlement_of(record: Record, event: FormSubmitted | FormExpired) -> Settlement:
+    if isinstance(event, FormSubmitted):
+        return Settlement(clean(event.form), SUBMITTED, clean(event.action), record.at)
+    return Settlement(clean(event.form), clean(event.status), None, record.at)
