@@ -20,6 +20,8 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from tests import forking, leftovers, logged
+from tests.postgresql import postgresql_server as postgresql_server
+from tests.postgresql import postgresql_url as postgresql_url
 
 # Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
 WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")

@@ -37,7 +37,9 @@ class Settings(BaseSettings):
     workspace: str = Field(
         WORKSPACE, pattern=WORKSPACE_NAME, description="Workspace of the files that are served: letters, digits, . _ -"
     )
-    database_url: str = Field("", description="sqlite:///PATH; empty: headrace.db in the data folder")
+    database_url: str = Field(
+        "", description="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME; empty: headrace.db in the data folder"
+    )
     full_sync: bool = Field(False, description="SQLite waits for the disk at each commit: safe from power cuts too")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8040, ge=0, le=65535, description="Port to listen on; 0 picks a free one")

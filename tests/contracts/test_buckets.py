@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -162,8 +161,8 @@ async def test_a_limit_that_shrinks_lets_those_go_on_that_run(store: Storage) ->
     assert await store.buckets.admit("more", [], [Slot("s", 2)], NOW) == [Taken(False, 0, 0)]
 
 
-async def test_places_of_ended_runs_do_not_pile_up(tmp_path: Path) -> None:
-    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+async def test_places_of_ended_runs_do_not_pile_up(url: str) -> None:
+    store = await SqlStorage.open(url)
     wide = Slot("wide", 1_000_000_000)
     for start in range(0, 3000, 500):
         runs = [f"r{start + n}" for n in range(500)]
@@ -181,8 +180,8 @@ async def test_places_of_ended_runs_do_not_pile_up(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- two processes
 
 
-async def test_two_processes_share_one_bucket_and_one_slot(tmp_path: Path) -> None:
-    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
+async def test_two_processes_share_one_bucket_and_one_slot(url: str) -> None:
+    stores = [await SqlStorage.open(url) for _ in range(2)]
     bucket, slot = Bucket("shared", 100, 0.0001), Slot("shared", 7)
 
     async def asks(store: SqlStorage, name: str) -> tuple[int, int]:
@@ -200,15 +199,15 @@ async def test_two_processes_share_one_bucket_and_one_slot(tmp_path: Path) -> No
         await store.aclose()
 
 
-async def test_what_was_taken_is_still_taken_after_a_restart(tmp_path: Path) -> None:
+async def test_what_was_taken_is_still_taken_after_a_restart(url: str) -> None:
     for left in (2, 1, 0):
-        store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+        store = await SqlStorage.open(url)
         assert await store.buckets.take([THREE], NOW) == [Taken(True, left, 0)]
         await store.aclose()
 
 
-async def test_a_closed_store_says_so(tmp_path: Path) -> None:
-    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+async def test_a_closed_store_says_so(url: str) -> None:
+    store = await SqlStorage.open(url)
     await store.aclose()
     for _ in range(2):
         with pytest.raises(StoreError, match="closed"):

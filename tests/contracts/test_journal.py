@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,8 +221,7 @@ async def test_a_paused_run_waits_until_it_is_resumed_or_stopped(store: Journal)
     assert await store.unfinished() == []
 
 
-async def test_a_file_opened_again_gives_all_back(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/headrace.db"
+async def test_a_database_opened_again_gives_all_back(url: str) -> None:
     runs = [f"r{n}" for n in range(20)]
     store = await SqlStorage.open(url)
     appends = [store.journal.append(whole(run)) for run in runs]

@@ -59,13 +59,8 @@ async def test_an_unknown_run_cannot_be_taken_up(store: Storage) -> None:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "headrace.db"
-
-
-@pytest.fixture
-async def two(file: Path) -> AsyncIterator[Two]:
-    mine, other = [await SqlStorage.open(f"sqlite:///{file}") for _ in range(2)]
+async def two(url: str) -> AsyncIterator[Two]:
+    mine, other = [await SqlStorage.open(url) for _ in range(2)]
     await mine.leases.heartbeat()
     await other.leases.heartbeat()
     yield mine, other
@@ -84,8 +79,8 @@ async def test_the_runs_of_one_are_not_adrift_for_the_other(two: Two) -> None:
     assert await other.journal.unfinished() == ["r1", "r2"], "they are unfinished all the same"
 
 
-async def test_a_run_of_a_process_that_does_none_is_anybodys(two: Two, file: Path) -> None:
-    idle = await SqlStorage.open(f"sqlite:///{file}")
+async def test_a_run_of_a_process_that_does_none_is_anybodys(two: Two, url: str) -> None:
+    idle = await SqlStorage.open(url)
     await idle.journal.append(numbered("r1", [queued("r1")]))
     for store in two:
         assert await store.leases.orphaned() == ["r1"]
@@ -95,8 +90,8 @@ async def test_a_run_of_a_process_that_does_none_is_anybodys(two: Two, file: Pat
     await idle.aclose()
 
 
-async def test_of_many_who_would_take_a_run_up_one_gets_it(two: Two, file: Path) -> None:
-    idle = await SqlStorage.open(f"sqlite:///{file}")
+async def test_of_many_who_would_take_a_run_up_one_gets_it(two: Two, url: str) -> None:
+    idle = await SqlStorage.open(url)
     names = [f"r{n}" for n in range(20)]
     for name in names:
         await idle.journal.append(numbered(name, [queued(name), RunStarted()]))
@@ -179,16 +174,16 @@ asyncio.run(main())
 """
 
 
-def _killed(file: Path) -> subprocess.Popen[bytes]:
+def _killed(url: str) -> subprocess.Popen[bytes]:
     """A process that has ended, and whose parent has not waited for it yet."""
     root = Path(__file__).parents[2]
-    process = subprocess.Popen([sys.executable, "-c", _DIES, f"sqlite:///{file}"], cwd=root)
+    process = subprocess.Popen([sys.executable, "-c", _DIES, url], cwd=root)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     return process
 
 
-async def test_a_killed_process_of_this_host_is_dead_at_once(two: Two, file: Path) -> None:
-    with await asyncio.to_thread(_killed, file):
+async def test_a_killed_process_of_this_host_is_dead_at_once(two: Two, url: str) -> None:
+    with await asyncio.to_thread(_killed, url):
         assert await two[0].leases.orphaned() == [], "nobody has looked yet"
         assert await two[0].leases.heartbeat() is True
         assert await two[0].leases.orphaned() == ["r1"]
@@ -197,41 +192,40 @@ async def test_a_killed_process_of_this_host_is_dead_at_once(two: Two, file: Pat
         assert await two[0].leases.orphaned() == []
 
 
-async def test_a_process_that_is_no_more_is_dead_at_once(two: Two, file: Path) -> None:
+async def test_a_process_that_is_no_more_is_dead_at_once(two: Two, url: str) -> None:
     mine, other = two
     await mine.journal.append(numbered("r1", [queued("r1")]))
-    _edit(file, "pid = ?", 99_999_999)
+    _edit(mine, "pid = 99999999")
     assert await other.leases.heartbeat() is True
     assert await other.leases.orphaned() == ["r1"]
 
 
-def _edit(file: Path, change: str, *values: object) -> None:
+def _edit(store: SqlStorage, change: str) -> None:
     """Changes the row of the worker that owns r1."""
-    connection = sqlite3.connect(file)
-    changed = connection.execute(f"UPDATE workers SET {change} WHERE id = (SELECT owner FROM runs)", values)
-    assert changed.rowcount == 1
-    connection.commit()
-    connection.close()
+    with store.database.engine.connect() as connection:
+        changed = connection.exec_driver_sql(f"UPDATE workers SET {change} WHERE id = (SELECT owner FROM runs)")
+        assert changed.rowcount == 1
 
 
-async def test_another_process_with_the_same_id_is_not_taken_for_it(two: Two, file: Path) -> None:
+async def test_another_process_with_the_same_id_is_not_taken_for_it(two: Two, url: str) -> None:
     mine, other = two
     await mine.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
-    _edit(file, "began = '1'")
+    _edit(mine, "began = '1'")
     assert await other.leases.heartbeat() is True
     assert await other.leases.orphaned() == ["r1"]
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_nobody_is_taken_for_dead_because_the_database_was_away(
-    two: Two, file: Path, monkeypatch: pytest.MonkeyPatch
+    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other = two
     now = 1000.0
     monkeypatch.setattr(leases, "monotonic", lambda: now)
     await mine.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
-    _edit(file, "host = 'elsewhere'")
+    _edit(mine, "host = 'elsewhere'")
     assert await other.leases.heartbeat() is False
-    holder = sqlite3.connect(file, isolation_level=None)
+    holder = sqlite3.connect(tmp_path / "headrace.db", isolation_level=None)
     monkeypatch.setattr("headrace.stores.sql.database.BUSY_SECONDS", 0.05)
     other.database.engine.dispose()
     holder.execute("BEGIN IMMEDIATE")
@@ -282,20 +276,18 @@ async def test_a_callback_that_is_claimed_is_due_nowhere(two: Two) -> None:
     assert await other.callbacks.due_callbacks(1e12) == [due]
 
 
-async def test_one_elsewhere_is_dead_after_a_while_of_silence(
-    two: Two, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_elsewhere_is_dead_after_a_while_of_silence(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, other = two
     now = 1000.0
     monkeypatch.setattr(leases, "monotonic", lambda: now)
     await mine.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
     # its clock is a day behind, and its process id is of nobody here
-    _edit(file, "host = 'elsewhere', pid = 99999999, seen_at = seen_at - 86400")
+    _edit(mine, "host = 'elsewhere', pid = 99999999, seen_at = seen_at - 86400")
     assert await other.leases.heartbeat() is False
     now += leases.LEASE_SECONDS
     assert await other.leases.heartbeat() is False
     assert await other.leases.orphaned() == []
-    _edit(file, "seen_at = seen_at + 3")  # it has shown itself
+    _edit(mine, "seen_at = seen_at + 3")  # it has shown itself
     now += 1
     assert await other.leases.heartbeat() is False
     now += leases.LEASE_SECONDS
@@ -312,11 +304,11 @@ async def test_one_elsewhere_is_dead_after_a_while_of_silence(
 
 
 async def test_one_whose_host_nobody_knows_is_heard_of_by_its_row_alone(
-    two: Two, file: Path, monkeypatch: pytest.MonkeyPatch
+    two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other = two
     await mine.journal.append(numbered("r1", [queued("r1")]))
-    _edit(file, "host = NULL, pid = 99999999, began = NULL")
+    _edit(mine, "host = NULL, pid = 99999999, began = NULL")
     monkeypatch.setattr(leases, "_host", lambda: None)
     assert await other.leases.heartbeat() is False
     assert await other.leases.orphaned() == []

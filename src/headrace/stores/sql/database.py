@@ -14,11 +14,13 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, create_engine, event
 from sqlalchemy.engine import URL, RowMapping, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from headrace.errors import StoreError
-from headrace.stores.sql.failures import is_transient, read_error, reason
+from headrace.stores.sql.failures import is_disconnected, is_transient, read_error, reason, write_error
 from headrace.stores.sql.migrations import migrate
+from headrace.stores.sql.postgresql import postgresql_engine
+from headrace.stores.sql.schema import BEGIN
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +88,15 @@ class Database:
 
     def _run(self, work: Callable[[Connection], T]) -> T:
         try:
-            with self.engine.connect() as connection:
-                result = work(connection)
+            try:
+                with self.engine.connect() as connection:
+                    result = work(connection)
+            except DBAPIError as error:
+                if not is_disconnected(error):
+                    raise
+                # the server closed the idle connections, for instance because it was restarted
+                with self.engine.connect() as connection:
+                    result = work(connection)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             failure = read_error(self.name, error)
             if failure.transient:
@@ -95,6 +104,21 @@ class Database:
             raise failure from error
         if self.health.problem is not None:
             self.health.succeeded("read")
+        return result
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Runs writing work in a transaction of its own, beside the writer: where one process need not wait for another
+        (PostgreSQL), this one need not wait for itself. StoreError if the database fails."""
+        return await asyncio.to_thread(self._write, work)
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.connect() as connection:  # rolls back what was not committed
+                connection.exec_driver_sql(BEGIN[self.engine.dialect.name])
+                result = work(connection)
+                connection.exec_driver_sql("COMMIT")
+        except (SQLAlchemyError, OSError) as error:
+            raise write_error(self.name, error) from error
         return result
 
     async def rows(self, statement: Select[Any]) -> list[RowMapping]:
@@ -159,16 +183,11 @@ def engine_of(url: str, *, full_sync: bool = False) -> Engine:
     except ArgumentError as error:
         raise StoreError(f"{url!r} is not a database URL; write it as sqlite:///path/to/file.db") from error
     backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
+    if backend == "sqlite":
+        return _sqlite(parsed, full_sync)
+    if backend not in ("postgres", "postgresql"):
         raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
-    return _sqlite(parsed, full_sync) if backend == "sqlite" else _postgresql(parsed)
-
-
-def _postgresql(url: URL) -> Engine:
-    try:
-        return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=READERS + 2, pool_pre_ping=True)
-    except ModuleNotFoundError as error:
-        raise StoreError(f"PostgreSQL needs the Python package {error.name}, which is not installed.") from error
+    return postgresql_engine(parsed, READERS + 2)
 
 
 def _sqlite(url: URL, full_sync: bool) -> Engine:

@@ -55,7 +55,7 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError):
         cause = error.orig if isinstance(error.orig, BaseException) else error
-        if error.connection_invalidated:
+        if is_disconnected(error):
             return True
         if (known := _by_code(cause)) is not None:
             return known
@@ -64,6 +64,11 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         return _by_code(error) or False
     return isinstance(error, OSError | MemoryError)
+
+
+def is_disconnected(error: BaseException) -> bool:
+    """Whether the connection is gone, and with it all that was not committed."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _is_interface(error: DBAPIError) -> bool:

@@ -59,7 +59,9 @@ class SqlLeases(SqlRepository):
 
     async def heartbeat(self) -> bool:
         try:
-            found_dead = await self._write(self._renew)
+            # on a connection of its own: who waits for a lock in the writer is not dead
+            postgresql = self._database.engine.dialect.name == "postgresql"
+            found_dead = await (self._database.write(self._renew) if postgresql else self._write(self._renew))
         except StoreError:
             self._missed = True
             raise
@@ -70,14 +72,18 @@ class SqlLeases(SqlRepository):
     def register(self, connection: Connection) -> None:
         """Adds the worker's row, if it is not there."""
         if not self.registered:
-            self._renew(connection)
+            self._put_row(connection, _host())
+
+    def _put_row(self, connection: Connection, host: str | None) -> None:
+        pid = os.getpid()
+        began = None if (stat := _stat(pid)) is None else stat[1]
+        put(connection, workers, {"id": self.worker, "seen_at": time(), "host": host, "pid": pid, "began": began})
 
     def _renew(self, connection: Connection) -> bool:
-        pid, host = os.getpid(), _host()
-        began = None if (stat := _stat(pid)) is None else stat[1]
+        host = _host()
         if self._missed:
             self._others.clear()  # the others could not show that they are alive, either
-        put(connection, workers, {"id": self.worker, "seen_at": time(), "host": host, "pid": pid, "began": began})
+        self._put_row(connection, host)
         others = connection.execute(select(workers).where(workers.c.id != self.worker)).mappings().all()
         dead = [other for other in others if self._is_dead(other, host)]
         self._others = {other["id"]: self._others[other["id"]] for other in others}
@@ -148,7 +154,7 @@ class SqlClaims(SqlRepository):
             self._leases.register(connection)  # other workers must see that the owner of a claim is alive
             owner, claimed = self._leases.worker, set[str]()
             insert = inserting(connection, claims)
-            dead = ~select(workers.c.id).where(workers.c.id == claims.c.owner).exists()
+            dead = claims.c.owner.not_in(select(workers.c.id))
             statement = insert.on_conflict_do_update(
                 index_elements=["name"], set_={"owner": owner}, where=or_(claims.c.owner == owner, dead)
             ).returning(claims.c.name)

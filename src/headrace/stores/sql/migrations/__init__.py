@@ -9,6 +9,8 @@ from sqlalchemy import Connection, inspect, text
 from headrace.errors import StoreError
 from headrace.stores.sql.schema import BEGIN, REVISIONS, metadata
 
+_LOCK = int.from_bytes(b"headrace")
+
 
 def migrate(connection: Connection, name: str) -> None:
     """Creates or migrates the tables if necessary. `name` is the database's, for errors."""
@@ -16,6 +18,10 @@ def migrate(connection: Connection, name: str) -> None:
         return
     connection.exec_driver_sql(BEGIN[connection.dialect.name])
     try:
+        if connection.dialect.name == "postgresql":
+            # waits for another process that migrates, however long that takes
+            connection.exec_driver_sql("SELECT set_config('lock_timeout', '0', true)")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         # another process may have migrated it before this one got the lock
         if revision_of(connection, name) != REVISIONS[-1]:
             _create_or_upgrade(connection, name)

