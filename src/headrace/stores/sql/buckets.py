@@ -18,9 +18,10 @@ from headrace.kernel.events import RunId
 from headrace.ports import Bucket, Slot, Taken
 from headrace.stores.encoding import clean
 from headrace.stores.memory.buckets import BEGUN_SECONDS, Ask, Level, settle
+from headrace.stores.sql.bulk_insert import BulkInsert
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.repository import SqlRepository
-from headrace.stores.sql.writer import BulkInsert, Call, Writer
+from headrace.stores.sql.writer import Call, Writer
 
 _MOST = 200  # names in one statement
 _SWEEP = 1000  # rows of a slot whose runs may have ended, before those are removed

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import bindparam, update
 
 from headrace.kernel.events import Record, RunId, RunQueued
 from headrace.ports import Message
 from headrace.stores.encoding import clean, cleaned, encode_value, values_of
 from headrace.stores.projection import Assignment, exchange_after, exchange_of
+from headrace.stores.sql.bulk_insert import BulkInsert
 from headrace.stores.sql.schema import conversation_variables, conversations, exchanges
-from headrace.stores.sql.writer import BulkInsert
+from headrace.stores.sql.transaction import Transaction
 
 _COLUMNS = tuple(column.name for column in exchanges.columns)
 # bound under names that no column has: in an UPDATE, SQLAlchemy keeps those for itself
@@ -85,18 +86,18 @@ class ExchangeWork:
         for assignment in assigned:
             self._assigned[conversation, assignment.name] = assignment
 
-    def write(self, connection: Connection) -> None:
+    def write(self, transaction: Transaction) -> None:
         """Numbers and rows of conversations are taken in the order of their ids, so that two processes that want the
         same ones cannot deadlock."""
         if self._new:
             new = sorted(self._new.values(), key=lambda exchange: (exchange.conversation or "", exchange.number))
-            self._insert.execute(connection, [_values(exchange) for exchange in new])
+            transaction.insert(self._insert, [_values(exchange) for exchange in new])
         if self._changed:
-            connection.execute(_CHANGE, [_changes(exchange) for exchange in self._changed.values()])
+            transaction.connection.execute(_CHANGE, [_changes(exchange) for exchange in self._changed.values()])
         if self._moved:
             moved = sorted((clean(conversation), at) for conversation, at in self._moved.items())
             rows = [{"conversation_id": name, "before": at, "updated_at": at} for name, at in moved]
-            connection.execute(_MOVE, rows)
+            transaction.connection.execute(_MOVE, rows)
         if self._assigned:
             rows = [
                 {
@@ -107,7 +108,7 @@ class ExchangeWork:
                 }
                 for (conversation, name), assigned in sorted(self._assigned.items(), key=lambda item: item[0])
             ]
-            connection.execute(_ASSIGN, rows)
+            transaction.connection.execute(_ASSIGN, rows)
         self.clear()
 
 

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, or_, select, text, tuple_, update
+from sqlalchemy import Select, bindparam, or_, select, text, tuple_, update
 
 from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, Record, RunId
 from headrace.kernel.forms import EXPIRED, WAITING
 from headrace.ports import Form, FormToken
 from headrace.stores.encoding import clean
 from headrace.stores.form_projection import form_of, settlement_of, tokens_of
+from headrace.stores.sql.bulk_insert import BulkInsert
 from headrace.stores.sql.repository import SqlRepository
 from headrace.stores.sql.schema import WAITING as STILL_WAITING
 from headrace.stores.sql.schema import form_tokens, forms
-from headrace.stores.sql.writer import BulkInsert
+from headrace.stores.sql.transaction import Transaction
 
 _WAITING = text(f"forms.{STILL_WAITING}")  # literally, so that the partial index is used
 # bound under names that no column has: in an UPDATE, SQLAlchemy keeps those for itself
@@ -60,14 +61,13 @@ class FormWork:
         """The run has ended: its forms do not wait any longer."""
         self._ended.append({"ended": clean(record.run), "at": record.at})
 
-    def write(self, connection: Connection) -> None:
-        if self._new:
-            self._insert.execute(connection, [astuple(form) for form in self._new])
-            self._insert_tokens.execute(connection, [astuple(token) for token in self._tokens])
+    def write(self, transaction: Transaction) -> None:
+        transaction.insert(self._insert, [astuple(form) for form in self._new])
+        transaction.insert(self._insert_tokens, [astuple(token) for token in self._tokens])
         if self._settled:
-            connection.execute(_SETTLE_FORM, self._settled)
+            transaction.connection.execute(_SETTLE_FORM, self._settled)
         if self._ended:
-            connection.execute(_SETTLE_RUN, self._ended)
+            transaction.connection.execute(_SETTLE_RUN, self._ended)
         self.clear()
 
 

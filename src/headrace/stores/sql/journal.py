@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select, update
@@ -41,12 +40,14 @@ from headrace.stores.projection import (
     exchange_of,
     sums_of,
 )
+from headrace.stores.sql.bulk_insert import BulkInsert
 from headrace.stores.sql.exchanges import Assigned, ExchangeWork, without_query
 from headrace.stores.sql.failures import is_duplicate, write_error
 from headrace.stores.sql.forms import FormWork
 from headrace.stores.sql.repository import SqlRepository
 from headrace.stores.sql.schema import UNFINISHED, callbacks, events, forms, installation, runs
-from headrace.stores.sql.writer import BulkInsert, Call
+from headrace.stores.sql.transaction import Transaction
+from headrace.stores.sql.writer import Call
 
 # they may change a RunRow, or a form
 _LISTED = frozenset(
@@ -142,7 +143,7 @@ class JournalWork:
         self._exchanges = ExchangeWork()
         self._forms = FormWork()
 
-    def write(self, connection: Connection, jobs: list[Append | Call]) -> list[object]:
+    def write(self, transaction: Transaction, jobs: list[Append | Call]) -> list[object]:
         results: list[object] = []
         rows: list[Row] = []
         changed: dict[RunId, RunRow] = {}
@@ -152,10 +153,10 @@ class JournalWork:
         for job in jobs:
             if isinstance(job, Call):
                 # a call may replace what an append before it has changed, and must not be undone
-                self._exchanges.write(connection)
-                results.append(job.work(connection))
+                self._exchanges.write(transaction)
+                results.append(job.work(transaction.connection))
                 continue
-            active = self._active_run(connection, job)
+            active = self._active_run(transaction, job)
             if job.first != active.last + 1 or job.key in conflicts:
                 conflicts.add(job.key)
                 results.append(SequenceConflict(job.key, job.first))
@@ -172,19 +173,14 @@ class JournalWork:
             if job.assigned and active.conversation is not None:
                 self._exchanges.assign(active.conversation, job.assigned)
             results.append(None)
-        self._events.execute(connection, rows)
-        if changed:
-            self._runs.execute(connection, [_values(row, _RUN) for row in changed.values()])
-        if sums:
-            # in order: processes that add to the same sums must not wait for each other
-            self._sums.execute(
-                connection, [(*key, *astuple(sum_)) for key, sum_ in sorted(sums.items(), key=itemgetter(0))]
-            )
-        if due:
-            self._callbacks.execute(connection, [_values(callback, _CALLBACK) for callback in due])
+        transaction.insert(self._events, rows)
+        transaction.insert(self._runs, [_values(row, _RUN) for row in changed.values()])
+        # in order: processes that add to the same sums must not wait for each other
+        transaction.insert(self._sums, [(*key, *astuple(sums[key])) for key in sorted(sums)])
+        transaction.insert(self._callbacks, [_values(callback, _CALLBACK) for callback in due])
         if self._exchanges.pending:
-            self._exchanges.write(connection)
-        self._forms.write(connection)
+            self._exchanges.write(transaction)
+        self._forms.write(transaction)
         return results
 
     def committed(self) -> None:
@@ -220,7 +216,7 @@ class JournalWork:
                 if active.row and run not in keep:
                     active.row.owner = None
 
-    def _active_run(self, connection: Connection, job: Append) -> _Active:
+    def _active_run(self, transaction: Transaction, job: Append) -> _Active:
         active = self._touched.get(job.key)
         if active is None:
             active = self._active.get(job.key)
@@ -228,7 +224,7 @@ class JournalWork:
                 # a first event needs no query: if there is one already, the primary key says so
                 active = _Active(0, None)
             elif active is None or job.first > active.last + 1:  # another process has written to it
-                active = _load(connection, job.key)
+                active = _load(transaction.connection, job.key)
             self._touched[job.key] = active
         return active
 

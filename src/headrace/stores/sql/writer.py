@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -20,11 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.failures import is_transient, reason, write_error
-from headrace.stores.sql.schema import BEGIN
+from headrace.stores.sql.failures import is_disconnected, is_transient, reason, write_error
+from headrace.stores.sql.transaction import Transaction
 
 MOST = 1000  # jobs in one transaction
-_NARROW, _WIDEST = 16, 256  # rows in one statement
 
 
 class Job(Protocol):
@@ -56,7 +55,7 @@ class Call:
 class Work(Protocol):
     """What a Writer does with jobs: `write` is called within a transaction, then one of the others."""
 
-    def write(self, connection: Connection, jobs: list[Any]) -> list[object]:
+    def write(self, transaction: Transaction, jobs: list[Any]) -> list[object]:
         """Writes the jobs, all or none, and returns their results: an Exception for a job that fails without harm to
         the others."""
         ...
@@ -160,16 +159,15 @@ class Writer:
             entries = [entry for entry in entries if not self._depends_on_failure(entry)]
             if not entries:
                 return
-        began, changes, results, failure = False, None, list[object](), None
+        transaction, changes, results, failure = None, None, list[object](), None
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
-            self._connection.exec_driver_sql(BEGIN[self._engine.dialect.name])
-            began = True
+            transaction = Transaction(self._connection)
             if self._health.problem is not None:
                 changes = self._changes()
-            results = self._work.write(self._connection, [entry.job for entry in entries])
-            self._connection.exec_driver_sql("COMMIT")
+            results = self._work.write(transaction, [entry.job for entry in entries])
+            transaction.commit()
         except Exception as error:  # whatever it is, the callers receive it
             self._work.rolled_back()
             self._roll_back()
@@ -179,7 +177,7 @@ class Writer:
             # an empty commit succeeds on a full disk, too
             if self._health.problem is not None and (changes is None or self._changes() != changes):
                 self._health.succeeded("written")
-        elif began and len(entries) > 1:
+        elif transaction is not None and len(entries) > 1 and not is_disconnected(failure):
             for entry in entries:
                 self._commit([entry])
             return
@@ -218,29 +216,3 @@ class Writer:
             self._connection = None
             connection.invalidate()
             connection.close()
-
-
-class BulkInsert:
-    """INSERTs of many rows, whose text is kept by width. Wide ones are powers of two, so that the driver keeps all of
-    them prepared."""
-
-    def __init__(self, table: str, columns: Sequence[str], tail: str = "") -> None:
-        self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
-        self._columns = len(columns)
-        self._tail = tail
-        self._statements: dict[int, str] = {}  # by width
-
-    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        start = 0
-        while start < len(rows):
-            left = len(rows) - start
-            width = left if left <= _NARROW else min(_WIDEST, 1 << left.bit_length() - 1)
-            values = tuple([value for row in rows[start : start + width] for value in row])
-            connection.exec_driver_sql(self._statements.get(width) or self._statement(connection, width), values)
-            start += width
-
-    def _statement(self, connection: Connection, width: int) -> str:
-        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-        row = f"({', '.join([mark] * self._columns)})"
-        statement = self._statements[width] = f"{self._head}{', '.join([row] * width)} {self._tail}".rstrip()
-        return statement
