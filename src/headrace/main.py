@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
     from headrace.telemetry.setup import Telemetry
+    from headrace.webhooks.form_mail import FormMails
 
 logger = logging.getLogger(__name__)
 
@@ -233,6 +234,7 @@ async def service(
             http,
             secret,
             watch=telemetry.on_callback if telemetry else None,
+            mails=_mails(settings),
         )
         if telemetry:
             telemetry.observe_service(run_service, queue)
@@ -264,6 +266,17 @@ async def service(
 
             running.endpoints = PluginEndpoints(plugins, settings.plugin_endpoints, environ)
         yield running
+
+
+def _mails(settings: Settings) -> FormMails | None:
+    """What sends e-mails; None unless all that it needs is set."""
+    if not (settings.smtp_url and settings.smtp_from and settings.public_url):
+        return None
+    from headrace.adapters.mail import SmtpMailer
+    from headrace.webhooks.form_mail import FormMails
+
+    members = dict(member.split("=", 1) for member in settings.members)
+    return FormMails(SmtpMailer(settings.smtp_url), settings.smtp_from, settings.public_url, members)
 
 
 def _late_handlers(

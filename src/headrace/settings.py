@@ -133,6 +133,13 @@ class Settings(BaseSettings):
     )
     file_url_seconds: float | None = Field(None, description="How long a file's link is valid; unset: as the file")
     ping_seconds: float = Field(10, gt=0, description="Seconds between pings of a silent stream")
+    smtp_url: str = Field(
+        "", description="Mail server: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST:465; empty: no e-mail"
+    )
+    smtp_from: str = Field("", description="Address that e-mails are from; a name may be before it, as in From lines")
+    members: Annotated[list[str], NoDecode] = Field(
+        [], description="E-mail addresses of members that files name by their id in Dify: ID=ADDRESS"
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["json", "console"] = Field("console", description="How `serve` logs: json or console")
     access_log: bool = Field(False, description="Log every request")
@@ -175,6 +182,7 @@ class Settings(BaseSettings):
         "cors_origins",
         "egress_allow",
         "knowledge_ids",
+        "members",
         "oidc_algorithms",
         "oidc_audience",
         "oidc_default_permissions",
@@ -198,6 +206,15 @@ class Settings(BaseSettings):
                 not (parts.scheme and parts.netloc) or origin != f"{parts.scheme}://{parts.netloc.lower()}"
             ):
                 raise ValueError(f"{origin!r} is not a valid origin; expected https://example.com or *")
+        return value
+
+    @field_validator("members")
+    @classmethod
+    def _are_addresses(cls, value: list[str]) -> list[str]:
+        for member in value:
+            name, _, address = member.partition("=")
+            if not name.strip() or "@" not in address:
+                raise ValueError(f"{member!r} is not ID=ADDRESS")
         return value
 
     @field_validator("public_url")

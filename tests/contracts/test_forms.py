@@ -27,7 +27,7 @@ HOUR = 3600
 
 
 def request(form: str, path: str = "ask", seconds: int = HOUR, *, email: bool = False) -> FormRequested:
-    mail = {"type": "email", "recipients": [{"email": "ada@example.com", "token": f"mail-{form}"}]}
+    mail = {"type": "email", "recipients": [{"to": "ada@example.com", "token": f"mail-{form}"}]}
     web = {"type": "webapp", "token": f"web-{form}"}
     return FormRequested(
         path, form, "Review 商", "# Draft", [], [{"id": "ok"}], {}, seconds, [mail] if email else [web]

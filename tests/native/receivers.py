@@ -20,6 +20,7 @@ from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.stores.memory import MemoryCallbacks, MemoryJournal, memory_storage
 from headrace.webhooks import DeliveryPolicy, WebhookSender
+from headrace.webhooks.form_mail import FormMails
 from tests.runs.service import SECRET, run_service
 
 QUICK = DeliveryPolicy(back_off=(0.01, 0.01, 0.01), poll_seconds=30)
@@ -134,14 +135,19 @@ class Delivering:
 
 @asynccontextmanager
 async def delivering(
-    store: Storage | None = None, policy: DeliveryPolicy = QUICK, allow: Sequence[str] = ("127.0.0.1",), **changes: Any
+    store: Storage | None = None,
+    policy: DeliveryPolicy = QUICK,
+    allow: Sequence[str] = ("127.0.0.1",),
+    mails: FormMails | None = None,
+    **changes: Any,
 ) -> AsyncGenerator[Delivering]:
     store = store or told_storage()
     callbacks = store.callbacks
     assert isinstance(callbacks, Told)
     where = run_service(store)
     http = HttpClient(allow)
-    webhook_sender = WebhookSender(where, store.callbacks, store.claims, http, SECRET, replace(policy, **changes))
+    policy = replace(policy, **changes)
+    webhook_sender = WebhookSender(where, store.callbacks, store.claims, http, SECRET, policy, mails=mails)
     worker = Worker(where, notify_callback=webhook_sender.wake)
     tasks = [asyncio.create_task(webhook_sender.run()), asyncio.create_task(worker.run())]
     try:

@@ -8,6 +8,7 @@ lose.
 from headrace.ports.async_api import (
     BATCH,
     CALLBACK,
+    MAILTO,
     Batch,
     Batches,
     BatchLine,
@@ -60,6 +61,7 @@ __all__ = [
     "BATCH",
     "BUCKETS_PER_OCTAVE",
     "CALLBACK",
+    "MAILTO",
     "WORKSPACE",
     "WORKSPACE_NAME",
     "Annotation",

@@ -13,6 +13,10 @@ CALLBACK, BATCH = "callback ", "batch "
 """Prefixes of the claims of callbacks and batches, before their id (`Claims`)."""
 
 
+MAILTO = "mailto:"
+"""How the URL of a callback begins that is an e-mail about a form; the recipient's address follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
     """The response to the first request with an Idempotency-Key; `status` is None until it is complete."""
@@ -42,7 +46,8 @@ class IdempotencyStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A message to a run's `callback_url` that the run has ended or paused. Its id is the same in every attempt.
+    """A message to a run's `callback_url` that the run has ended or paused, or an e-mail about a form. Its id is the
+    same in every attempt.
 
     `status` is pending, delivered or failed; `next_at` is the time of the next attempt, None if there is none.
     """
@@ -51,7 +56,7 @@ class Callback:
     app: str
     run: str
     url: str
-    event: str  # run.succeeded, run.partial-succeeded, run.failed, run.stopped, run.paused
+    event: str  # run.succeeded, run.partial-succeeded, run.failed, run.stopped, run.paused, form.requested
     seq: int  # of the record that it reports
     created_at: float
     status: str = "pending"
@@ -63,7 +68,8 @@ class Callback:
 
 
 class Callbacks(Protocol):
-    """Callbacks to be delivered. They are added in the transaction that ends or pauses their run (`callback_of`)."""
+    """Callbacks to be delivered. They are added in the transaction that ends or pauses their run, or that requests
+    their form (`callbacks_of`)."""
 
     async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
         """Pending ones whose `next_at` has come and that no worker has claimed (`CALLBACK` and the id), in order of

@@ -138,7 +138,7 @@ def callback_of(queued: RunQueued, record: Record) -> Callback | None:
     if queued.callback is None or record.seq is None:
         return None
     return Callback(
-        id=str(uuid5(_namespace(record.run), str(record.seq))),
+        id=str(uuid5(namespace(record.run), str(record.seq))),
         app=queued.app,
         run=record.run,
         url=queued.callback,
@@ -149,7 +149,8 @@ def callback_of(queued: RunQueued, record: Record) -> Callback | None:
     )
 
 
-def _namespace(run: RunId) -> UUID:
+def namespace(run: RunId) -> UUID:
+    """The namespace of the ids that follow from a run."""
     try:
         return UUID(run)
     except ValueError:  # a run's id may be another text; that must not keep it from ending

@@ -15,16 +15,22 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from headrace import __version__
 from headrace.background import Periodic, back_off, cancel
 from headrace.errors import HeadraceError, NodeError, StoreError
-from headrace.ports import CALLBACK, Callback, Callbacks, Claims
+from headrace.ports import CALLBACK, MAILTO, Callback, Callbacks, Claims
+from headrace.ports.mail import MailError
 from headrace.ports.services import Http, HttpRequest
+from headrace.runs.reader import RunView
 from headrace.runs.service import RunService
 from headrace.webhooks.delivery_policy import DeliveryPolicy
 from headrace.webhooks.payload import message, signature, signing_secret
+
+if TYPE_CHECKING:
+    from headrace.webhooks.form_mail import FormMails
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +45,7 @@ _ATTEMPT_SECONDS = 45.0  # for one attempt in all: a response may arrive byte by
 _RESPONSE = 16 * 1024  # bytes of a response that are read
 _PERMANENT = frozenset({"EgressRefused", "InvalidURLError"})  # errors that a retry would not change
 _GONE = 410
+_NO_MAIL = "no e-mail can be sent: set HEADRACE_SMTP_URL, HEADRACE_SMTP_FROM and HEADRACE_PUBLIC_URL"
 
 
 @dataclass(slots=True)
@@ -65,7 +72,7 @@ class WebhookSender:
     """Delivers the callbacks that are due. `run` continues until it is cancelled.
 
     `secret` is the installation's own: the apps' signing secrets are derived from it. `watch` is called with every
-    callback after an attempt.
+    callback after an attempt. `mails` sends those that are e-mails.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class WebhookSender:
         secret: bytes,
         policy: DeliveryPolicy | None = None,
         watch: Callable[[Callback], None] | None = None,
+        mails: FormMails | None = None,
     ) -> None:
         self.callbacks = callbacks
         self._run_service = run_service
@@ -84,6 +92,7 @@ class WebhookSender:
         self._secret = secret
         self._policy = policy or DeliveryPolicy()
         self._watch = watch
+        self._mails = mails
         self._clock = run_service.environment.clock
         self._claims = claims
         self._unclaimed: set[str] = set()  # claims to be released
@@ -258,6 +267,8 @@ class WebhookSender:
             view = await self._run_service.get(callback.run)
             if view is None:
                 return _Outcome(error="the run, or its app, is gone", final=True)
+            if callback.url.startswith(MAILTO):
+                return await self._mail(callback, view)
             body = message(callback, view)
         except StoreError:
             raise  # not an attempt: it is made once the store can be read
@@ -268,6 +279,15 @@ class WebhookSender:
             logger.exception("callback %s of run %s cannot be built", callback.id, callback.run)
             return _Outcome(error=f"the message cannot be made: {type(error).__name__}")
         return await self._post(callback, body)
+
+    async def _mail(self, callback: Callback, view: RunView) -> _Outcome:
+        if self._mails is None:
+            return _Outcome(error=_NO_MAIL, final=True)
+        try:
+            await self._mails.send(callback, view)
+        except MailError as error:
+            return _Outcome(error=str(error), final=error.final)
+        return _Outcome()
 
     async def _post(self, callback: Callback, body: bytes) -> _Outcome:
         at = int(self._clock())

@@ -30,8 +30,8 @@ class CallbackRoutes(Routes):
     async def list_callbacks(self, request: Request) -> Response:
         """List a run's callbacks.
 
-        The messages to the run's `callback_url`, oldest first: one when it ended, one for each pause. `status` is
-        `pending` (to be tried at `next_attempt_at`), `delivered` or `failed`.
+        The messages to the run's `callback_url`, oldest first: one when it ended, one for each pause; and the e-mails
+        about its forms. `status` is `pending` (to be tried at `next_attempt_at`), `delivered` or `failed`.
         """
         app = (await self.api.authenticate(request)).app
         run = as_uuid(request.path_params["workflow_run_id"], NotFound(_NO_RUN))

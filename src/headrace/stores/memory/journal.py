@@ -7,10 +7,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 
 from headrace.errors import SequenceConflict
-from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
+from headrace.kernel.events import FormRequested, Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.summary import FAILED
 from headrace.ports import ListedRun, RunActivity, RunFilter, RunSums
 from headrace.stores.encoding import pack
+from headrace.stores.form_projection import mails_of
 from headrace.stores.memory.async_api import MemoryCallbacks
 from headrace.stores.memory.conversations import MemoryConversations
 from headrace.stores.memory.forms import MemoryForms
@@ -80,6 +81,9 @@ class MemoryJournal:
             self.conversations.begin(record, record.event)
         elif row := self._rows.get(run):
             self.forms.apply(record, row.app)
+            if isinstance(record.event, FormRequested):
+                for mail in mails_of(record, record.event, row.app):
+                    self.callbacks.add(mail)
             if row.apply(record):
                 self.conversations.change(record, row.status)
             if isinstance(record.event, RunEnded | RunPaused):

@@ -29,6 +29,7 @@ from headrace.kernel.events import (
 from headrace.kernel.summary import PAUSED
 from headrace.ports import Callback, Message
 from headrace.stores.encoding import Row, clean, decode, encode_value, pack
+from headrace.stores.form_projection import mails_of
 from headrace.stores.projection import (
     LARGEST_SUM,
     RunRow,
@@ -170,6 +171,8 @@ class JournalWork:
                         sums.setdefault(key, Sum()).add(sum_)
                 if active.queued and (callback := callback_of(active.queued, record)):
                     due.append(callback)
+                if active.row and isinstance(record.event, FormRequested):
+                    due += mails_of(record, record.event, active.row.app)
             if job.assigned and active.conversation is not None:
                 self._exchanges.assign(active.conversation, job.assigned)
             results.append(None)

@@ -14,11 +14,14 @@ from headrace.times import milliseconds, whole_seconds
 
 
 class CallbackBody(TypedDict):
-    """A message to a run's `callback_url`."""
+    """A message to a run's `callback_url`, or an e-mail about a form, whose URL is `mailto:`."""
 
     id: Uuid
     workflow_run_id: Uuid
-    event: Annotated[str, one_of("run.succeeded", "run.partial-succeeded", "run.failed", "run.stopped", "run.paused")]
+    event: Annotated[
+        str,
+        one_of("run.succeeded", "run.partial-succeeded", "run.failed", "run.stopped", "run.paused", "form.requested"),
+    ]
     url: Url
     status: Annotated[str, one_of("pending", "delivered", "failed")]
     attempts: int

@@ -1,0 +1,26 @@
+"""E-mail, as the parts that send it need it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+
+class MailError(HeadraceError):
+    """A message was not accepted. `final`: it will not be, however often it is sent."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class Mailer(Protocol):
+    """Sends e-mail."""
+
+    async def send(self, message: EmailMessage) -> None:
+        """MailError if the server does not accept it."""
+        ...
