@@ -3,7 +3,10 @@
  * to narrow the type.
  */
 
+import type { Fields } from './fields.js';
 import type { FormFilledData, FormTimeoutData, HumanInputRequiredData, PauseReason } from './human-input.js';
+
+export type { Fields } from './fields.js';
 
 /** A run's status. Runs with one of the first three have not ended. */
 export type RunStatus = 'queued' | 'running' | 'paused' | 'succeeded' | 'partial-succeeded' | 'failed' | 'stopped';
@@ -17,11 +20,6 @@ interface RunEvent<Name extends string, Data> {
   readonly conversation_id?: string;
   readonly message_id?: string;
   readonly created_at?: number;
-}
-
-export interface Fields {
-  /** Unknown fields are kept. */
-  readonly [field: string]: unknown;
 }
 
 export interface WorkflowStartedData extends Fields {

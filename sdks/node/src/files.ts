@@ -1,6 +1,7 @@
 /** Files in the form that a workflow's variables expect. */
 
 import { UsageError, isObject } from './errors.js';
+import type { HumanInputForm } from './human-input.js';
 import type { AppParameters, UploadedFile } from './models.js';
 import { basename, readFile } from './platform.js';
 
@@ -142,6 +143,16 @@ export function parseVariables(parameters: AppParameters): Map<string, Variable>
     }
   }
   return variables;
+}
+
+/** A form's inputs as variables that may accept files. */
+export function formVariables(form: HumanInputForm): Map<string, Variable> {
+  return new Map(
+    form.inputs.map(({ type, output_variable_name, allowed_file_types }) => [
+      output_variable_name,
+      { kind: type, allowedTypes: allowed_file_types ?? [] },
+    ]),
+  );
 }
 
 export function takesFiles(variable: Variable | undefined): boolean {

@@ -1,7 +1,6 @@
 /** The forms of runs that wait for a person's input. */
 
-import type { Fields } from './events.js';
-import type { Variable } from './files.js';
+import type { Fields } from './fields.js';
 
 /** A field of a form. `type`: paragraph, select, file or file-list. */
 export interface FormInput extends Fields {
@@ -66,14 +65,4 @@ export interface FormTimeoutData extends Fields {
   readonly node_id: string;
   readonly node_title: string;
   readonly expiration_time: number;
-}
-
-/** A form's inputs as variables that may accept files. */
-export function formVariables(form: HumanInputForm): Map<string, Variable> {
-  return new Map(
-    form.inputs.map(({ type, output_variable_name, allowed_file_types }) => [
-      output_variable_name,
-      { kind: type, allowedTypes: allowed_file_types ?? [] },
-    ]),
-  );
 }

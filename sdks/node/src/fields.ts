@@ -1,0 +1,5 @@
+/** What a server sent beyond the declared fields. */
+export interface Fields {
+  /** Unknown fields are kept. */
+  readonly [field: string]: unknown;
+}
