@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     max_steps: int = Field(500, gt=0, description="Nodes a run may start")
     max_seconds: float = Field(1200, gt=0, description="How long a run may take")
     max_text: int = Field(1_000_000, gt=0, description="Characters of a text output")
+    max_form_seconds: float = Field(
+        604_800, ge=0, description="How long a form may wait for a person before its run is stopped; 0: no limit"
+    )
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
     max_active_requests: int = Field(0, ge=0, description="Requests that may wait for one app at once; 0: any number")
     plans: OptionalPath = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
@@ -274,6 +277,7 @@ class Settings(BaseSettings):
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
             max_text=self.max_text,
+            max_form_seconds=self.max_form_seconds,
             code_seconds=self.code_seconds,
         )
 

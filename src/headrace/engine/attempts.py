@@ -8,20 +8,25 @@ from collections.abc import Coroutine, Sequence
 
 from headrace.errors import NodeError
 from headrace.kernel.events import (
+    FormExpired,
     FormRequested,
+    FormSubmitted,
     NodeFailed,
     NodeRetried,
     NodeSucceeded,
     Record,
+    RunEnded,
     RunId,
     RunPaused,
     RunResumed,
+    RunStarted,
     StepEnded,
 )
 from headrace.kernel.graph import Path
-from headrace.kernel.plan import node_failed
+from headrace.kernel.plan import node_failed, run_ended
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Node, Pause, Result
+from headrace.ports.services import Limits
 from headrace.values import DEEPEST_OUTPUT, nests_deeper
 
 logger = logging.getLogger(__name__)
@@ -87,7 +92,30 @@ def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | Node
     return node_failed(state.spec(path), path, outcome)
 
 
-def recoveries_without_progress(records: Sequence[Record]) -> int:
+def first_event(state: State, records: Sequence[Record]) -> RunResumed | RunEnded | None:
+    """The event with which a run continues whose driver has died while nodes were running."""
+    if not state.running or state.paused:
+        return None
+    outcomes = (FormSubmitted, FormExpired)
+    last = next(record.event for record in reversed(records) if not isinstance(record.event, outcomes))
+    if state.restarting and last == RunResumed():  # it is recorded already
+        return None
+    if _recoveries_without_progress(records) >= MAX_RECOVERIES:
+        return run_ended(state, "failed", TOO_MANY_RECOVERIES)
+    return RunResumed(recovered=True)
+
+
+def remaining_seconds(records: Sequence[Record], limits: Limits, now: float) -> float:
+    """How long a run may still take. The time that it waits for people does not count: only that since it started, or
+    was last resumed after a pause."""
+    resumed = RunResumed()
+    begins = (
+        record.at for record in reversed(records) if isinstance(record.event, RunStarted) or record.event == resumed
+    )
+    return max(0.0, limits.max_seconds - (now - next(begins, now)))
+
+
+def _recoveries_without_progress(records: Sequence[Record]) -> int:
     """How often a run was recovered after a crash or an outage of the database since the last node or step ended."""
     count = 0
     for record in reversed(records):

@@ -15,13 +15,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from headrace.engine.attempts import (
-    MAX_RECOVERIES,
-    TOO_MANY_RECOVERIES,
     Outcome,
     attempt,
     cancel_nodes,
     event_of,
-    recoveries_without_progress,
+    first_event,
+    remaining_seconds,
     run_instant,
 )
 from headrace.engine.environment import EngineEnvironment
@@ -42,6 +41,7 @@ from headrace.kernel.events import (
     RunStarted,
     StopRequested,
 )
+from headrace.kernel.forms import FormOutcome
 from headrace.kernel.graph import Graph, NodeId, Path, attempt_key
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
@@ -81,27 +81,21 @@ class Driver:
         records = await self.environment.journal.read(self.run) if records is None else records
         for record in records:
             self.state.apply(record)
-        resumed = bool(self.state.restarting) and records[-1].event == RunResumed()  # and so it is recorded already
-        if self.state.running and not resumed and not self.state.paused:
-            if recoveries_without_progress(records) >= MAX_RECOVERIES:
-                self._record(run_ended(self.state, "failed", TOO_MANY_RECOVERIES))
-            else:
-                self._record(RunResumed(recovered=True))
-        since = self.state.started_at or self.environment.clock()
-        remaining = max(0.0, self.environment.limits.max_seconds - (self.environment.clock() - since))
+        if (first := first_event(self.state, records)) is not None:
+            self._record(first)
+        remaining = remaining_seconds(records, self.environment.limits, self.environment.clock())
         expiry = asyncio.get_running_loop().call_later(remaining, self._expire)
         try:
-            while not self._is_done():
+            while True:
                 self._wake.clear()
                 slice_ended = self._advance()
                 if self._is_done():
-                    break
-                if slice_ended:
+                    if not await self._outbox.durable() or self._is_done():  # a command may have come meanwhile
+                        break
+                elif slice_ended:
                     await self._outbox.yield_or_wait()
                 else:
                     await self._wake.wait()
-            self._write()
-            await self._outbox.durable()
         finally:
             expiry.cancel()
             if self._flush_timer:
@@ -127,15 +121,23 @@ class Driver:
             self._record(StopRequested(by))
             self._wake.set()
 
+    async def settle(self, outcome: FormOutcome) -> bool:
+        """Records what has come of a form. False if the form does not wait, or the run is not driven here any more."""
+        form = self.state.forms.get(outcome.path)
+        waits = form is not None and form.outcome is None and not self.state.stop
+        if waits and self._outbox.failure is None:
+            self._record(*([RunResumed()] if self.state.paused else []), outcome)
+            self._write()
+            self._wake.set()
+        return await self._outbox.durable() and waits
+
     def lose_ownership(self) -> None:
-        """Another process has written to the run. The driver would notice at its next append; a slow node should not
-        delay that."""
+        """Another process has written to the run. The driver would notice at its next append, which may be far off."""
         self._outbox.fail(SequenceConflict(self.run, self.state.seq))
 
     def _is_done(self) -> bool:
-        if self.state.ended or self._outbox.failure is not None:
-            return True
-        return self.state.paused is not None and not self._tasks and self.state.stop is None
+        is_over = self.state.ended is not None or self._outbox.failure is not None
+        return is_over or (self.state.paused is not None and not self._tasks and self.state.stop is None)
 
     def _advance(self) -> bool:
         """Takes the steps that can be taken now. True if it stopped only to let other runs proceed."""

@@ -23,6 +23,7 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     from headrace.nodes.document_extractor import DocumentExtractor
     from headrace.nodes.end import End
     from headrace.nodes.http_request import HttpRequestNode
+    from headrace.nodes.human_input.node import HumanInput
     from headrace.nodes.if_else import IfElse
     from headrace.nodes.iteration import Iteration, IterationStart
     from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
@@ -61,6 +62,7 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
         ToolNode,
         Agent,
         AgentChat,
+        HumanInput,
     )
     types: dict[str, type[Node[Config]]] = {}
     for node_type in built_in:

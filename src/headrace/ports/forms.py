@@ -35,7 +35,8 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class FormToken:
-    """A secret that opens a form. `channel` is webapp or email; `recipient` is the address that it was sent to."""
+    """A secret that opens a form. `channel` is webapp or email; `recipient` is the address that it is sent to, or the
+    id of a member."""
 
     token: str
     form: str

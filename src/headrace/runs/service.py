@@ -173,6 +173,7 @@ class RunService(RunReader):
         self.runs = storage.runs
         self.conversations = storage.conversations
         self.leases = storage.leases
+        self.forms = storage.forms
         self.max_active = max_active  # callers that may wait for runs of one app at the same time; 0: any number
         self.limiter = limiter  # None: no other limits
         self._callers: Counter[str] = Counter()
@@ -311,12 +312,18 @@ class RunService(RunReader):
             paused = isinstance(last_event(records), RunPaused)
             if isinstance(last_event(records), RunEnded) or (isinstance(event, RunResumed) and not paused):
                 return
-            record = Record(run, len(records) + 1, self.environment.clock(), event)
             with suppress(SequenceConflict):  # another record was faster: read again
-                await self.environment.journal.append([record])
-                self._handover.pop(run, None)
-                await self.queue.put(run)
-                return
+                return await self.append(run, len(records), event)
+
+    async def append(self, run: RunId, after: int, *events: Event) -> None:
+        """Appends events after the last one of a run that is not driven in this process, and queues it.
+        SequenceConflict if that is not its last one."""
+        now = self.environment.clock()
+        await self.environment.journal.append(
+            [Record(run, seq, now, event) for seq, event in enumerate(events, after + 1)]
+        )
+        self._handover.pop(run, None)
+        await self.queue.put(run)
 
 
 def last_event(records: Sequence[Record]) -> Event:

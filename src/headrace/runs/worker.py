@@ -1,7 +1,8 @@
 """Workers: they claim runs from the queue and drive them to their end.
 
 The reconciler requeues every unfinished run without an owner, at the start and every few seconds, since the queue may
-lose runs. A run of another worker on the same database belongs to it while its heartbeat continues.
+lose runs; and it lets forms expire that nobody has answered. A run of another worker on the same database belongs to it
+while its heartbeat continues.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarte
 from headrace.node import Flow
 from headrace.runs.called_runs import is_abandoned, stop_called
 from headrace.runs.conversation_queue import ConversationQueue
+from headrace.runs.forms import expire_forms
 from headrace.runs.service import RunService, Slots
 from headrace.values import Value
 
@@ -267,6 +269,7 @@ class Worker:
             self._notify_callback()
 
     async def _requeue_orphaned(self) -> None:
+        await expire_forms(self.run_service)
         for run in await self.run_service.leases.orphaned():
             if run not in self._claimed and run not in self._retry_timers:
                 await self.run_service.queue.put(run)

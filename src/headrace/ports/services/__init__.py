@@ -118,6 +118,7 @@ class Limits:
     max_steps: int = 500
     max_seconds: float = 1200
     max_text: int = 1_000_000  # characters of a text output
+    max_form_seconds: float = 604_800  # that a form may wait, whatever its own time; 0: no limit
     code_max_string: int = 400_000
     code_max_number: float = 2**63 - 1
     code_min_number: float = -(2**63)

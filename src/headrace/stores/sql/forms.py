@@ -39,13 +39,14 @@ class FormWork:
         self.clear()
 
     def clear(self) -> None:
+        self.pending = False  # there is something to write
         self._new: list[Form] = []
         self._tokens: list[FormToken] = []
         self._settled: list[dict[str, Any]] = []
         self._ended: list[dict[str, Any]] = []
 
-    def apply(self, record: Record, app: str) -> bool:
-        """Whether the record is about a form."""
+    def apply(self, record: Record, app: str) -> None:
+        self.pending = True
         match record.event:
             case FormRequested() as event:
                 self._new.append(form_of(record, event, app))
@@ -54,11 +55,11 @@ class FormWork:
                 form, status, action, at = settlement_of(record, event)
                 self._settled.append({"form": form, "outcome": status, "chosen": action, "at": at})
             case _:
-                return False
-        return True
+                pass
 
     def end(self, record: Record) -> None:
         """The run has ended: its forms do not wait any longer."""
+        self.pending = True
         self._ended.append({"ended": clean(record.run), "at": record.at})
 
     def write(self, transaction: Transaction) -> None:

@@ -183,7 +183,8 @@ class JournalWork:
         transaction.insert(self._callbacks, [_values(callback, _CALLBACK) for callback in due])
         if self._exchanges.pending:
             self._exchanges.write(transaction)
-        self._forms.write(transaction)
+        if self._forms.pending:
+            self._forms.write(transaction)
         return results
 
     def committed(self) -> None:
@@ -205,7 +206,8 @@ class JournalWork:
             self._active.pop(run, None)
         self._touched.clear()
         self._exchanges.clear()
-        self._forms.clear()
+        if self._forms.pending:
+            self._forms.clear()
 
     def release(self, connection: Connection, owner: str, keep: frozenset[RunId]) -> None:
         """Releases the unfinished runs of an owner, except those to keep."""
@@ -241,12 +243,14 @@ class JournalWork:
                 active.queued = _callback_request(event)
             if "query" in event.system:
                 active.exchange = self._exchanges.begin(record, event)
+        elif isinstance(event, FormRequested | FormSubmitted | FormExpired):
+            if active.row:
+                active.forms = True
+                self._forms.apply(record, active.row.app)
         elif active.row and active.row.apply(record, self.owner):
             changed[record.run] = active.row
             if active.exchange:
                 self._exchanges.change(active.exchange, record, active.row.status)
-        elif active.row and self._forms.apply(record, active.row.app):
-            active.forms = True
         if isinstance(event, RunEnded):
             active.ended = True
             if active.forms:

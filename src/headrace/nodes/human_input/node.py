@@ -1,0 +1,179 @@
+"""human-input: the run waits until a person has filled in a form, and takes the branch of the chosen action.
+
+As in Dify: defaults and the options of a select are read from variables when the node is reached, and the content is
+rendered then, except for the values of its own inputs (`{{#$output.name#}}`). If nobody answers in time, the branch
+`__timeout` is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from secrets import token_urlsafe
+from typing import ClassVar, cast
+
+from headrace import values
+from headrace.errors import NodeError
+from headrace.kernel.events import FormRequested, FormSubmitted
+from headrace.kernel.forms import EMAIL, WEBAPP, FormState
+from headrace.node import Context, Node, OutputType, Read, Result
+from headrace.nodes.human_input.config import (
+    Delivery,
+    FileInput,
+    FormInput,
+    HumanInputConfig,
+    ListSource,
+    Paragraph,
+    Select,
+    StringSource,
+)
+from headrace.values import File, Value
+
+TIMEOUT_HANDLE = "__timeout"
+_SECONDS = {"hour": 3600, "day": 24 * 3600}
+_PLACEHOLDER = re.compile(r"\{\{#\$output\.([a-zA-Z_][a-zA-Z0-9_]{0,29})#\}\}")
+_TOKEN_BYTES = 32
+
+
+class HumanInput(Node[HumanInputConfig]):
+    type = "human-input"
+    instant: ClassVar[bool] = True
+    branching: ClassVar[bool] = True
+    notes: ClassVar[str] = "first and later forms of the file format"
+
+    def branches(self) -> Iterable[str]:
+        return [*(action.id for action in self.config.user_actions), TIMEOUT_HANDLE]
+
+    def reads(self) -> Iterable[Read]:
+        yield from super().reads()
+        for index, item in enumerate(self.config.inputs):
+            field, source = _source(item)
+            if source is not None and source.type == "variable":
+                yield tuple(source.selector), ("inputs", index, field, "selector")
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        types = {"file": "file", "file-list": "array[file]"}
+        answers = {
+            item.output_variable_name: OutputType(types.get(item.type, "string"), nullable=True)
+            for item in self.config.inputs
+        }
+        text = OutputType("string")
+        return {**answers, "__action_id": text, "__action_value": text, "__rendered_content": text}
+
+    async def run(self, ctx: Context) -> Result | FormRequested:
+        return self._request(ctx) if ctx.form is None else self._result(ctx.form)
+
+    def _request(self, ctx: Context) -> FormRequested:
+        config = self.config
+        return FormRequested(
+            ctx.path,
+            ctx.new_id(),
+            ctx.spec.title,
+            ctx.variables.render(config.form_content, values.markdown),
+            [_frozen(item, ctx) for item in config.inputs],
+            [action.model_dump() for action in config.user_actions],
+            {
+                item.output_variable_name: default
+                for item in config.inputs
+                if (default := _default(item, ctx)) is not None
+            },
+            config.timeout * _SECONDS[config.timeout_unit],
+            [_delivery(item, ctx) for item in config.delivery_methods if item.enabled and item.type in (WEBAPP, EMAIL)],
+        )
+
+    def _result(self, form: FormState) -> Result:
+        request, outcome = form.request, form.outcome
+        if not isinstance(outcome, FormSubmitted):
+            return Result(_specials("", "", request.content), handle=TIMEOUT_HANDLE)
+        data, title = outcome.data, title_of(request, outcome.action)
+        own = _specials(outcome.action, title, self.rendered(request, data))
+        return Result({**data, **own}, inputs=data, handle=outcome.action)
+
+    def rendered(self, request: FormRequested, data: Mapping[str, Value]) -> str:
+        """The content of a form with what was filled in. Only placeholders of the file are replaced, not those that
+        come from a variable."""
+        names = set(_PLACEHOLDER.findall(self.config.form_content))
+
+        def replace(match: re.Match[str]) -> str:
+            return _shown(data.get(match[1])) if match[1] in names else match[0]
+
+        return _PLACEHOLDER.sub(replace, request.content)
+
+
+def title_of(request: FormRequested, action: str) -> str:
+    """The title of an action of a form; its id if it has none."""
+    return next((str(item["title"]) for item in request.actions if item["id"] == action), action)
+
+
+def _specials(action: str, title: str, content: str) -> dict[str, Value]:
+    return {"__action_id": action, "__action_value": title, "__rendered_content": content}
+
+
+def _shown(value: Value) -> str:
+    match value:
+        case None:
+            return ""
+        case File():
+            return "[file]"
+        case list():
+            return f"[{len(cast('list[Value]', value))} files]"
+        case _:
+            return str(value)
+
+
+def _source(item: FormInput) -> tuple[str, StringSource | ListSource | None]:
+    """The field of an input that may name a variable, and its value."""
+    match item:
+        case Paragraph():
+            return "default", item.default
+        case Select():
+            return "option_source", item.option_source
+        case FileInput():
+            return "", None
+
+
+def _frozen(item: FormInput, ctx: Context) -> dict[str, Value]:
+    """An input as the form shows it, whose options no longer change."""
+    shown = item.model_dump()
+    if isinstance(item, Select) and item.option_source.type == "variable":
+        exists, options = ctx.variables.find(item.option_source.selector)
+        if not exists:
+            return shown  # with the options of the file
+        if not isinstance(options, list) or not all(isinstance(option, str) for option in cast("list[Value]", options)):
+            selector = ".".join(item.option_source.selector)
+            raise NodeError(
+                f"The options {selector} of '{item.output_variable_name}' are not a list of texts.", "TypeError"
+            )
+        shown["option_source"]["value"] = options
+    return shown
+
+
+def _default(item: FormInput, ctx: Context) -> str | None:
+    """The default of an input that is a variable."""
+    if not isinstance(item, Paragraph) or item.default is None or item.default.type == "constant":
+        return None
+    exists, value = ctx.variables.find(item.default.selector)
+    return values.text(value) if exists else None
+
+
+def _delivery(delivery: Delivery, ctx: Context) -> dict[str, Value]:
+    """A way to deliver the form, with a token for each recipient, so that who answers is known."""
+    if delivery.type == WEBAPP:
+        return {"type": WEBAPP, "token": token_urlsafe(_TOKEN_BYTES)}
+    config = delivery.config
+    recipients: list[Value] = [
+        {
+            "type": recipient.type,
+            "to": recipient.email or recipient.reference_id or recipient.user_id,
+            "token": token_urlsafe(_TOKEN_BYTES),
+        }
+        for recipient in config.recipients.items
+    ]
+    if config.recipients.whole_workspace or config.recipients.include_bound_group:
+        recipients.append({"type": "workspace", "to": "", "token": token_urlsafe(_TOKEN_BYTES)})
+    return {
+        "type": EMAIL,
+        "subject": ctx.variables.render(config.subject),
+        "body": ctx.variables.render(config.body, values.markdown),
+        "recipients": recipients,
+    }
