@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -11,60 +9,29 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page
 from product_studio.settings import FOLDER
 
+from tests.browsers import PATIENCE, build, chromium, require_browser
 from tests.cli.flows import code, environ, field, flow
-from tests.product_studio.page import PATIENCE, WEB, Opened
+from tests.product_studio import slow_model
+from tests.product_studio.page import WEB, Opened
 from tests.product_studio.studio import Studio
 from tests.sdk_contract.fault_server import Faults
 from tests.sdk_contract.serving import Running
 from tests.server.process import Serve
 
+ROOT = Path(__file__).parents[2]
 WORKFLOW = FOLDER.parent / "product-detail" / "product-detail.yml"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 REFUSES = "def main(product_name):\n    raise ValueError('secret detail')"
 
 
-def _missing() -> str | None:
-    """What the tests of the page lack here."""
-    if CHROMIUM is None:
-        return "there is no Chromium"
-    if shutil.which("npm") is None:
-        return "there is no Node with npm"
-    return None
-
-
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    missing = _missing()
-    if missing is not None:
-        pytest.skip(missing)
-    assert CHROMIUM is not None
-    return CHROMIUM
-
-
-def _installed() -> bool:
-    """Whether all that the lock names is there; `make page` leaves out what only the tests need."""
-    modules = WEB / "node_modules"
-    done = modules / ".package-lock.json"
-    there = modules.joinpath("axe-core").exists() and done.exists()
-    return there and done.stat().st_mtime >= WEB.joinpath("package-lock.json").stat().st_mtime
-
-
-@pytest.fixture(scope="session")
-def built(chromium: str) -> Path:
-    """The built page. What it is tested with is installed once, what it is built from is built when it changed."""
-    npm = ["npm", "ci", "--loglevel=error"]
-    for command in (npm, ["npm", "run", "check"], ["npm", "run", "build"]):
-        if command is npm and _installed():
-            continue
-        done = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=300, check=False)
-        if command is npm and done.returncode:
-            pytest.skip(f"npm ci does not work here: {done.stderr.strip()[-200:]}")
-        assert done.returncode == 0, done.stdout + done.stderr
+def built() -> Path:
+    """The built page."""
+    require_browser()
+    build(WEB, WEB / "dist", ROOT / "web" / "ui")
     return WEB / "dist"
 
 
@@ -73,7 +40,7 @@ def changed_workflow(folder: Path, name: str, **changes: object) -> Path:
     document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
     nodes = {each["id"]: each["data"] for each in document["workflow"]["graph"]["nodes"]}
     nodes["write"]["model"]["completion_params"] |= {"max_tokens": changes["words"]}
-    nodes["write"]["prompt_template"][-1]["text"] += str(changes.get("prompt", ""))
+    nodes["write"]["model"] |= {"provider": changes.get("provider", nodes["write"]["model"]["provider"])}
     if "check" in changes:
         nodes["check"]["code"] = changes["check"]
     file = folder / f"{name}.yml"
@@ -94,15 +61,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     says = code(unseen, **dict.fromkeys(outputs, "string"))
     files = [
         changed_workflow(folder, "quick", words=12),
-        # the demo model writes a word in 20 ms, and quotes what it is asked: longer than any test looks on
-        changed_workflow(folder, "slow", words=3000, prompt="很長的提示。" * 1000),
+        changed_workflow(folder, "slow", words=1_000_000, provider=slow_model.PROVIDER),
         changed_workflow(
             folder, "failing", words=1, check="def main(product_name):\n    raise ValueError('secret detail')"
         ),
         flow(folder / "other.yml", variables=[name]),
         flow(folder / "unseen.yml", says, variables=[name], outputs=outputs),
     ]
-    with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="true")) as server:
+    with (
+        slow_model.slow_model() as model,
+        Serve(folder, files, environ(HEADRACE_DEMO_MODEL="true", **model.environ)) as server,
+    ):
         yield server
 
 
@@ -146,13 +115,9 @@ def pages(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(chromium: str) -> AsyncIterator[Browser]:
-    expect.set_options(timeout=PATIENCE)
-    async with async_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        running = await playwright.chromium.launch(executable_path=chromium, args=arguments, timeout=PATIENCE)
+async def browser(built: Path) -> AsyncIterator[Browser]:
+    async with chromium() as running:
         yield running
-        await running.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

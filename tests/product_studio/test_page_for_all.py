@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from tests.browsers import no_fault
 from tests.product_studio.page import (
     AGAIN,
     GENERATE,
     SAVE,
     STOP,
+    WEB,
     Opened,
     button,
     description,
     finished,
     generate,
     news,
-    no_findings,
     picture_id,
     title,
     writing,
@@ -83,7 +84,7 @@ async def test_it_fits_a_phone(opened: Opened, width: int):
             assert box["y"] + box["height"] <= 844  # in view without scrolling
             assert box["height"] >= 44
         assert await page.evaluate("document.documentElement.scrollWidth") == width
-        await no_findings(page)
+        await no_fault(page, WEB)
 
 
 async def places(page: Page) -> list[float]:
@@ -154,19 +155,19 @@ async def test_forced_colours_leave_every_control_its_border(opened: Opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing(opened: Opened, scheme: str):
     async with opened("quick", color_scheme=scheme, reduced_motion="reduce") as page:
-        await no_findings(page)
+        await no_fault(page, WEB)
         await generate(page)
         await finished(page)
-        await no_findings(page)
+        await no_fault(page, WEB)
         await title(page).fill("另一個標題")
         await expect(news(page)).to_contain_text("標題改過了")
-        await no_findings(page)
+        await no_fault(page, WEB)
         await button(page, "照樣儲存").click()
         await expect(page.get_by_text("已儲存「另一個標題」")).to_be_visible()
-        await no_findings(page)
+        await no_fault(page, WEB)
         await button(page, "編輯「另一個標題」").first.click()
         await expect(news(page)).to_contain_text("正在修改")
-        await no_findings(page)
+        await no_fault(page, WEB)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -176,14 +177,14 @@ async def test_axe_finds_nothing_while_it_generates_and_after_it_failed(
     async with opened("slow", color_scheme=scheme, reduced_motion="reduce") as page:
         await generate(page)
         await writing(page)
-        await no_findings(page)
+        await no_fault(page, WEB)
         await button(page, STOP).click()
         await expect(news(page)).to_contain_text("已停止")
-        await no_findings(page)
+        await no_fault(page, WEB)
     async with opened("failing", "Generation failed", color_scheme=scheme, reduced_motion="reduce") as page:
         await generate(page)
         await expect(news(page)).to_contain_text("這個標題不能用")
-        await no_findings(page)
+        await no_fault(page, WEB)
 
 
 async def test_all_of_it_by_keyboard(opened: Opened):
