@@ -43,6 +43,6 @@ def test_a_typescript_client_runs_a_workflow(served: Serve, description: Path, t
         pytest.skip("Node and npm are not installed: the TypeScript client is NOT tested")
     shutil.copytree(HERE / "node", tmp_path, dirs_exist_ok=True)
     call([NPM, "ci", "--no-audit", "--no-fund"], tmp_path)
-    call(["node_modules/.bin/openapi-typescript", str(description), "-o", "api.d.ts"], tmp_path)
+    call(["node_modules/.bin/openapi-typescript", str(description), "-o", "api.ts"], tmp_path)
     call(["node_modules/.bin/tsc", "-p", "."], tmp_path)
     assert ran([NODE, "run.js"], tmp_path, served) == RAN
