@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import lru_cache
 
 _KINDS = ("int", "float", "str", "list", "dict", "set", "bool", "iterator", "none", "tuple", "date")
 
@@ -482,6 +483,7 @@ def note(out, value):
 """
 
 
+@lru_cache(256)  # to write one takes longer than to run it
 def program(seed: int) -> str:
     """A program whose `program([])` returns the list of what it came to."""
     return Writer(seed).program()
