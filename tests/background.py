@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from socketserver import BaseServer
 from typing import Any
@@ -25,10 +25,15 @@ def serving(server: BaseServer) -> Iterator[None]:
         server.server_close()
 
 
+def child(command: Sequence[str | Path], **options: Any) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A process, whose pipes carry text."""
+    return running(subprocess.Popen([*map(str, command)], text=True, **options))
+
+
 @contextmanager
-def child(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process, whose pipes carry text; killed where it has not ended when the block is left."""
-    with subprocess.Popen([*map(str, command)], text=True, **options) as process:
+def running(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Kills the process where an error leaves the block; otherwise waits for its end."""
+    with process:
         try:
             yield process
         except BaseException:

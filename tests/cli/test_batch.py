@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import forking
 from tests.api.chats import chatflow
-from tests.background import child
+from tests.background import child, running
 from tests.cli.conftest import Invoke
 from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
 from tests.native.counting import Counting, counting
@@ -114,7 +115,7 @@ def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
     with counting(before) as peer:
         file = peer.workflow(tmp_path / "flow.yml")
         command = ("batch", str(file), str(batch_input), "-o", "out.jsonl", "--egress-allow", peer.address)
-        with child([*HEADRACE, *command], cwd=tmp_path, env=environ()) as process:
+        with running(forking.start(command, cwd=tmp_path, env=environ())) as process:
             assert peer.held.wait(60)
             partial = tmp_path / "out.jsonl.partial"
             deadline = time.monotonic() + 60
@@ -259,7 +260,7 @@ def test_a_retry_that_is_interrupted_continues(tmp_path: Path, invoke: Invoke):
         assert invoke(*command).exit_code == 1
         peer.failing = set()
         peer.hold()
-        with child([*HEADRACE, *command, "--retry-failed"], cwd=tmp_path, env=environ()) as process:
+        with running(forking.start([*command, "--retry-failed"], cwd=tmp_path, env=environ())) as process:
             assert peer.held.wait(60)
             process.kill()
         peer.gate.set()

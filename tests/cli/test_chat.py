@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import forking
 from tests.api.chats import chatflow
-from tests.background import child
+from tests.background import running
 from tests.cli.conftest import Invoke
-from tests.cli.flows import HEADRACE, environ, field, flow
+from tests.cli.flows import environ, field, flow
 
 COUNTING = "{{#sys.dialogue_count#}} {{#sys.query#}} {{#start.tone#}}"
 UPLOADS = {"file_upload": {"enabled": True, "allowed_file_types": ["document"], "number_limits": 1}}
@@ -83,9 +84,9 @@ def test_a_chat_app_is_not_run(app: Path, invoke: Invoke):
 
 def test_ctrl_c_stops_an_answer_and_the_conversation_continues():
     file = Path(__file__).parents[2] / "examples" / "collection" / "chat.yml"
-    command = [*HEADRACE, "chat", str(file), "--demo-model"]
+    command = ["chat", str(file), "--demo-model"]
     pipe = subprocess.PIPE
-    with child(command, env=environ(), stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with running(forking.start(command, env=environ(), stdin=pipe, stdout=pipe, stderr=pipe)) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write("word " * 200 + "\n")

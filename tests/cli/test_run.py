@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.background import child
+from tests import forking
+from tests.background import running
 from tests.cli.conftest import Invoke
-from tests.cli.flows import HEADRACE, code, environ, field, flow, headrace, llm
+from tests.cli.flows import code, environ, field, flow, headrace, llm
 
 DOUBLE = "def main(x):\n    return {'y': x * 2}\n"
 FAIL = "def main():\n    raise ValueError('no such luck')\n"
@@ -219,8 +219,9 @@ def test_a_folder_is_no_workflow(tmp_path: Path, invoke: Invoke):
 
 def test_ctrl_c_stops_the_run(tmp_path: Path):
     file = flow(tmp_path / "ask.yml", llm(), variables=[field("query")], outputs={"text": ("llm", "text")})
-    command = [*HEADRACE, "run", str(file), "-i", f"query={'word ' * 80}", "--demo-model", "--json"]
-    with child(command, cwd=tmp_path, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = ["run", str(file), "-i", f"query={'word ' * 80}", "--demo-model", "--json"]
+    pipe = subprocess.PIPE
+    with running(forking.start(command, cwd=tmp_path, env=environ(), stdout=pipe, stderr=pipe)) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if json.loads(line)["event"] == "text_chunk":
@@ -247,8 +248,7 @@ def test_settings_from_the_environment_that_make_no_sense(tmp_path: Path, invoke
 def test_an_output_that_is_nested_too_deep_fails_its_node(tmp_path: Path, depth: int, as_json: bool):
     file = tmp_path / "deep.yml"
     file.write_text(DEEP.format(depth=depth))
-    command = [sys.executable, "-m", "headrace", "run", str(file), *(["--json"] if as_json else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = headrace("run", file, *(["--json"] if as_json else []), cwd=tmp_path)
     assert done.returncode == 1
     assert "Error: the run failed at node 'Code' (c): The output is nested more than 250 levels deep." in done.stderr
     assert "Traceback" not in done.stderr

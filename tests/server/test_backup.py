@@ -6,14 +6,13 @@ import json
 import pathlib
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
 from contextlib import closing
 from typing import Any
 
-from tests.cli.flows import environ
+from tests.cli.flows import headrace
 from tests.server.gated import FLOW, Client, Peer
 from tests.server.process import Serve
 
@@ -21,8 +20,7 @@ RUNS = 100
 
 
 def db(*arguments: str | pathlib.Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", "db", *map(str, arguments)]
-    return subprocess.run(command, env=environ(), capture_output=True, text=True, check=False)
+    return headrace("db", *arguments, cwd=pathlib.Path.cwd())
 
 
 def posted(client: Client, path: str, body: object, **headers: str) -> Any:

@@ -7,8 +7,6 @@ import json
 import pathlib
 import resource
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,6 +19,7 @@ from typing import Any
 import pytest
 
 from headrace.webhooks import signature
+from tests.cli.flows import headrace
 from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, heard
 from tests.server.process import Serve
 
@@ -178,9 +177,8 @@ def test_a_secret_that_is_lost_is_replaced_on_purpose(tmp_path: pathlib.Path, pe
     (tmp_path / "data" / "secret").unlink()
     with pytest.raises(AssertionError, match="adopt-secret"):
         serve(stack, tmp_path, peer)
-    command = [sys.executable, "-m", "headrace", "db", "adopt-secret", "--data", str(tmp_path / "data")]
-    adopted = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert "is the database's now" in adopted.stdout
+    adopted = headrace("db", "adopt-secret", "--data", tmp_path / "data", cwd=tmp_path)
+    assert "is the database's now" in adopted.stdout, adopted.stderr
     serve(stack, tmp_path, peer)
 
 
