@@ -25,7 +25,19 @@ from tests.postgresql import postgresql_url as postgresql_url
 
 # Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
 WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")
-LONG = (*WHOLE, "tests", "openapi_clients", "server", "sandbox", "telemetry", "cli", "sdk_python", "documents")
+LONG = (
+    *WHOLE,
+    "console",
+    "oidc",
+    "tests",
+    "openapi_clients",
+    "server",
+    "sandbox",
+    "telemetry",
+    "cli",
+    "sdk_python",
+    "documents",
+)
 
 _REPORT = pytest.StashKey[Path]()
 _LEFT = pytest.StashKey[list[str]]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
@@ -83,7 +84,7 @@ def test_type_checkers_see_the_config_of_the_example(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--follow-imports", "silent", "shout.py"],
         cwd=tmp_path,
-        env={"MYPYPATH": str(source), "PATH": ""},
+        env={**os.environ, "MYPYPATH": str(source), "PATH": ""},
         capture_output=True,
         text=True,
         check=False,
