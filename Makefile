@@ -73,7 +73,7 @@ floors: sync
 types: sync
 	$(RUN) basedpyright
 
-check: sync browser proxy
+check: sync proxy
 	$(RUN) pytest -q -n auto
 
 # What the pages are tested in: Chromium's headless shell, or a whole Chromium, which takes three times the CPU time.
@@ -85,8 +85,8 @@ browser:
 	done >/dev/null 2>&1 || true
 
 # What stands before the installed package in the deployment's tests, and what reads its systemd unit; without them those
-# tests say loudly that they were skipped.
-proxy:
+# tests say loudly that they were skipped. After the browser, since apt-get does one thing at a time.
+proxy: browser
 	@PATH="$$PATH:/usr/sbin"; { command -v nginx && command -v systemd-analyze; } >/dev/null || \
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light systemd; } \
