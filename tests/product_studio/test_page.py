@@ -158,13 +158,30 @@ async def test_a_draft_survives_a_reload_and_bad_storage_does_no_harm(opened: Op
         await expect(description(page)).to_have_value("草稿")
         for value in ("{", "null", '{"title": 1}', '{"runId": "a", "taskId": 1, "title": "b"}'):
             await page.evaluate(
-                "value => ['studio-draft', 'studio-draft-aside', 'studio-run'].forEach(key =>"
-                " localStorage.setItem(key, value))",
+                "value => [sessionStorage, localStorage].forEach(storage =>"
+                " ['studio-draft', 'studio-draft-aside', 'studio-run'].forEach(key => storage.setItem(key, value)))",
                 value,
             )
             await page.reload()
             await expect(title(page)).to_have_value("")
             await expect(button(page, GENERATE)).to_be_visible()
+
+
+async def test_each_tab_has_a_draft_of_its_own_and_one_outlives_them(opened: Opened, pages: dict[str, Studio]):
+    async with opened("quick") as first:
+        await title(first).fill("第一個分頁的標題")
+        second = await first.context.new_page()
+        await second.goto(pages["quick"].url)
+        await expect(title(second)).to_have_value("")
+        await title(second).fill("第二個分頁的標題")
+        for page, text in ((first, "第一個分頁的標題"), (second, "第二個分頁的標題")):
+            await page.reload()
+            await expect(title(page)).to_have_value(text)
+        await first.close()
+        await second.evaluate("navigator.locks.request('studio', () => null)")  # once the first tab has left it
+        third = await second.context.new_page()
+        await third.goto(pages["quick"].url)
+        await expect(title(third)).to_have_value("第一個分頁的標題")
 
 
 async def test_a_changed_title_is_noticed(opened: Opened):

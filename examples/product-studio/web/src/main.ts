@@ -4,5 +4,6 @@ import '@ui/icons';
 import '@ui/theme';
 import './studio.css';
 import App from './App.vue';
+import { chooseTab } from './storage';
 
-createApp(App).mount('#app');
+void chooseTab().then(() => createApp(App).mount('#app'));
