@@ -13,7 +13,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page
 from product_studio.settings import FOLDER
 
 from tests.browsers import PATIENCE, build, chromium, require_browser
-from tests.cli.flows import code, environ, field, flow
+from tests.cli.flows import code, environ, field, flow, llm
 from tests.product_studio import slow_model
 from tests.product_studio.page import WEB, Opened
 from tests.product_studio.studio import Studio
@@ -51,7 +51,7 @@ def changed_workflow(folder: Path, name: str, **changes: object) -> Path:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server. `quick` and `slow` are the example, `failing` fails in its second step, `other` answers something
-    else, `unseen` has no picture."""
+    else, `unseen` has no picture, `drawing` fails after its text."""
     folder = tmp_path_factory.mktemp("served")
     name = field("product_name")
     outputs = {each: ("code", each) for each in ("description", "prompt_id", "image_url")}
@@ -66,6 +66,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
             folder, "failing", words=1, check="def main(product_name):\n    raise ValueError('secret detail')"
         ),
         flow(folder / "other.yml", variables=[name]),
+        flow(
+            folder / "drawing.yml",
+            {**llm(), "prompt_template": [{"role": "user", "text": "{{#start.product_name#}}"}]},
+            code("def main():\n    raise ValueError('secret detail')", x="string"),
+            variables=[name],
+        ),
         flow(folder / "unseen.yml", says, variables=[name], outputs=outputs),
     ]
     with (
@@ -86,7 +92,9 @@ def faults(served: Serve) -> Iterator[tuple[str, Faults]]:
 @contextmanager
 def started(served: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[dict[str, Studio]]:
     """The back end before each workflow, by its name; `faulty` is before the server that does wrong."""
-    fields = {name: (served.url, served.keys[name]) for name in ("quick", "slow", "failing", "other", "unseen")}
+    fields = {
+        name: (served.url, served.keys[name]) for name in ("quick", "slow", "failing", "other", "unseen", "drawing")
+    }
     fields["faulty"] = (faults[0], served.keys["quick"])
     running = {name: Studio(url, key, data / f"{name}.db") for name, (url, key) in fields.items()}
     for studio in running.values():

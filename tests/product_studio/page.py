@@ -13,7 +13,8 @@ from tests.product_studio.studio import NAME
 
 WEB = FOLDER / "web"
 Opened = Callable[..., Any]
-GENERATE, AGAIN, STOP, SAVE, ANYWAY = "dify 自動生成產品資訊", "重新生成", "停止", "儲存產品", "照樣儲存"
+GENERATE, AGAIN, CONTINUE = "dify 自動生成產品資訊", "重新生成", "再試一次"
+STOP, SAVE, ANYWAY = "停止", "儲存產品", "照樣儲存"
 
 
 def button(page: Page, name: str) -> Locator:

@@ -50,11 +50,14 @@ class Studio:
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=60)
 
-    async def status(self, run: str, wait: int = 10) -> str:
-        """The status of a run on the workflow's server; waits a while for its end."""
+    async def run(self, run: str, wait: int = 10) -> dict[str, Any]:
+        """A run on the workflow's server; waits a while for its end."""
         async with httpx.AsyncClient(timeout=60) as client:
             url = f"{self.endpoint}/api/v1/workflow-runs/{run}?wait={wait}"
-            return (await client.get(url, headers={"Authorization": f"Bearer {self.key}"})).json()["status"]
+            return (await client.get(url, headers={"Authorization": f"Bearer {self.key}"})).json()
+
+    async def status(self, run: str, wait: int = 10) -> str:
+        return (await self.run(run, wait))["status"]
 
     async def newest(self) -> str:
         """The id of the newest run of the workflow."""
@@ -71,9 +74,10 @@ async def events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
             yield json.loads(line[6:])
 
 
-async def generated(studio: Studio, name: str = NAME) -> list[dict[str, Any]]:
+async def generated(studio: Studio, name: str = NAME, **body: str) -> list[dict[str, Any]]:
     """All events of a new run."""
-    async with studio.client() as client, client.stream("POST", STREAM, json={"product_name": name}) as response:
+    body["product_name"] = name
+    async with studio.client() as client, client.stream("POST", STREAM, json=body) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         return [event async for event in events(response)]

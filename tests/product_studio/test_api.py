@@ -250,6 +250,27 @@ async def test_a_run_that_fails_says_in_which_step(studios: Studios):
     assert (answer.status_code, answer.json()) == (500, FAILED)
 
 
+async def test_a_failed_run_is_continued_where_the_server_can(
+    studios: Studios, served: Serve, faults: tuple[str, Faults], tmp_path: Path
+):
+    failing = studios["failing"]
+    first, *_ = await generated(failing)
+    again, *_, last = await generated(failing, retry_of=first["run_id"])
+    assert (await failing.run(again["run_id"]))["retry_of"] == first["run_id"]
+    assert last == {"kind": "failed", "reason": "title"}
+
+    dify = Studio(faults[0], served.keys["failing"], tmp_path / "p.db")
+    dify.start()
+    try:
+        faults[1].steps.append({"status": 404, "body": "<html>"})
+        new, *_ = await generated(dify, retry_of=first["run_id"])
+    finally:
+        dify.stop()
+    assert (await failing.run(new["run_id"]))["retry_of"] is None
+    async with failing.client() as client:
+        assert (await client.post(STREAM, json={"product_name": NAME, "retry_of": "../../apps"})).status_code == 422
+
+
 async def test_a_workflow_that_answers_something_else(studios: Studios):
     (*_, last) = await generated(studios["other"])
     assert last == {"kind": "failed", "reason": "configuration"}

@@ -14,6 +14,7 @@ from product_studio.pictures import LARGEST
 from tests.product_studio.page import (
     AGAIN,
     ANYWAY,
+    CONTINUE,
     GENERATE,
     SAVE,
     STOP,
@@ -222,6 +223,29 @@ async def test_a_title_that_the_workflow_refuses(opened: Opened):
         await expect(news(page)).to_contain_text("這個標題不能用")
         await expect(step(page, "檢查標題")).to_contain_text("失敗")
         await expect(description(page)).to_have_value("")
+        assert await main_button(page) == CONTINUE
+        await title(page).fill(f"另一個{NAME}")
+        assert await main_button(page) == GENERATE
+
+
+async def test_trying_again_continues_the_run_at_the_step_that_failed(opened: Opened, pages: dict[str, Studio]):
+    studio = pages["drawing"]
+    async with opened("drawing", "Generation failed: picture") as page:
+        await description(page).fill("我自己寫的")
+        await title(page).fill(NAME)
+        await button(page, AGAIN).click()
+        await expect(news(page)).to_contain_text("圖片沒有做成")
+        failed = await studio.newest()
+        written = await description(page).input_value()
+        async with page.expect_response(re.compile("/stream$")) as trying:
+            await button(page, CONTINUE).click()
+        await (await trying.value).finished()
+        await expect(news(page)).to_contain_text("圖片沒有做成")
+        run = await studio.run(await studio.newest())
+        assert (run["retry_of"], run["total_tokens"]) == (failed, 0)  # the text is neither written nor paid again
+        await expect(description(page)).to_have_value(written)
+        await button(page, "上一版").click()
+        await expect(description(page)).to_have_value("我自己寫的")
 
 
 async def test_a_back_end_that_is_gone(opened: Opened):

@@ -32,6 +32,7 @@ from product_studio.models import (
     Progress,
     Stopped,
     StopRequest,
+    StreamRequest,
 )
 from product_studio.pictures import LARGEST, PictureError, check_upload
 from product_studio.security import Guard
@@ -76,15 +77,25 @@ _MAX_ID = 2**63 - 1  # SQLite's
 ProductId = Annotated[int, Path(ge=1, le=_MAX_ID)]
 
 
-async def _generation(body: DetailRequest, service: Service) -> AsyncGenerator[Generation]:
+async def _generation(body: StreamRequest, service: Service) -> AsyncGenerator[Generation]:
     """Left when the response is sent, and when the browser disconnects before."""
-    stream = service.client.stream_workflow({"product_name": body.product_name})
-    async with Generation(service, stream) as generation:
+    run_id = None
+    if body.retry_of is not None:
+        try:
+            run_id = await service.retry(body.retry_of)
+        except HeadraceError as error:
+            to_failed(error)
+            raise HTTPException(502, "The run could not be continued.") from error
+    if run_id is not None:
+        stream = service.client.follow_workflow_run(run_id)
+    else:
+        stream = service.client.stream_workflow({"product_name": body.product_name})
+    async with Generation(service, stream, run_id) as generation:
         yield generation
 
 
 async def _followed(run_id: RunId, service: Service) -> AsyncGenerator[Generation]:
-    async with Generation(service, service.client.follow_workflow_run(run_id), run_id) as generation:
+    async with Generation(service, service.client.follow_workflow_run(run_id), run_id, is_known=True) as generation:
         if generation.is_unavailable:  # the page waits longer each time
             raise HTTPException(503, "The workflow's server cannot be reached.")
         yield generation
@@ -127,7 +138,8 @@ def _add_generation(app: FastAPI) -> None:
     async def stream_product_detail(
         request: Request, generation: Annotated[Generation, Depends(_generation)]
     ) -> AsyncIterable[Progress]:
-        """Runs the workflow and streams what happens. A run that has been announced continues without the browser."""
+        """Runs the workflow, or continues a run that failed, and streams what happens. A run that has been announced
+        continues without the browser."""
         if await request.is_disconnected():
             return
         async for progress in generation:

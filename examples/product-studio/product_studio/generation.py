@@ -105,12 +105,14 @@ class Generation:
             ...
     """
 
-    def __init__(self, service: ProductDetailService, stream: AsyncStream, run_id: str | None = None) -> None:
-        """`run_id`: of a run that exists, and is followed."""
+    def __init__(
+        self, service: ProductDetailService, stream: AsyncStream, run_id: str | None = None, *, is_known: bool = False
+    ) -> None:
+        """`run_id`: of a run that exists, and is followed; `is_known`: the page knows about it."""
         self._service = service
         self._stream = stream
         self._followed = run_id
-        self._is_announced = run_id is not None
+        self._is_announced = is_known
         self._first: Event | HeadraceError | None = None
         self._steps = _Steps()
 

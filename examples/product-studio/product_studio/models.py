@@ -27,8 +27,16 @@ Name = Annotated[Words, AfterValidator(_one_line), Len(5, 30)]
 """What a description can be written for: 5 to 30 characters (not bytes)."""
 
 
+Id = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w-]+$")]
+
+
 class DetailRequest(BaseModel):
     product_name: Name
+
+
+class StreamRequest(DetailRequest):
+    retry_of: Id | None = None
+    """A failed run that is to be continued, where the workflow's server can."""
 
 
 class DetailResponse(BaseModel):
@@ -118,8 +126,6 @@ class Interrupted(BaseModel):
 
 
 Progress = Started | Step | Text | Finished | Failed | Interrupted
-
-Id = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[\w-]+$")]
 
 
 class StopRequest(BaseModel):

@@ -12,6 +12,7 @@ from headrace_client import (
     APITimeoutError,
     AsyncClient,
     AuthenticationError,
+    ConflictError,
     HeadraceError,
     NotFoundError,
     PermissionDeniedError,
@@ -65,6 +66,15 @@ class ProductDetailService:
         run = await self.client.run_and_wait({"product_name": product_name}, raise_on_failure=True)
         _log.info("product detail created", extra={"run_id": run.workflow_run_id, "seconds": run.elapsed_time})
         return dict(run.outputs or {})
+
+    async def retry(self, run_id: str) -> str | None:
+        """The new run that continues a failed one from the node that failed. None if the server cannot do that: Dify
+        has no such endpoint, and Headrace continues no run that succeeded or is not there any more."""
+        try:
+            return (await self.client.retry_workflow_run(run_id)).workflow_run_id
+        except (NotFoundError, ValidationError, ConflictError) as error:
+            _log.info("a run cannot be continued: %s", error, extra={"run_id": run_id})
+            return None
 
     async def stop(self, task_id: str) -> None:
         """Stops a run. One that has already ended is not an error."""

@@ -71,10 +71,14 @@ function json(method: 'POST' | 'PUT', body: unknown): RequestInit {
   return { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
 }
 
-/** Starts a run. Aborting before the event `started` stops it; after that it continues without this page. */
-export async function* startRun(title: string, signal: AbortSignal): AsyncGenerator<Progress> {
+/**
+ * Starts a run, or continues a failed one where the server can. Aborting before the event `started` stops it; after that
+ * it continues without this page.
+ */
+export async function* startRun(title: string, retryOf: string | null, signal: AbortSignal): AsyncGenerator<Progress> {
   const connection = new AbortController();
-  const options = { ...json('POST', { product_name: title }), signal: AbortSignal.any([signal, connection.signal]) };
+  const body = { product_name: title, retry_of: retryOf };
+  const options = { ...json('POST', body), signal: AbortSignal.any([signal, connection.signal]) };
   const response = await call(`${DETAIL}/stream`, options);
   for await (const event of eventsOf(response, connection)) if (event.data) yield JSON.parse(event.data) as Progress;
 }

@@ -28,6 +28,8 @@ export interface Generation {
   readonly steps: Readonly<Record<StepName, Readonly<Step>>>;
   readonly failure: Failure | null;
   readonly runId: string | null;
+  /** The title of a failed run, which is continued if it is started again with that title. */
+  readonly failedTitle: string | null;
   /** The run was left, but the server did not confirm that it stopped it. */
   readonly stopUnconfirmed: boolean;
   /** It finished, but its picture could not be fetched. */
@@ -52,6 +54,7 @@ function initial() {
     steps: steps as Record<StepName, Step>,
     failure: null as Failure | null,
     runId: null as string | null,
+    failedTitle: null as string | null,
     stopUnconfirmed: false,
     pictureMissing: false,
   };
@@ -74,16 +77,17 @@ export function useGeneration(onText: (text: string, title: string) => void, onF
 
   async function start(title: string): Promise<void> {
     if (isBusy.value) return;
+    const retried = state.failedTitle === title ? run : null;
     const own = begin('starting');
     try {
-      for await (const progress of startRun(title, own.signal)) {
+      for await (const progress of startRun(title, retried?.runId ?? null, own.signal)) {
         if (progress.kind === 'interrupted') break;
         if (apply(progress, title)) return;
       }
-      if (!run && !own.signal.aborted) return fail('unreachable');
+      if (!run && !own.signal.aborted) return fail('unreachable', null, retried);
     } catch (error) {
       if (own.signal.aborted) return;
-      if (!run) return fail(toFailure(error), error);
+      if (!run) return fail(toFailure(error), error, retried);
       // the run continues without this connection
     }
     if (run && !own.signal.aborted) await follow(run, own);
@@ -201,7 +205,10 @@ export function useGeneration(onText: (text: string, title: string) => void, onF
     store(STORED, null);
   }
 
-  function fail(failure: Failure, cause?: unknown): void {
+  /** `failed`: the run that the next attempt continues. */
+  function fail(failure: Failure, cause: unknown = null, failed: Run | null = run): void {
+    run = failed;
+    state.failedTitle = run?.title ?? null;
     console.error(`Generation failed: ${failure}`, ...(state.runId ? [`run ${state.runId}`] : []), ...(cause ? [cause] : []));
     state.failure = failure;
     end('failed');

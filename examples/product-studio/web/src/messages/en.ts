@@ -61,7 +61,7 @@ export const en = {
     limit: ['The AI model has reached its limit.', 'Try again in a few minutes. If it lasts, the quota needs a look.'],
     model: ['The AI model’s service does not respond.', 'Your settings are fine. Please try again in a few minutes.'],
     offline: ['This site cannot be reached.', 'Check your network, then try again. What you entered is kept.'],
-    picture: ['The picture could not be made.', 'The description is kept: regenerate, or upload a picture of your own.'],
+    picture: ['The picture could not be made.', 'The description is kept: try again, or upload a picture of your own.'],
     run: ['Generating failed.', 'Please try again. If it fails again, give this number to the administrator.'],
     service: ['The workflow’s server has a problem.', 'Try again in a few minutes. If it lasts, tell the administrator.'],
     stopped: ['Stopped.', 'What was written is kept.'],
