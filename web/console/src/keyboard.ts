@@ -20,11 +20,11 @@ export function typing(target: EventTarget | null): boolean {
 addEventListener('keydown', (event) => {
   if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
   if (event.key !== 'Escape' && typing(event.target)) return;
-  const led = performance.now() < leaderUntil;
+  const led = event.timeStamp < leaderUntil; // when it was pressed, however late a busy page hears of it
   leaderUntil = 0;
   const place = led && places.find((item) => item.key === event.key);
   if (place) go(href(place.path));
-  else if (event.key === 'g') leaderUntil = performance.now() + LEADER_SECONDS * 1000;
+  else if (event.key === 'g') leaderUntil = event.timeStamp + LEADER_SECONDS * 1000;
   else if (event.key === '?') settingsShown.value = !settingsShown.value;
   else {
     const handler = handlers.findLast((keys) => keys.has(event.key))?.get(event.key);
