@@ -92,6 +92,15 @@ def test_a_served_app_is_called_and_changed(folder: Path):
         assert server.stop() == 0
 
 
+def test_every_shell_gets_a_script_that_completes_commands(tmp_path: Path):
+    sources = re.findall(r"_HEADRACE_COMPLETE=(\w+)_source headrace", PAGE)
+    assert sources == ["bash", "zsh", "fish"]
+    for name in sources:
+        assert f"{name}_complete" in shell(f"_HEADRACE_COMPLETE={name}_source headrace", tmp_path)
+    words = "COMP_WORDS='headrace ser' COMP_CWORD=1"
+    assert shell(f"{words} _HEADRACE_COMPLETE=bash_complete headrace", tmp_path) == "plain,serve\n"
+
+
 def test_no_command_is_left_out():
     titles = [title for title in re.findall(r"^## (.+)$", PAGE, re.MULTILINE) if blocks("sh", title)]
     executed = ["3. Check it", "5. Run it once", "6. Serve it", "7. Call it", "8. Change it"]
