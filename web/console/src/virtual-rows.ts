@@ -2,7 +2,7 @@
 
 import { computed, onMounted, onScopeDispose, ref, type Ref } from 'vue';
 
-const FEW = 200; // rows that may all be in the page
+const FEW = 60; // rows that may all be in the page
 const BEYOND = 10; // rows above and below the view
 const STEP = 10; // rows come and go so many at a time, not with each turn of the wheel
 

@@ -154,8 +154,9 @@ export class RunFold {
 
   private next(data: NodeData): void {
     const rounds = this.rounds.get(data.node_id) ?? { count: 0, current: -1, failed: new Set<number>() };
-    rounds.current = Math.max(rounds.current, data.index ?? 0);
-    rounds.count = Math.max(rounds.count, rounds.current + 1);
+    const round = data.index ?? 0;
+    rounds.current = Math.max(rounds.current, round);
+    rounds.count = Math.max(rounds.count, round + 1); // `current` is beyond the last round once all have ended
     this.rounds.set(data.node_id, rounds);
   }
 

@@ -6,6 +6,8 @@ import { ApiError, call, follow } from '../../api';
 import type { Page, RunLine } from '../../model';
 import { filters, passes, queryOf } from './filters';
 
+const MOST = 2000; // runs that a list may grow to while it is left open
+
 export function useRunList(atTop: () => boolean) {
   const runs = shallowRef<RunLine[]>([]);
   const fresh = shallowRef<RunLine[]>([]); // newer ones, which wait until the reader wants them
@@ -33,9 +35,12 @@ export function useRunList(atTop: () => boolean) {
       const page = await call<Page<RunLine>>('/workflow-runs', { query, signal: stop.signal });
       if (own !== generation) return;
       if (!older) {
+        const newest = page.data[0]?.created_at_ms ?? 0;
         known.clear();
-        fresh.value = [];
         runs.value = [];
+        // what the stream brought meanwhile
+        fresh.value = fresh.value.filter((run) => run.created_at_ms > newest && passes(run, filters.value));
+        for (const run of fresh.value) known.set(run.id, run);
       }
       for (const line of page.data) if (!known.has(line.id)) runs.value.push(added(line));
       triggerRef(runs);
@@ -51,16 +56,26 @@ export function useRunList(atTop: () => boolean) {
     }
   }
 
+  const isNew = (line: RunLine): boolean =>
+    fresh.value.length < MOST &&
+    passes(line, filters.value) &&
+    line.created_at_ms >= (runs.value[0]?.created_at_ms ?? 0);
+
   function take(line: RunLine): void {
     const run = known.get(line.id);
     if (run) Object.assign(run, line);
-    else if (passes(line, filters.value) && line.created_at_ms >= (runs.value[0]?.created_at_ms ?? 0)) {
+    else if (isNew(line)) {
       fresh.value = [added(line), ...fresh.value];
       if (atTop() && !paused.value) showFresh();
     }
   }
 
   function showFresh(): void {
+    if (runs.value.length + fresh.value.length > MOST) {
+      // the older ones are not in view, and are read again when they are
+      if (!loading.value) void load(null);
+      return;
+    }
     runs.value = [...fresh.value, ...runs.value];
     fresh.value = [];
   }
