@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import agents, engines, idle, machine, polling, sdk, serving, streams, table, waiting  # noqa: E402 - needs the line above
+from benchmarks import agents, console, engines, idle, machine, polling, sdk, serving, streams, table, waiting  # noqa: E402 - needs the line above
 
 BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "engine": engines.measure,
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "waiting": waiting.measure,
     "polling": polling.measure,
     "idle": idle.measure,
+    "console": console.measure,
     "sdk": sdk.measure,
 }
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -32,6 +32,7 @@ class Served:
     key: str
     pid: int
     ready: float
+    data: Path
 
     @property
     def headers(self) -> dict[str, str]:
@@ -45,18 +46,20 @@ class Served:
 
 
 @contextmanager
-def serving(flow: str, environ: Mapping[str, str] | None = None, **replaced: str) -> Iterator[Served]:
+def serving(flow: str | Path, environ: Mapping[str, str] | None = None, **replaced: str) -> Iterator[Served]:
     """Serves flows/`flow` from a new data folder with SQLite. `replaced`: NAME -> text in the file."""
     with tempfile.TemporaryDirectory() as folder:
-        text = (FLOWS / flow).read_text()
+        source = FLOWS / flow
+        text = source.read_text()
         for name, value in replaced.items():
             text = text.replace(name, value)
-        file = Path(folder) / flow
+        file = Path(folder) / source.name
         file.write_text(text)
         ready = Path(folder) / "ready.json"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         command = [sys.executable, "-m", "headrace", "serve", str(file), "--host", "127.0.0.1", "--port", "0"]
-        command += ["--data", str(Path(folder) / "data"), "--ready-file", str(ready), "--log-level", "warning"]
+        data = Path(folder) / "data"
+        command += ["--data", str(data), "--ready-file", str(ready), "--log-level", "warning"]
         with (Path(folder) / "log").open("w+") as log:
             began = time.perf_counter()
             process = subprocess.Popen(command, stdout=log, stderr=log, env={**inherited, **(environ or {})})
@@ -70,7 +73,7 @@ def serving(flow: str, environ: Mapping[str, str] | None = None, **replaced: str
                 announced = json.loads(ready.read_text())
                 port = int(announced["url"].rsplit(":", 1)[1])
                 app = announced["apps"][0]
-                yield Served(port, app["app_id"], app["key"], process.pid, elapsed)
+                yield Served(port, app["app_id"], app["key"], process.pid, elapsed, data)
             finally:
                 end(process)
 
