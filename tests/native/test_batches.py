@@ -198,6 +198,9 @@ async def test_no_more_than_so_many_at_once_and_what_is_not_over_says_so(server:
     assert [result["status"] for result in await results(app, batch, only="ended")] == ["succeeded", "failed"]
     gate.let(4)
     assert (await ended(app, batch))["succeeded"] == 5
+    assert [result["index"] for result in await results(app, batch, start="1", limit="2")] == [1, 2]
+    assert [result["index"] for result in await results(app, batch, only="failed", limit="1")] == [5]
+    assert await results(app, batch, start="6") == []
 
 
 async def test_runs_are_begun_no_faster_than_asked(server: Serving) -> None:
@@ -323,8 +326,9 @@ async def test_only_ones_own(server: Serving) -> None:
 async def test_results_of_which_kind(server: Serving) -> None:
     app = await server.add("tiny.yml", ECHO)
     batch = await begun(app, texts(1))
-    reply = await ask(app, "GET", f"/batches/{batch}/results", params={"only": "mine"})
-    assert (reply.status, reply.body["code"]) == (400, "invalid_param")
+    for params in ({"only": "mine"}, {"start": "-1"}, {"limit": "0"}):
+        reply = await ask(app, "GET", f"/batches/{batch}/results", params=params)
+        assert (reply.status, reply.body["code"]) == (400, "invalid_param")
 
 
 # ------------------------------------------------------------------------------------------------------ list, repeat

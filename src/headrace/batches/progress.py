@@ -30,9 +30,8 @@ def source_of(batch: str) -> str:
     return f"batch:{batch}"
 
 
-async def pages(batches: Batches, batch: str) -> AsyncIterator[list[BatchLine]]:
-    """All lines of a batch, in order, some at a time."""
-    start = 0
+async def pages(batches: Batches, batch: str, start: int = 0) -> AsyncIterator[list[BatchLine]]:
+    """The lines of a batch from an index on, in order, some at a time."""
     while lines := await batches.batch_lines(batch, start, _PAGE):
         yield lines
         start = lines[-1].index + 1
@@ -123,15 +122,15 @@ class BatchProgress:
         return known
 
     async def results(
-        self, batch: Batch, until_over: Callable[[int], Awaitable[int]] | None = None
+        self, batch: Batch, until_over: Callable[[int], Awaitable[int]] | None = None, start: int = 0
     ) -> AsyncGenerator[LineResult]:
-        """The results of the lines in order; with `until_over`, each once its line is over. That waits until the line
-        with an index may be over, and returns the index before which lines may be.
+        """The results of the lines from `start` on, in order; with `until_over`, each once its line is over. That waits
+        until the line with an index may be over, and returns the index before which lines may be.
 
         NotFound or LoadError if the batch's version is gone: its secrets are unknown then.
         """
         mask = SecretMask((await self._run_service.apps.flow(batch.app, batch.version)).secrets)
-        async for lines in pages(self._batches, batch.id):
+        async for lines in pages(self._batches, batch.id, start):
             batch = await self._batches.find_batch(batch.id) or batch
             at = 0
             while at < len(lines):

@@ -43,7 +43,9 @@ _USER = replace(
 )
 _CONCURRENCY = integer("concurrency", "Maximum number of its runs at a time", 10, 1000)
 _RPM = integer("rpm", "Maximum number of its runs that begin a minute, evenly spaced", None, 100_000)
-_ONLY = choice("only", "Leave out lines that have not ended", ("ended",), None)
+_ONLY = choice("only", "Lines that have ended, or that have failed", ("ended", "failed"), None)
+_START = integer("start", "Index of the first line", 0, 100_000, 0)
+_LIMIT = integer("limit", "Maximum number of lines; by default all", None, 100_000)
 _CURSOR = replace(text("cursor", CURSOR.description), error=bad_cursor())  # a batch's id
 _BATCH = "/batches/{batch_id}"
 _PIECE = 64 * 1024  # bytes of results that are sent at once
@@ -190,28 +192,39 @@ class BatchRoutes(Routes):
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
         return json_response(await self._body(batch))
 
-    @Operation("GET", f"{_BATCH}/results", batches.RESULTS, parameters=(_ONLY,), errors=[_not_found(), _not_loadable()])
+    @Operation(
+        "GET",
+        f"{_BATCH}/results",
+        batches.RESULTS,
+        parameters=(_ONLY, _START, _LIMIT),
+        errors=[_not_found(), _not_loadable()],
+    )
     async def get_batch_results(self, request: Request) -> Response:
         """Get the results of a batch.
 
         JSON Lines, one for each line of the batch, in its order. A line that has not ended has the status `queued`,
         `running` or `paused`, and no outputs; `only=ended` leaves these out. Lines that are messages also have
-        `answer`, `conversation_id` and `message_id`.
+        `answer`, `conversation_id` and `message_id`. To read them in parts, give a `limit`, and as the next `start` the
+        last `index` and one.
         """
         batch = await self._batch(request, (await self.api.authenticate(request)).app)
-        only = _ONLY.of(request)
+        only, start, limit = _ONLY.of(request), _START.of(request), _LIMIT.of(request)
         try:
             await self.api.apps.flow(batch.app, batch.version)  # while the status can still be an error
         except LoadError as error:
             raise _not_loadable(error) from error
-        return StreamingResponse(self._encoded(batch, ended=only == "ended"), media_type=_JSONL)
+        return StreamingResponse(self._encoded(batch, only, start, limit), media_type=_JSONL)
 
-    async def _encoded(self, batch: Batch, *, ended: bool) -> AsyncGenerator[bytes]:
+    async def _encoded(self, batch: Batch, only: str | None, start: int, limit: int | None) -> AsyncGenerator[bytes]:
         piece = bytearray()
-        async with aclosing(self._batch_runner.lines.results(batch)) as results:
+        count = 0
+        async with aclosing(self._batch_runner.lines.results(batch, start=start)) as results:
             async for result in results:
-                if result.over or not ended:
+                if only is None or (result.over and only == "ended") or result.status == only:
                     piece += encode(result.wire()) + b"\n"
+                    count += 1
+                if count == limit:
+                    break
                 if len(piece) >= _PIECE:
                     yield bytes(piece)
                     piece.clear()
