@@ -42,6 +42,14 @@ def built() -> Path:
     return STATIC
 
 
+def words(file: Path, mark: str = "!", *more: dict[str, Any]) -> Path:
+    """Doubles its query, then adds a mark to the words."""
+    double = code("def main(text):\n    return {'twice': text * 2}", {"text": ("start", "query")}, twice="string")
+    add = code(f"def main(text):\n    return {{'text': text + '{mark}'}}", {"text": ("double", "twice")}, text="string")
+    nodes = [{**double, "id": "double", "title": "Double"}, {**add, "id": "mark", "title": "Mark"}, *more]
+    return flow(file, *nodes, variables=[field("query")], outputs={"text": ("mark", "text")})
+
+
 def _rounds(file: Path) -> Path:
     """30 rounds of 0.2 s; the fourth one fails, and the others go on."""
     rows = {**code("def main():\n    return {'rows': list(range(30))}", rows="array[number]"), "id": "rows"}
@@ -67,7 +75,7 @@ def _rounds(file: Path) -> Path:
 @pytest.fixture(scope="session")
 def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server with the built pages. `failing` fails after its model has written, `rounds` takes some seconds,
-    `talk` and `helper` are chats, and tests publish to `versions`."""
+    `talk` and `helper` are chats, and tests publish to `versions` and `words`."""
     folder = tmp_path_factory.mktemp("console")
     fails = code("def main():\n    raise ValueError('the shelf is empty')", ok="string")
     files = [
@@ -76,9 +84,19 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         talk(folder / "talk.yml"),
         agent(folder / "helper.yml"),
         flow(folder / "versions.yml"),
+        words(folder / "words.yml"),
     ]
     with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="true")) as server:
         yield server
+
+
+def publish(served: Serve, name: str, file: Path) -> None:
+    """Makes a file the current version of an app."""
+    app = served.apps[name]
+    headers = {"Authorization": f"Bearer {app['key']}", "Content-Type": "application/yaml"}
+    url = f"{served.url}/api/v1/workflows/{app['app_id']}/versions"
+    response = httpx.post(url, headers=headers, content=file.read_bytes(), timeout=60)
+    assert response.status_code in (200, 201), response.text
 
 
 def submit(served: Serve, name: str, **inputs: str) -> str:

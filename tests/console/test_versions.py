@@ -11,15 +11,15 @@ from playwright.async_api import Page, expect
 
 from tests.browsers import no_fault
 from tests.cli.flows import code, field, flow, llm
-from tests.console.conftest import PHONE, WEB, Opened
+from tests.console.conftest import PHONE, WEB, Opened, publish
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def _version(file: Path, prompt: str, *nodes: dict[str, Any]) -> str:
+def _version(file: Path, prompt: str, *nodes: dict[str, Any]) -> Path:
     writes = {**llm(), "prompt_template": [{"role": "user", "text": prompt}]}
-    return flow(file, writes, *nodes, variables=[field("query")]).read_text("utf-8")
+    return flow(file, writes, *nodes, variables=[field("query")])
 
 
 @pytest.fixture
@@ -28,15 +28,11 @@ def tea(served: Serve, tmp_path: Path) -> str:
     takes the place of another."""
     old = {**code("def main():\n    return {'ok': 'x'}", ok="string"), "id": "old", "title": "浮水印"}
     new = {**code("def main():\n    return {'ok': 'x'}", ok="string"), "id": "new", "title": "Check"}
-    first = _version(tmp_path / "tea.yml", "You write about tea.\nAt most 100 words.\n{{#start.query#}}", old)
-    second = _version(tmp_path / "tea.yml", "You write about tea.\nFrom 60 to 100 words.\n{{#start.query#}}", new)
-    app = served.apps["versions"]
-    headers = {"Authorization": f"Bearer {app['key']}", "Content-Type": "application/yaml"}
-    url = f"{served.url}/api/v1/workflows/{app['app_id']}/versions"
-    for content in (first, second):
-        response = httpx.post(url, headers=headers, content=content.encode(), timeout=60)
-        assert response.status_code in (200, 201), response.text
-    return f"/apps/{app['app_id']}/versions"
+    first = _version(tmp_path / "first.yml", "You write about tea.\nAt most 100 words.\n{{#start.query#}}", old)
+    second = _version(tmp_path / "second.yml", "You write about tea.\nFrom 60 to 100 words.\n{{#start.query#}}", new)
+    for file in (first, second):
+        publish(served, "versions", file)
+    return f"/apps/{served.apps['versions']['app_id']}/versions"
 
 
 async def test_what_changed_is_drawn_and_listed_and_can_be_undone(opened: Opened, served: Serve, tea: str):

@@ -66,6 +66,7 @@ export interface Run extends RunLine {
   usage: Usage;
   started_at_ms: number | null;
   retry_of: string | null;
+  replay_of?: string | null;
   query?: string | null;
   answer?: string;
   queue_time?: number | null;

@@ -23,6 +23,12 @@ const routes: Route[] = [
   { path: '/apps/:id/versions', place: 'apps', page: lazy(() => import('./pages/versions/VersionsPage.vue')) },
   { path: '/runs', place: 'runs', page: lazy(() => import('./pages/runs/RunsPage.vue')) },
   { path: '/runs/:id', place: 'runs', rail: true, page: lazy(() => import('./pages/run/RunPage.vue')) },
+  {
+    path: '/runs/:id/compare',
+    place: 'runs',
+    rail: true,
+    page: lazy(() => import('./pages/compare/CompareRuns.vue')),
+  },
   { path: '/cost', place: 'cost', page: lazy(() => import('./pages/cost/CostPage.vue')) },
   { path: '/keys', place: 'keys', page: lazy(() => import('./pages/keys/KeysPage.vue')) },
 ];

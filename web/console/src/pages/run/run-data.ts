@@ -7,7 +7,7 @@ import { hasEnded, type App, type Execution, type Graph, type Run } from '../../
 import { RunFold } from './run-fold';
 import { trace } from './steps';
 
-const RUN_FIELDS = 'version,queue_time,first_token,key';
+const RUN_FIELDS = 'version,queue_time,first_token,key,replay_of';
 const NODE_FIELDS = 'first_token,agent_log,rounds';
 
 export function useRun(id: () => string, container: () => string | null, round: () => number) {

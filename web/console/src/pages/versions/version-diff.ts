@@ -65,7 +65,7 @@ const ONE_LINE = 72; // characters of a value that is shown beside its name
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value, null, 2));
 
 /** Values of secrets are not in a diff: then there is only the name. */
-function fieldOf({ field, from, to }: FieldChange): ChangeCard['fields'][number] {
+export function fieldOf({ field, from, to }: FieldChange): ChangeCard['fields'][number] {
   const values = [from, to].filter((value) => value !== undefined).map(textOf);
   if (values.some((text) => text.length > ONE_LINE || text.includes('\n'))) {
     if (from === undefined || to === undefined) {
