@@ -2,6 +2,13 @@ import { toast } from '@ui/toast';
 import { ApiError, call } from '../../api';
 import type { Execution, Run } from '../../model';
 
+/** Has the browser save a file. */
+export function save(content: Blob, name: string): void {
+  const url = URL.createObjectURL(content);
+  Object.assign(document.createElement('a'), { href: url, download: name }).click();
+  URL.revokeObjectURL(url);
+}
+
 /** The run with all its steps as one JSON file. */
 export async function download(id: string): Promise<void> {
   try {
@@ -10,10 +17,7 @@ export async function download(id: string): Promise<void> {
       call<{ data: Execution[] }>(`/workflow-runs/${id}/node-executions`),
     ]);
     const text = JSON.stringify({ ...run, node_executions: nodes.data }, null, 2);
-    const url = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
-    const link = Object.assign(document.createElement('a'), { href: url, download: `run-${id}.json` });
-    link.click();
-    URL.revokeObjectURL(url);
+    save(new Blob([text], { type: 'application/json' }), `run-${id}.json`);
   } catch (failure) {
     if (!(failure instanceof ApiError)) throw failure;
     toast(failure.message);
