@@ -30,6 +30,7 @@ ALSO: Mapping[str, str | tuple[str, ...]] = {
     "source": ("batch_id",),
     "parent": MARK,
     "version": ("version_id",),
+    "compare": ("app_id",),
 }
 """What parameters of queries can name besides ids that are called as in a path: a text, or which ids."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 
 from headrace.access.keys import Rights
 from headrace.kernel.secrets import STARS
+from headrace.node import Flow
 from tests.access.owning import Holder, key_of
 from tests.api.chats import chatflow
 from tests.api.declared import check_response
@@ -183,6 +185,41 @@ async def test_a_file_that_cannot_be_loaded_is_not_served(server: Serving, calle
     lint = await caller.call("POST", "/api/v1/apps/lint", json={"content": workflow(["boom"])})
     assert lint.json == {"problems": [], "app": {"name": "tiny", "mode": "workflow", "nodes": 3}}
     assert (await get(caller, "/api/v1/apps"))["data"] == []
+
+
+async def test_a_new_app_is_loaded_once(caller: Holder, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> Flow:
+        raise AssertionError("the content was loaded before")
+
+    monkeypatch.setattr("headrace.apps.catalog.load", refuse)
+    made = await caller.call("POST", "/api/v1/apps", json={"content": workflow()})
+    assert (made.status, made.json["version"]["number"]) == (201, 1)
+
+
+async def test_a_file_is_compared_with_what_an_app_serves(server: Serving, caller: Holder):
+    app = (await server.add("a.yml", workflow())).served.app
+    path = f"/api/v1/apps/lint?compare={app.id}"
+    same = await caller.call("POST", path, json={"content": workflow()})
+    check_response("POST", "/api/v1/apps/lint", same.status, same.json)
+    assert (same.json["comparison"]["new"], same.json["comparison"]["diff"]["same"]) == (False, True)
+    other = await caller.call("POST", path, json={"content": workflow(["boom"], secrets={"TOKEN": "s3cret"})})
+    check_response("POST", "/api/v1/apps/lint", other.status, other.json)
+    comparison = other.json["comparison"]
+    assert comparison["new"] is True
+    assert [node["id"] for node in comparison["diff"]["nodes"]["added"]] == ["boom"]
+    assert "boom" in [node["id"] for node in comparison["graph"]["nodes"]]
+    assert "s3cret" not in str(other.json)
+    published = await caller.call(
+        "POST",
+        f"/api/v1/workflows/{app.id}/versions",
+        json={"content": workflow(["boom"], secrets={"TOKEN": "s3cret"})},
+    )
+    assert published.json["id"] == comparison["graph"]["version_id"]
+    broken = await caller.call("POST", path, json={"content": "["})
+    assert (broken.status, broken.json["app"], "comparison" in broken.json) == (200, None, False)
+    assert (await caller.call("POST", f"{path[:-1]}x", json={"content": workflow()})).status == 400
+    unknown = await caller.call("POST", f"/api/v1/apps/lint?compare={uuid4()}", json={"content": workflow()})
+    assert (unknown.status, unknown.json["code"]) == (404, "not_found")
 
 
 async def test_only_a_key_for_all_apps_may_add_one(server: Serving):

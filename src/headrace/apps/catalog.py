@@ -73,14 +73,17 @@ class Apps:
         self._by_workspace: Cache[list[App]] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
         self._end_users: Cache[EndUser] = Cache(_REMEMBERED)  # by app and session; they never change
 
-    async def publish(self, source: str, content: str, workspace: str = WORKSPACE) -> Served:
+    async def publish(
+        self, source: str, content: str, workspace: str = WORKSPACE, *, flow: Flow | None = None
+    ) -> Served:
         """Serves a file's content under its source, which is another app in every workspace. LoadError if it cannot be
-        loaded: then nothing changes.
+        loaded: then nothing changes. `flow` is the loaded content, where the caller has it.
 
         A changed file becomes the current version, whatever was current before. A file that is as it was when it was
         last served changes nothing: what was pinned, rolled back to or published since then stays current.
         """
-        flow = await asyncio.to_thread(load, content, self.registry, source)
+        if flow is None:
+            flow = await asyncio.to_thread(load, content, self.registry, source)
         async with self._publishing:
             app = await self.catalog.app_of_source(source, workspace)
             file_digest = digest(content)
@@ -144,6 +147,10 @@ class Apps:
                 raise RequestError("The current version is the first one.", "no_earlier_version", 409)
             earlier, flow = await self._version(app.id, versions[at + 1].id)
             return Served(await self._make_current(app.id, earlier, flow), earlier, flow)
+
+    async def preview(self, app: App, content: str) -> tuple[Version, bool]:
+        """(the version that an app would have or has with this content, whether it would be a new one)."""
+        return await self._versioned(app.id, content)
 
     async def _versioned(self, app: str, content: str) -> tuple[Version, bool]:
         """(the version of an app that has this content, whether it is a new one). Its id follows from the content, so

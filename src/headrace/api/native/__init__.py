@@ -11,6 +11,7 @@ from headrace.api.native.apps import AppCatalogRoutes
 from headrace.api.native.batches import BatchRoutes
 from headrace.api.native.callbacks import CallbackRoutes
 from headrace.api.native.keys import WORKSPACE_KEY, KeyRoutes
+from headrace.api.native.lint import LintRoutes
 from headrace.api.native.run_again import RunAgainRoutes
 from headrace.api.native.run_finder import RunFinder
 from headrace.api.native.run_list import RunListRoutes
@@ -42,6 +43,7 @@ def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRo
         (BatchRoutes(api, services), security),
         (VersionRoutes(api, services), security),
         (AppCatalogRoutes(api), security),
+        (LintRoutes(api), security),
         (StatsRoutes(api), security),
         (KeyRoutes(api), WORKSPACE_KEY),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from time import time
@@ -12,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace import __version__
-from headrace.access.keys import can_access
 from headrace.api.auth import Api, as_uuid
 from headrace.api.http.errors import of_status, problem_body
 from headrace.api.http.params import UUID_SCHEMA, text
@@ -29,7 +27,6 @@ from headrace.api.native.schemas.apps import (
     AppName,
     AppSource,
     AppVersion,
-    Inspection,
     Lack,
     LastRun,
     ServedApp,
@@ -37,16 +34,22 @@ from headrace.api.native.schemas.apps import (
 from headrace.api.native.schemas.common import NO_APP, NO_WORKFLOW
 from headrace.api.native.schemas.meta import ServerMeta
 from headrace.api.native.schemas.versions import CONTENT
-from headrace.api.native.workflow_files import CANNOT_LOAD, INVALID, content_of, refused
+from headrace.api.native.workflow_files import (
+    ALL_APPS,
+    CANNOT_LOAD,
+    INVALID,
+    accessible_app,
+    app_manager,
+    inspect_file,
+    refused,
+)
 from headrace.apps.catalog import Served
-from headrace.apps.requirements import lacking, missing_requirements
+from headrace.apps.requirements import lacking
 from headrace.cache import Cache
-from headrace.dsl.load import inspect
 from headrace.dsl.redaction import shown
-from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, Problem
+from headrace.errors import InvalidParam, LoadError, NotFound
 from headrace.ids import new_id
 from headrace.kernel.summary import FAILED
-from headrace.node import Flow
 from headrace.ports import App, ListedRun, Principal, RunActivity, Version
 from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
@@ -57,11 +60,10 @@ _DAY = 24 * 3600.0
 _SHOWN_RUNS = 20
 _CHECKED_SECONDS = 30.0  # for which what an app lacks is not looked for again
 _CACHED = 1000
-_ALL_APPS = Forbidden("Only a key for all apps of a workspace may add apps.")
 
 
 class AppCatalogRoutes(Routes):
-    """`/apps...` and `/meta`."""
+    """`/apps...` and `/meta`; `/apps/lint` is in `lint.py`."""
 
     tag = "Apps"
 
@@ -145,7 +147,7 @@ class AppCatalogRoutes(Routes):
     # ----------------------------------------------------------------------------------------------------- change
 
     @Operation(
-        "POST", "/apps", {201: apps.NEW_APP}, body=CONTENT, errors=[INVALID, _ALL_APPS, of_status(413), of_status(415)]
+        "POST", "/apps", {201: apps.NEW_APP}, body=CONTENT, errors=[INVALID, ALL_APPS, of_status(413), of_status(415)]
     )
     async def create_app(self, request: Request) -> Response:
         """Serve a workflow file.
@@ -153,42 +155,17 @@ class AppCatalogRoutes(Routes):
         As a new app, which `headrace serve` keeps serving; another version of an app is published under
         `/workflows/{app_id}/versions`. `problems` are those that do not keep it from running. Needs a key for all apps.
         """
-        principal = await self._manager(request)
-        flow, problems, content = await self._inspected(request)
+        principal = await app_manager(self.api, request)
+        flow, problems, content = await inspect_file(self.api, request)
         if flow is None:
             raise refused("invalid_workflow", CANNOT_LOAD, 400, problems)
-        served = await self.api.apps.publish(f"upload:{new_id()}", content, principal.workspace)
+        served = await self.api.apps.publish(f"upload:{new_id()}", content, principal.workspace, flow=flow)
         activity = RunActivity([], 0, 0)
         body: ServedApp = {
             **await self._body(served.app, activity),
             "problems": [problem_body(problem) for problem in problems],
         }
         return json_response(body, 201)
-
-    @Operation(
-        "POST",
-        "/apps/lint",
-        apps.INSPECTION,
-        body=CONTENT,
-        errors=[_ALL_APPS, of_status(400), of_status(413), of_status(415)],
-    )
-    async def lint_app(self, request: Request) -> Response:
-        """Check a workflow file.
-
-        Its problems, and what it requires that this server does not have. Nothing is served. Needs a key for all apps.
-        """
-        await self._manager(request)
-        flow, problems, _ = await self._inspected(request)
-        if flow is not None:
-            resources = self.api.run_service.environment.resources
-            problems = [*problems, *await asyncio.to_thread(missing_requirements, flow, resources)]
-        body: Inspection = {
-            "problems": [problem_body(problem) for problem in problems],
-            "app": None
-            if flow is None
-            else {"name": flow.name, "mode": flow.mode, "nodes": sum(1 for _ in flow.graph.all_nodes())},
-        }
-        return json_response(body)
 
     @Operation("PATCH", _APP, apps.APP, body=apps.NAME, errors=[NO_APP, of_status(413)])
     async def rename_app(self, request: Request) -> Response:
@@ -226,28 +203,9 @@ class AppCatalogRoutes(Routes):
 
     # -------------------------------------------------------------------------------------------------------- find
 
-    async def _manager(self, request: Request) -> Principal:
-        principal = await self.api.principal(request, "manage")
-        if principal.apps is not None:
-            raise _ALL_APPS
-        return principal
-
-    async def _inspected(self, request: Request) -> tuple[Flow | None, Sequence[Problem], str]:
-        """(the workflow of a request's file if it can be loaded, its problems, its content)."""
-        raw = await self.api.body(request)
-        try:
-            content = await asyncio.to_thread(content_of, request, raw)
-        except LoadError as error:
-            return None, error.problems, ""
-        return *await asyncio.to_thread(inspect, content, self.api.apps.registry, "content"), content
-
     async def _app(self, request: Request, principal: Principal) -> App:
         """The app that the path names, as it is now."""
-        id_ = request.path_params["app_id"]
-        app = await self.api.apps.catalog.app(as_uuid(id_, NotFound(f"App not found with id: {id_[:50]}")))
-        if app is None or not can_access(principal, app):
-            raise NotFound(f"App not found with id: {id_[:50]}")
-        return app
+        return await accessible_app(self.api, principal, request.path_params["app_id"])
 
     async def _version(self, request: Request, permission: str | None = None) -> Served:
         """The version that the request names: by default the current one."""

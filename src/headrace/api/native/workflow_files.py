@@ -1,22 +1,29 @@
-"""Workflow files in requests, and what is wrong with them."""
+"""Workflow files in requests: what is in them, what is wrong with them, and who may send them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from json import JSONDecodeError
 from typing import Any, cast
 
 from starlette.requests import Request
 
+from headrace.access.keys import can_access
+from headrace.api.auth import Api, as_uuid
 from headrace.api.http.errors import ProblemError, of_status
 from headrace.content.python_json import load_json
+from headrace.dsl.load import inspect
 from headrace.dsl.package import text_of
-from headrace.errors import InvalidParam, Problem, RequestError
+from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, Problem, RequestError
+from headrace.node import Flow
+from headrace.ports import App, Principal
 
 _JSON = "application/json"
 _FILES = frozenset(
     {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/zip"}
 )
+ALL_APPS = Forbidden("Only a key for all apps of a workspace may add apps.")
 EXPECTED = 'Send the workflow as application/yaml, or as application/json: {"content": "..."}.'
 
 
@@ -47,3 +54,30 @@ def content_of(request: Request, body: bytes) -> str:
 EXAMPLE = Problem("there is no `workflow` section")
 CANNOT_LOAD = "The workflow cannot be loaded: {}"
 INVALID = refused("invalid_workflow", CANNOT_LOAD, 400, [EXAMPLE])
+
+
+async def app_manager(api: Api, request: Request) -> Principal:
+    """Who makes a request that adds apps."""
+    principal = await api.principal(request, "manage")
+    if principal.apps is not None:
+        raise ALL_APPS
+    return principal
+
+
+async def inspect_file(api: Api, request: Request) -> tuple[Flow | None, Sequence[Problem], str]:
+    """(the workflow of a request's file if it can be loaded, its problems, its content)."""
+    raw = await api.body(request)
+    try:
+        content = await asyncio.to_thread(content_of, request, raw)
+    except LoadError as error:
+        return None, error.problems, ""
+    return *await asyncio.to_thread(inspect, content, api.apps.registry, "content"), content
+
+
+async def accessible_app(api: Api, principal: Principal, app_id: str) -> App:
+    """An app by its id, as it is now. NotFound if there is none that the principal has access to."""
+    unknown = NotFound(f"App not found with id: {app_id[:50]}")
+    app = await api.apps.catalog.app(as_uuid(app_id, unknown))
+    if app is None or not can_access(principal, app):
+        raise unknown
+    return app

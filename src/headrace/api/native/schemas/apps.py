@@ -20,6 +20,7 @@ from headrace.api.native.schemas.common import (
     Seconds,
     Status,
 )
+from headrace.api.native.schemas.versions import FileDiff
 
 
 class AppVersion(TypedDict):
@@ -115,13 +116,6 @@ class InspectedApp(TypedDict):
     nodes: int
 
 
-class Inspection(TypedDict):
-    """The problems of a file; `app` is null where it cannot be loaded."""
-
-    problems: list[ProblemBody]
-    app: InspectedApp | None
-
-
 class AppSource(TypedDict):
     """The file of a version."""
 
@@ -170,6 +164,28 @@ class AppGraph(TypedDict):
     version_id: Uuid
     nodes: list[GraphNode]
     edges: list[GraphEdge]
+
+
+@described
+class Comparison(TypedDict):
+    """What a file would change in an app."""
+
+    graph: AppGraph
+    """The graph of the file."""
+    diff: FileDiff | None
+    """From the app's current version; null where that can no longer be read."""
+    new: bool
+    """Whether the app has no version of this content yet."""
+
+
+@described
+class Inspection(TypedDict):
+    """The problems of a file; `app` is null where it cannot be loaded."""
+
+    problems: list[ProblemBody]
+    app: InspectedApp | None
+    comparison: NotRequired[Comparison]
+    """With `compare`."""
 
 
 class FormFile(TypedDict):

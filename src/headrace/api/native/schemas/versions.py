@@ -109,20 +109,23 @@ class EdgeDiffs(TypedDict):
     removed: list[EdgeBody]
 
 
-VersionDiff = TypedDict(
-    "VersionDiff",
-    {
-        "from": Uuid,
-        "to": Uuid,
-        "same": bool,
-        "nodes": NodeDiffs,
-        "edges": EdgeDiffs,
-        "environment_variables": VariableDiffs,
-        "conversation_variables": VariableDiffs,
-        "features": list[FieldChange],
-        "app": list[FieldChange],
-    },
-)
+class FileDiff(TypedDict):
+    """What differs between two workflow files."""
+
+    same: bool
+    nodes: NodeDiffs
+    edges: EdgeDiffs
+    environment_variables: VariableDiffs
+    conversation_variables: VariableDiffs
+    features: list[FieldChange]
+    app: list[FieldChange]
+
+
+_ComparedVersions = TypedDict("_ComparedVersions", {"from": Uuid, "to": Uuid})
+
+
+class VersionDiff(_ComparedVersions, FileDiff):
+    """What differs between two versions."""
 
 
 # ----------------------------------------------------------------------------------------------------------- examples
