@@ -75,7 +75,7 @@ def _rounds(file: Path) -> Path:
 @pytest.fixture(scope="session")
 def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server with the built pages. `failing` fails after its model has written, `rounds` takes some seconds,
-    `talk` and `helper` are chats, and tests publish to `versions` and `words`."""
+    `talk` and `helper` are chats, and tests publish to `versions` and `update`."""
     folder = tmp_path_factory.mktemp("console")
     fails = code("def main():\n    raise ValueError('the shelf is empty')", ok="string")
     files = [
@@ -85,6 +85,7 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         agent(folder / "helper.yml"),
         flow(folder / "versions.yml"),
         words(folder / "words.yml"),
+        words(folder / "update.yml"),
     ]
     with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="true")) as server:
         yield server

@@ -21,6 +21,7 @@ const routes: Route[] = [
   { path: '/apps/new', place: 'apps', page: lazy(() => import('./pages/add/AddApp.vue')) },
   { path: '/apps/:id', place: 'apps', page: lazy(() => import('./pages/app/AppPage.vue')) },
   { path: '/apps/:id/versions', place: 'apps', page: lazy(() => import('./pages/versions/VersionsPage.vue')) },
+  { path: '/apps/:id/versions/new', place: 'apps', page: lazy(() => import('./pages/versions/NewVersion.vue')) },
   { path: '/apps/:id/batches', place: 'apps', page: lazy(() => import('./pages/batches/BatchesPage.vue')) },
   { path: '/apps/:id/batches/:batch', place: 'apps', page: lazy(() => import('./pages/batches/BatchPage.vue')) },
   { path: '/runs', place: 'runs', page: lazy(() => import('./pages/runs/RunsPage.vue')) },

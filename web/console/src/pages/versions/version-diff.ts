@@ -28,7 +28,7 @@ interface Named {
 type Changed<T> = Record<Change, T[]>;
 type DiffEdge = Pick<GraphEdge, 'source' | 'source_handle' | 'target'>;
 
-export interface VersionDiff {
+export interface FileDiff {
   same: boolean;
   nodes: Changed<Named & { id: string; title: string; type: string }>;
   edges: { added: DiffEdge[]; removed: DiffEdge[] };
@@ -47,7 +47,7 @@ export interface ChangeCard {
 }
 
 /** The later graph, and with it what it no longer has. */
-export function overlaid(before: Graph, after: Graph, diff: VersionDiff): Graph {
+export function overlaid(before: Graph, after: Graph, diff: FileDiff): Graph {
   const gone = new Set(diff.nodes.removed.map((node) => node.id));
   const cut = new Set(diff.edges.removed.map(edgeKey));
   const removed = before.edges.filter((edge) => cut.has(edgeKey(edge)));
@@ -82,7 +82,7 @@ export function fieldOf({ field, from, to }: FieldChange): ChangeCard['fields'][
 
 /** `titles` name what is not a node. */
 export function cardsOf(
-  diff: VersionDiff,
+  diff: FileDiff,
   titles: { edges: string; environment: string; conversation: string; features: string; app: string },
   nodeTitle: (id: string) => string,
 ): ChangeCard[] {
