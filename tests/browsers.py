@@ -75,5 +75,5 @@ async def no_fault(page: Page, web: Path) -> None:
         await page.evaluate(web.joinpath("node_modules", "axe-core", "axe.min.js").read_text("utf-8"))
     found = await page.evaluate("axe.run()")
     faults = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
-    assert faults == []
+    assert faults == [], faults
     assert len(found["passes"]) > 15

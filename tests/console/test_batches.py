@@ -102,7 +102,7 @@ async def test_axe_finds_nothing_in_batches(opened: Opened, path: str, context: 
         await page.locator("form .main-b").wait_for()
         await _faultless(page)
         await page.locator("form .main-b").click()
-        await page.locator("tr[data-row] .bad").wait_for()
+        await page.locator("tr[data-row] .err.bad").wait_for()
         await _faultless(page)
 
 
