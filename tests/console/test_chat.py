@@ -121,6 +121,83 @@ async def test_a_message_whose_response_was_lost_is_not_sent_twice(opened: Opene
         await expect(conversations.get_by_role("link", name="Only once")).to_have_count(1)
 
 
+ANSWER = """# Green tea
+**Steep** it for *three* minutes:
+1. Water of `80 °C`
+   - not more
+2. See [the book](https://example.com/tea) or https://example.com/water.
+
+| tea | minutes |
+|---|---|
+| green | 3 |
+
+```html
+<b>not bold</b>
+```
+> Quoted
+> twice
+
+<img src=x onerror="alert(1)"> [no](javascript:alert(1)) ![picture](https://example.com/a.png)
+- open **mark"""
+
+
+async def test_an_answer_is_shown_as_markdown_and_never_as_html(opened: Opened, served: Serve):
+    async def with_answer(route: Route) -> None:
+        response = await route.fetch()
+        body = await response.json()
+        for message in body.get("data", [body]):
+            message["answer"] = ANSWER
+            message["retriever_resources"] = [{"position": 1, "document_name": "Teas", "content": "About tea"}]
+            if "message_files" in message:
+                audio = {"filename": "said.mp3", "type": "audio", "url": f"{served.url}/said.mp3"}
+                message["message_files"] = [{**audio, "belongs_to": "assistant"}]
+        await route.fulfill(response=response, json=body)
+
+    async with opened(address(served, "helper"), amiss="404", bypass_csp=True) as page:
+        await say(page, "How long?")
+        await answered(page, 1)
+        await page.route(re.compile(r"/v1/messages\?|/workflow-runs/[\w-]+$"), with_answer)
+        await page.reload()
+        text = page.locator(".md")
+        await expect(text.get_by_role("heading", name="Green tea", level=2)).to_be_visible()
+        await expect(text.locator("ol > li")).to_have_count(2)
+        await expect(text.locator("ol ul > li")).to_have_text("not more")
+        await expect(text.locator("strong")).to_have_text("Steep")
+        await expect(text.get_by_role("cell", name="green")).to_be_visible()
+        await expect(text.locator("pre")).to_have_text("<b>not bold</b>")
+        await expect(text.locator("blockquote br")).to_have_count(1)
+        links = await text.get_by_role("link").evaluate_all("links => links.map(link => link.href)")
+        assert links == ["https://example.com/tea", "https://example.com/water", "https://example.com/a.png"]
+        await expect(text.locator("img, script, b")).to_have_count(0)
+        await expect(text).to_contain_text('<img src=x onerror="alert(1)"> [no](javascript:alert(1))')
+        await expect(text).to_contain_text("open **mark")
+        turn = page.get_by_role("article")
+        await expect(turn.locator("audio")).to_have_attribute("src", f"{served.url}/said.mp3")
+        await turn.get_by_text("1 source").click()
+        await expect(turn.get_by_text("About tea")).to_be_visible()
+        await no_fault(page, WEB)
+
+
+async def test_a_conversation_is_renamed_and_deleted(opened: Opened, served: Serve):
+    async with opened(address(served, "helper"), bypass_csp=True) as page:
+        await say(page, "A first question")
+        await answered(page, 1)
+        listed = page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
+        await page.get_by_role("button", name="Rename the conversation").press("Enter")
+        dialog = page.get_by_role("dialog", name="Rename the conversation")
+        await dialog.get_by_label("Name").fill("關於茶 🍵")
+        await no_fault(page, WEB)
+        await page.keyboard.press("Enter")
+        await expect(listed.filter(has_text="關於茶 🍵")).to_have_count(1)
+        await page.get_by_role("button", name="Delete the conversation").click()
+        dialog = page.get_by_role("dialog", name="Delete the conversation")
+        await expect(dialog).to_contain_text("關於茶 🍵")
+        await dialog.get_by_role("button", name="Delete the conversation").click()
+        await expect(listed.filter(has_text="關於茶 🍵")).to_have_count(0)
+        await expect(page.get_by_role("article")).to_have_count(0)
+        assert "conversation=" not in page.url
+
+
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
 async def test_axe_finds_nothing_in_the_chat_with_an_agent(opened: Opened, served: Serve, context: dict[str, object]):
     async with opened(address(served, "helper"), bypass_csp=True, reduced_motion="reduce", **context) as page:
