@@ -84,14 +84,16 @@ async def test_changes_are_published(tmp_path: Path, running: Service, caplog: p
     text = file.read_text()
     await publish_all(running, [], [tmp_path])
     published = Published()
-    broken = asyncio.Event()
+    broken, deleted = asyncio.Event(), asyncio.Event()
 
-    class Broken(logging.Handler):
+    class Events(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if "what was served before stays" in record.getMessage():
                 broken.set()
+            if "was deleted; its app stays served" in record.getMessage():
+                deleted.set()
 
-    handler = Broken()
+    handler = Events()
     logging.getLogger("headrace.server.workflow_files").addHandler(handler)
     watching = asyncio.create_task(Watch(running, [], [tmp_path]).run(published))
     try:
@@ -111,6 +113,13 @@ async def test_changes_are_published(tmp_path: Path, running: Service, caplog: p
         file.write_text(text)
         assert await published.next() == ("a.yml", 1, False)
         assert published.queue.empty()
+
+        file.unlink()
+        async with asyncio.timeout(60):
+            await deleted.wait()
+        assert [app.name for app in await running.apps.catalog.apps()] == ["a", "b"]
+        file.write_text(text.replace("name: a", "name: again"))
+        assert await published.next() == ("a.yml", 3, False)
     finally:
         watching.cancel()
         logging.getLogger("headrace.server.workflow_files").removeHandler(handler)

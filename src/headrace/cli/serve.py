@@ -94,7 +94,7 @@ def serve(
     in a FOLDER is reported, and the others are served.
 
     With --watch, a changed file becomes a new version while the server runs; if it cannot be loaded, the reason is
-    logged and the version before stays.
+    logged and the version before stays. A deleted file stays served until its app is removed (`headrace apps remove`).
 
     Stop it with Ctrl-C or SIGTERM: active runs continue when it is started again.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class Watch:
         self._unreadable: set[Path] = set()
         self._published = self._states()
         self._seen: dict[WorkflowFile, FileState | None] = {}
+        self._missing: set[WorkflowFile] = set()
 
     async def run(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
         """Looks at the files until cancelled."""
@@ -101,7 +102,7 @@ class Watch:
         states = await asyncio.to_thread(self._states)  # a mount may be slow
         for file, state in states.items():
             if state is None or state == self._published.get(file):
-                continue  # a file that is gone stays served
+                continue
             if state != self._seen.get(file):
                 self._seen[file] = state  # it may still be written
                 continue
@@ -109,6 +110,17 @@ class Watch:
             self._published[file] = state  # not before: a failure of the database is tried again
             if published is not None:
                 await on_published(file.path, *published)
+        self._report_missing(states)
+
+    def _report_missing(self, states: Mapping[WorkflowFile, FileState | None]) -> None:
+        """Says once that a deleted file stays served: its app has keys and runs, and a mount may have failed."""
+        missing = {
+            file for file in self._published if states.get(file) is None and file.path.parent not in self._unreadable
+        }
+        for file in missing & self._missing:  # at the first look, an editor may be replacing it
+            del self._published[file]
+            logger.warning("%s was deleted; its app stays served until `headrace apps remove` removes it", file.path)
+        self._missing = missing
 
     async def _publish(self, file: WorkflowFile) -> tuple[Served, bool] | None:
         """(what the file has become, whether its app is new); None if nothing changed."""
