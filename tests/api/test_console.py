@@ -194,6 +194,16 @@ async def test_pages_have_the_index_at_every_address(static: Path, tmp_path: Pat
         assert (await get(server, "/console/favicon.svg", {}))[2]["Content-Type"] == "image/svg+xml"
 
 
+async def test_pages_of_another_build_are_served_without_a_restart(static: Path, tmp_path: Path, access: ConsoleAccess):
+    async with serving(tmp_path, console=access) as server:
+        assert (await get(server, "/console/assets/index-4f2a.js", {}))[0] == 200
+        (static / "assets" / "index-4f2a.js").unlink()
+        (static / "assets" / "index-9c1e.js").write_text("2")
+        (static / "index.html").write_text("<!doctype html><title>Console 2</title>")
+        assert (await get(server, "/console/assets/index-9c1e.js", {}))[:2] == (200, "2")
+        assert (await get(server, "/console/assets/index-4f2a.js", {}))[0] == 404
+
+
 async def test_the_root_leads_browsers_to_the_console(server: Serving):
     status, _, headers = await get(server, "/", BROWSER)
     assert (status, headers["Location"]) == (303, "/console")

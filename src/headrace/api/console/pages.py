@@ -6,7 +6,6 @@ own (`/console/runs/...`).
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from starlette.types import Scope
 
 from headrace.api.auth import Api, ApiOptions
 from headrace.api.middleware.request_context import ROOT
+from headrace.cache import FileState, file_state
 
 CONSOLE = "/console"
 STATIC = Path(__file__).with_name("static")
@@ -54,21 +54,28 @@ class ConsolePages:
     def __init__(self, folder: Path, options: ApiOptions) -> None:
         self._folder = folder
         self._policy = _policy(options.public_url)
+        self._build: tuple[FileState | None, FileState | None] = (None, None)
+        self._files: frozenset[str] = frozenset()
 
-    @cached_property
-    def _files(self) -> frozenset[str]:
-        """The names of the files: a path is only compared with them, and never opened as it is."""
-        return frozenset(
-            file.relative_to(self._folder).as_posix() for file in self._folder.rglob("*") if file.is_file()
-        )
+    def _names(self) -> frozenset[str]:
+        """The names of the files, read again after a build: a path is only compared with them, and never opened as it
+        is."""
+        build = file_state(self._folder / _INDEX), file_state(self._folder / _ASSETS)
+        if build != self._build:
+            self._build = build
+            self._files = frozenset(
+                file.relative_to(self._folder).as_posix() for file in self._folder.rglob("*") if file.is_file()
+            )
+        return self._files
 
     async def page(self, request: Request) -> Response:
         name = request.path_params.get("path", "")
-        if name.startswith(_ASSETS) and name not in self._files:
+        files = self._names()
+        if name.startswith(_ASSETS) and name not in files:
             raise HTTPException(404)  # a page in place of a script would only hide that it is missing
-        if _INDEX not in self._files:
+        if _INDEX not in files:
             return Response(f"{_NO_BUILD}\n", media_type="text/plain")
-        file = name if name in self._files else _INDEX
+        file = name if name in files else _INDEX
         caching = "public, max-age=31536000, immutable" if file.startswith(_ASSETS) else "no-cache"
         headers = {"Content-Security-Policy": self._policy, "Cache-Control": caching}
         return FileResponse(self._folder / file, headers=headers)
