@@ -15,6 +15,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request
 from tests.browsers import PATIENCE, build, chromium, require_browser
 from tests.cli.flows import code, environ, field, flow, llm
 from tests.console.chats import agent, talk
+from tests.console.rounds import nested, rounds
 from tests.server.process import Serve
 
 ROOT = Path(__file__).parents[2]
@@ -24,14 +25,6 @@ STATIC = ROOT / "src" / "headrace" / "api" / "console" / "static"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 Opened = Callable[..., AbstractAsyncContextManager[Page]]
-
-_ROUND = """import time
-def main(x):
-    time.sleep(0.2)
-    if x == 3:
-        raise ValueError('row 3 is empty')
-    return {'r': str(x)}
-"""
 
 
 @pytest.fixture(scope="session")
@@ -50,28 +43,6 @@ def words(file: Path, mark: str = "!", *more: dict[str, Any]) -> Path:
     return flow(file, *nodes, variables=[field("query")], outputs={"text": ("mark", "text")})
 
 
-def _rounds(file: Path) -> Path:
-    """30 rounds of 0.2 s; the fourth one fails, and the others go on."""
-    rows = {**code("def main():\n    return {'rows': list(range(30))}", rows="array[number]"), "id": "rows"}
-    each = {
-        "id": "each",
-        "type": "iteration",
-        "title": "Each row",
-        "iterator_selector": ["rows", "rows"],
-        "output_selector": ["row", "r"],
-        "start_node_id": "begin",
-        "error_handle_mode": "continue-on-error",
-    }
-    begin = {"id": "begin", "type": "iteration-start", "title": "", "parentId": "each"}
-    row = {
-        **code(_ROUND, {"x": ("each", "item")}, r="string"),
-        "id": "row",
-        "title": "Check the row",
-        "parentId": "each",
-    }
-    return flow(file, rows, each, begin, row, outputs={"checked": ("each", "output")})
-
-
 @pytest.fixture(scope="session")
 def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server with the built pages. `failing` fails after its model has written, `rounds` takes some seconds,
@@ -80,7 +51,8 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     fails = code("def main():\n    raise ValueError('the shelf is empty')", ok="string")
     files = [
         flow(folder / "failing.yml", llm(), fails, variables=[field("query")], icon="🍵"),
-        _rounds(folder / "rounds.yml"),
+        rounds(folder / "rounds.yml"),
+        nested(folder / "nested.yml"),
         talk(folder / "talk.yml"),
         agent(folder / "helper.yml"),
         flow(folder / "versions.yml"),

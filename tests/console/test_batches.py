@@ -98,11 +98,11 @@ async def test_files_that_are_no_batch_say_why(opened: Opened, path: str):
 )
 async def test_axe_finds_nothing_in_batches(opened: Opened, path: str, context: dict[str, object]):
     async with opened(path, bypass_csp=True, reduced_motion="reduce", **context) as page:
-        await page.locator("input[type=file]").set_input_files(_file("teas.jsonl", '{"inputs": {}}\nx'))
+        await page.locator("input[type=file]").set_input_files(_file("teas.jsonl", '{"inputs": {"query": "tea"}}\nx'))
         await page.locator("form .main-b").wait_for()
         await _faultless(page)
         await page.locator("form .main-b").click()
-        await page.locator("tr[data-row] .err.bad").wait_for()
+        await page.locator("tr[data-row] .err.bad").wait_for()  # of the second line
         await _faultless(page)
 
 

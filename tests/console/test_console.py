@@ -136,3 +136,29 @@ async def test_all_pages_are_small(built: Path):
     files = [file for file in STATIC.rglob("*") if file.is_file()]
     assert sum(len(gzip.compress(file.read_bytes())) for file in files) < LARGEST
     assert sum(file.stat().st_size for file in files) < 500_000
+
+
+async def test_rounds_of_a_container_in_a_container_are_chosen_one_by_one(opened: Opened, served: Serve):
+    run = submit(served, "nested")
+    ended(served, "nested", run)
+    async with opened(f"/runs/{run}?step=cell", bypass_csp=True) as page:
+        rows = page.get_by_role("group", name="Rounds of Each row")
+        cells = page.get_by_role("group", name="Rounds of Each cell")
+        await expect(rows).to_contain_text("1 of 3")
+        await expect(cells).to_contain_text("1 of 2")
+        panel = page.get_by_role("complementary", name="Chosen step")
+        await expect(panel.get_by_role("group", name="Output")).to_contain_text("10")
+        await rows.get_by_role("button", name="Round after").press("Enter")
+        await expect(rows).to_contain_text("2 of 3")
+        await expect(cells).to_contain_text("2 of 2")  # the one that failed
+        await expect(panel.get_by_text("ValueError: cell 21 is empty").first).to_be_visible()
+        await cells.get_by_role("button", name="Round before").press("Enter")
+        await expect(panel.get_by_role("group", name="Output")).to_contain_text("20")
+        assert "round=2.1" in page.url
+        await page.reload()
+        await expect(panel.get_by_role("group", name="Output")).to_contain_text("20")
+        await page.get_by_role("region", name="Steps").get_by_role("link", name="Pair").click()
+        await expect(cells).to_contain_text("1 of 2")
+        legend = page.get_by_role("list", name="Legend of the graph")
+        await expect(legend).to_contain_text("Done")
+        await no_fault(page, WEB)

@@ -4,7 +4,7 @@ import { computed, shallowRef, type Ref, type ShallowRef } from 'vue';
 import type { Graph, Run } from '../../model';
 import { current, href, setQuery } from '../../router';
 import type { RunFold, Rounds } from './run-fold';
-import type { Step, Trace } from './steps';
+import { CONTAINERS, type Step, type Trace } from './steps';
 
 interface Sources {
   run: ShallowRef<Run | undefined>;
@@ -35,30 +35,42 @@ export function useSelection() {
     return chosen || main.value || (steps.value.findLast((item) => item.execution && !item.node.parent_id) ?? null);
   });
 
-  /** The container whose rounds are shown: the one that the chosen step is or is in, else the first. */
-  const container = computed<string | null>(() => {
+  /** The containers whose rounds are shown, the outermost first: those that the chosen step is in, and it itself where it
+   * is one, else the first; then the first in each. */
+  const containers = computed<string[]>(() => {
     const graph = sources.value?.graph.value;
-    if (!graph) return null;
+    if (!graph) return [];
     const known = sources.value!.fold.rounds;
+    const nodes = new Map(graph.nodes.map((node) => [node.id, node]));
     const id = current.value.query.get('step') ?? sources.value!.run.value?.error_node?.node_id;
-    const node = graph.nodes.find((item) => item.id === id);
-    if (node && known.has(node.id)) return node.id;
-    if (node?.parent_id && known.has(node.parent_id)) return node.parent_id;
-    return graph.nodes.find((item) => known.has(item.id))?.id ?? null;
+    let chain: string[] = [];
+    for (let node = nodes.get(id ?? ''); node; node = nodes.get(node.parent_id ?? '')) {
+      if (CONTAINERS.has(node.type)) chain.unshift(node.id);
+    }
+    if (!known.has(chain[0] ?? '')) {
+      chain = graph.nodes
+        .filter((node) => !node.parent_id && known.has(node.id))
+        .map((node) => node.id)
+        .slice(0, 1);
+    }
+    for (const last of chain) {
+      const next = graph.nodes.find((node) => node.parent_id === last && CONTAINERS.has(node.type));
+      if (next && last === chain.at(-1)) chain.push(next.id);
+    }
+    return chain;
   });
-  const rounds = computed<Rounds | null>(
-    () => (container.value && sources.value?.fold.rounds.get(container.value)) || null,
-  );
 
-  /** Without one in the address: the first that failed, else the one that goes on or was the last. */
-  const round = computed(() => {
-    const known = rounds.value;
-    if (!known) return 0;
-    const text = current.value.query.get('round');
-    const named = text === null ? NaN : Number(text) - 1;
-    const chosen = Number.isInteger(named) && named >= 0 ? named : [...known.failed].sort((a, b) => a - b)[0];
+  /** Rounds of the address, as in `round=3.1`: one for each container, counted from 1. */
+  const named = computed(() => (current.value.query.get('round') ?? '').split('.').map((text) => Number(text) - 1));
+
+  /** Of a container at a depth. Without one in the address: the first that failed, else the one that goes on or was the
+   * last. */
+  function roundOf(known: Rounds, depth: number): number {
+    const asked = named.value[depth];
+    const isNamed = asked !== undefined && Number.isInteger(asked) && asked >= 0;
+    const chosen = isNamed ? asked : [...known.failed].sort((a, b) => a - b)[0];
     return Math.max(0, Math.min(known.count - 1, chosen ?? known.current));
-  });
+  }
 
   const address = (id: string): string => {
     const { path, query } = current.value;
@@ -69,12 +81,11 @@ export function useSelection() {
     step,
     steps,
     main,
-    container,
-    containerStep: computed(() => steps.value.find((item) => item.id === container.value) ?? null),
-    rounds,
-    round,
+    containers,
+    roundOf,
     address,
-    chooseRound: (chosen: number) => setQuery({ round: chosen + 1 }),
+    /** `rounds` of the containers, from the outermost to the one of which another round is chosen. */
+    chooseRound: (rounds: number[]) => setQuery({ round: rounds.map((round) => round + 1).join('.') }),
     bind: (run: Sources['run'], graph: Sources['graph'], trace: Sources['trace'], fold: RunFold) => {
       sources.value = { run, graph, trace, fold };
     },
