@@ -59,6 +59,11 @@ class Start(Plain):
     traits = Traits(starts_run=True)
 
 
+class Trigger(Plain):
+    type = "trigger"
+    traits = Traits(starts_run=True, triggers_run=True)
+
+
 class Choice(Plain):
     type = "choice"
     branching = True
@@ -82,7 +87,9 @@ class Picky(Plain):
         raise ValueError("the parts do not fit together")
 
 
-REGISTRY: Mapping[str, Any] = {cls.type: cls for cls in (Plain, Start, Choice, End, Picky, Iteration, IterationStart)}
+REGISTRY: Mapping[str, Any] = {
+    cls.type: cls for cls in (Plain, Start, Trigger, Choice, End, Picky, Iteration, IterationStart)
+}
 
 
 def node(id: Any, type: str = "plain", **data: Any) -> dict[str, Any]:
@@ -307,8 +314,8 @@ GRAPHS = [
      "node 'A': this iteration has no start node inside"),
     ([S, node("a[0]/b")], [], True,
      "node 'A[0]/B', field 'id': the id 'a[0]/b' has a ']/' in it"),
-    ([node("t", "trigger-webhook")], [], False,
-     "node 'T', field 'type': nodes of type 'trigger-webhook' are not run here"),
+    ([S, node("t", "trigger", amount=1), node("a")], [edge("start", "a"), edge("a", "t"), edge("t", "a")], False,
+     "node 'A': an edge leads to the start 'T': it is ignored"),
     ([S, node("c", "choice"), node("a")], [edge("start", "c"), edge("c", "a", "a"), edge("c", "a", "zz")], False,
      "node 'C', field 'sourceHandle': an edge leaves by the branch 'zz', which the node does not have"),
     ([S, node("a", text="{{#start.q#}} {{#gone.q#}} {{#sys.q#}}")], [edge("start", "a")], False,

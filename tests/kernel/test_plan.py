@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headrace.kernel.events import (
     Event,
     NodeFailed,
@@ -185,3 +187,18 @@ def test_tokens_and_costs_add_up_by_model():
     assert [(cost["provider"], cost["model"], cost["total_price"]) for cost in ended.costs] == [
         ("openai", "gpt-5", "1.0")
     ]
+
+
+def test_of_several_starts_the_others_are_skipped_with_what_only_they_lead_to() -> None:
+    play = Play("a>c b>c b>d d>e c>e")
+    play.state = State(Graph(list(play.state.graph.nodes.values()), play.state.graph.edges, "a", starts=["a", "b"]))
+    play.hears(replace(QUEUED, start="b"), RunStarted())
+    assert play.plans == [NodeSkipped("a"), Start("b")]
+    play.hears(NodeSkipped("a")).runs("b")
+    assert play.plans == starts("c", "d")
+
+    play.state = State(play.state.graph)
+    play.hears(QUEUED, RunStarted())
+    assert play.plans == [NodeSkipped("b"), Start("a")]
+    play.hears(NodeSkipped("b")).runs("a")
+    assert play.plans == [NodeSkipped("d"), Start("c")]

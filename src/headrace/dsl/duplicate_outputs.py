@@ -62,8 +62,8 @@ def _reachable_together(graph: Graph, wanted: Collection[tuple[NodeId, NodeId]])
         node: position if graph.edges_from.get(node) else len(positions) + position
         for node, position in positions.items()
     }
-    pairs = {(graph.root, graph.root)}
-    stack = [(graph.root, graph.root)]
+    stack = [(start, start) for start in graph.starts]
+    pairs = set(stack)
     while stack:
         first, second = stack.pop()
         for pair in _next(graph, order, first, second):

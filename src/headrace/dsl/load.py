@@ -279,7 +279,8 @@ class _Loader:
                 self._report(f"this {draft.type} has no start node inside", draft.data, node=draft.name)
         self._handles(level, {spec.id: spec for spec in specs})
         edges = [link.edge for link in level.links]
-        return Graph(specs, edges, level.root.id, cast("Mapping[NodeId, list[Piece]]", responses), bodies)
+        starts = [start.id for start in level.starts]
+        return Graph(specs, edges, starts[0], cast("Mapping[NodeId, list[Piece]]", responses), bodies, starts)
 
     def _check_reads(self, levels: Levels) -> None:
         known = (self._drafts, self._nodes, self._document, self._declared, self._app_mode, levels.border)

@@ -28,7 +28,8 @@ class Level:
 
     nodes: Sequence[Draft]
     links: Sequence[Link]
-    root: Draft
+    starts: Sequence[Draft]
+    """Where a run of it may begin: one node, or several triggers."""
 
 
 class Levels:
@@ -48,22 +49,22 @@ class Levels:
             self._out[link.edge.source].append(link.edge.target)
         self._homes: dict[NodeId, Place] = {}
         self._inside: defaultdict[Place, list[Draft]] = defaultdict(list)
-        self._root = self._start()
-        if self._root is None:
-            self._acyclic(list(nodes.values()), self._links)
+        self._starts = self._top_starts()
+        if self._starts:
+            self._settle(self._starts)
         else:
-            self._settle(self._root)
+            self._acyclic(list(nodes.values()), self._links)
 
     def top(self) -> Level | None:
-        """The top level; None if it does not have exactly one start."""
-        return None if self._root is None else self._level(None, self._root)
+        """The top level; None if it has no start, or more than one start node."""
+        return self._level(None, self._starts) if self._starts else None
 
     def body(self, container: Draft) -> Level | None:
         """The level inside a container; None if it has no first node."""
         root = self._first_node(container)
         if root is None or self._homes.get(root.id) != container.id:
             return None
-        return self._level(container.id, root)
+        return self._level(container.id, [root])
 
     def border(self, reader: Draft, scope: NodeId) -> Draft | None:
         """The outermost container around a node that its reader is not in; None if there is none, because both are on
@@ -82,17 +83,20 @@ class Levels:
 
     # --------------------------------------------------------------------------------------------- where nodes are
 
-    def _start(self) -> Draft | None:
-        """The start node of the top level; one with a parent only if there is no other."""
+    def _top_starts(self) -> Sequence[Draft]:
+        """Where runs begin: the start node of the top level, if there is one, and the triggers; those with a parent
+        only if there are no others. Empty if there is none, or more than one start node."""
         starts = [node for node in self._nodes.values() if node.traits.starts_run]
         starts = [node for node in starts if self._parent(node) is None] or starts
-        starts = starts or [node for node in self._nodes.values() if node.type.startswith("trigger-")][:1]
         if not starts:
             self._report(Problem("there is no start node", field="workflow.graph.nodes"))
-        for node in starts[1:]:
-            message = f"there is more than one start node: the first is in line {starts[0].line}"
+        forms = [node for node in starts if not node.traits.triggers_run]
+        for node in forms[1:]:
+            message = f"there is more than one start node: the first is in line {forms[0].line}"
             self._report(Problem(message, node.name, line=node.line))
-        return starts[0] if len(starts) == 1 else None
+        if len(forms) > 1:
+            return ()
+        return sorted(starts, key=lambda node: node.traits.triggers_run)
 
     def _parent(self, node: Draft) -> Place:
         """The parent that a node states, if it exists."""
@@ -107,9 +111,9 @@ class Levels:
             return own[0] if own else None
         return named
 
-    def _settle(self, root: Draft) -> None:
+    def _settle(self, starts: Sequence[Draft]) -> None:
         """Finds the level of every node that is reached."""
-        roots: dict[Place, NodeId] = {None: root.id}
+        roots: dict[Place, Sequence[NodeId]] = {None: [start.id for start in starts]}
         places: list[Place] = [None]  # in the order in which they are reached
         reached_from: defaultdict[NodeId, list[Place]] = defaultdict(list)
         for place in places:
@@ -117,10 +121,10 @@ class Levels:
                 reached_from[id_].append(place)
                 draft = self._nodes[id_]
                 if id_ not in roots and draft.is_container and (first := self._first_node(draft)) is not None:
-                    roots[id_] = first.id
+                    roots[id_] = [first.id]
                     places.append(id_)
         order = {place: index for index, place in enumerate(places)}
-        place_of_root = {root_id: place for place, root_id in reversed(roots.items())}
+        place_of_root = {root_id: place for place, root_ids in reversed(roots.items()) for root_id in root_ids}
         for id_, candidates in reached_from.items():
             if id_ in order:  # a container is in one that was reached before it, so that none is in itself
                 candidates = [place for place in candidates if order[place] < order[id_]]
@@ -140,10 +144,10 @@ class Levels:
         parent = self._parent(draft)
         return parent is not None and parent != draft.id and self._nodes[parent].is_container
 
-    def _reached(self, root: NodeId) -> list[NodeId]:
-        """The nodes that edges lead to from a node, directly or not."""
-        reached = {root: None}
-        stack = [root]
+    def _reached(self, roots: Sequence[NodeId]) -> list[NodeId]:
+        """The nodes that edges lead to from these, directly or not."""
+        reached = dict.fromkeys(roots)
+        stack = list(roots)
         while stack:
             for target in self._out.get(stack.pop(), ()):
                 if target not in reached:
@@ -171,22 +175,24 @@ class Levels:
 
     # ------------------------------------------------------------------------------------------------- one level
 
-    def _level(self, place: Place, root: Draft) -> Level:
+    def _level(self, place: Place, starts: Sequence[Draft]) -> Level:
+        reached = {start.id for start in starts}
         links: list[Link] = []
         for link in self._links:
             source, target = link.edge.source, link.edge.target
             if source not in self._homes or self._homes[source] != place:
                 continue
-            if self._homes[target] == place:
+            if self._homes[target] == place and (target not in reached or len(reached) == 1):
                 links.append(link)
                 continue
-            message = f"an edge crosses the border of a container, to '{self._nodes[target].name}': it is ignored"
+            name = self._nodes[target].name
+            where = "leads to the start" if target in reached else "crosses the border of a container, to"
+            message = f"an edge {where} '{name}': it is ignored"
             self._report(Problem(message, self._nodes[source].name, line=link.line, fatal=False))
         out: defaultdict[NodeId, list[NodeId]] = defaultdict(list)
         for link in links:
             out[link.edge.source].append(link.edge.target)
-        reached = {root.id}
-        stack = [root.id]
+        stack = list(reached)
         while stack:
             for target in out[stack.pop()]:
                 if target not in reached:
@@ -198,7 +204,7 @@ class Levels:
         nodes = [node for node in self._inside[place] if node.id in reached]
         links = [link for link in links if link.edge.source in reached]
         self._acyclic(nodes, links)
-        return Level(nodes, links, root)
+        return Level(nodes, links, starts)
 
     def _acyclic(self, nodes: Sequence[Draft], links: Sequence[Link]) -> None:
         for cycle in cycles([node.id for node in nodes], [link.edge for link in links]):

@@ -20,7 +20,7 @@ from dataclasses import field
 from typing import NamedTuple, TypeAlias
 
 from headrace.frozen import frozen, new_dict, new_list
-from headrace.kernel.graph import Path
+from headrace.kernel.graph import NodeId, Path
 from headrace.values import Value
 
 RunId: TypeAlias = str
@@ -37,7 +37,7 @@ class RunQueued:
     inputs: Mapping[str, Value]
     system: Mapping[str, Value]
     end_user: str | None = None
-    source: str = "service-api"  # or batch:ID
+    source: str = "service-api"  # or batch:ID, trigger-webhook:NODE ...
     callback: str | None = None  # URL that is called when the run ends or pauses
     retry_of: str | None = None  # the run whose finished nodes were copied to this one
     conversation: str | None = None  # the run is one message of it
@@ -45,6 +45,7 @@ class RunQueued:
     metadata: Mapping[str, Value] | None = None  # what the API that was called returns with the run
     key: str | None = None  # the id of the principal that submitted it
     replay_of: str | None = None  # the run whose inputs it has
+    start: NodeId | None = None  # the trigger that began it; None: it begins at the graph's root
 
 
 @frozen

@@ -96,6 +96,8 @@ class Traits:
 
     starts_run: bool = False
     """A run begins here, with its inputs."""
+    triggers_run: bool = False
+    """A run that begins here is started by an event, not by a caller. A graph may have several such nodes."""
     starts_body: bool = False
     """It marks where the graph inside a container begins. It is passed over, not run."""
     loop: bool = False
@@ -153,6 +155,7 @@ class Graph:
 
     `responses`: the template of each response node (end, answer), in pieces.
     `bodies`: the graph inside each container node.
+    `starts`: all nodes at which a run may begin, if there are others than the root: a run begins at one of them.
     """
 
     def __init__(
@@ -162,10 +165,12 @@ class Graph:
         root: NodeId,
         responses: Mapping[NodeId, Sequence[Piece]] | None = None,
         bodies: Mapping[NodeId, ContainerBody] | None = None,
+        starts: Sequence[NodeId] = (),
     ) -> None:
         self.nodes: dict[NodeId, NodeSpec] = {node.id: node for node in nodes}
         self.edges = tuple(edges)
         self.root = root
+        self.starts = tuple(starts) or (root,)
         self.responses = dict(responses or {})
         self.bodies = dict(bodies or {})
         edges_from: defaultdict[NodeId, list[Edge]] = defaultdict(list)

@@ -132,8 +132,9 @@ class GraphResponse:
         buffered, self._buffered = self._buffered, []
         return self.emit(buffered)
 
-    def start(self) -> Iterator[TextChunk]:
-        self._reach(self.graph.root)
+    def start(self, node: NodeId | None = None) -> Iterator[TextChunk]:
+        """Begins at a node, by default the graph's root."""
+        self._reach(node or self.graph.root)
         return self._advance()
 
     def restart(self) -> Iterator[TextChunk]:

@@ -46,6 +46,7 @@ class ResponseStream:
     ) -> None:
         self._reasoning = reasoning
         self._root = GraphResponse(graph, dict(scopes or {}), reasoning=reasoning)
+        self._start = graph.root
         self._rounds: dict[Path, GraphResponse] = {}  # those that are not finished, by the path of the round
         self._round_queues: dict[Path, deque[GraphResponse]] = {}  # by container; the first one has its turn
         self._silent = not graph.response_nodes
@@ -66,12 +67,13 @@ class ResponseStream:
         if self._silent:
             return []
         match record.event:
-            case RunQueued(system=system):
+            case RunQueued(system=system, start=start):
                 self._root.scopes["sys"] = system
+                self._start = start or self._start
                 return []
             case RunStarted(conversation):
                 self._root.scopes["conversation"] = conversation
-                return list(self._root.start())
+                return list(self._root.start(self._start))
             case RunResumed(recovered=True):
                 responses = [self._root, *self._rounds.values()]
                 return [chunk for response in responses for chunk in response.emit(response.restart())]
@@ -222,9 +224,9 @@ def execution_order(graph: Graph, handles: Mapping[NodeId, str]) -> dict[NodeId,
     """The nodes that ended, in the order of sequential execution: the one that became ready first runs first."""
     undecided = dict(graph.in_degree)
     reached: set[NodeId] = set()
-    queue = deque([graph.root])
+    queue = deque(node for node in graph.starts if node in handles)
     order: dict[NodeId, None] = {}
-    skipped: deque[NodeId] = deque()
+    skipped = deque(node for node in graph.starts if node not in handles)
 
     def decide(target: NodeId, *, taken: bool) -> None:
         undecided[target] -= 1

@@ -80,6 +80,7 @@ class State(RunSummary):
         self.open_containers: dict[Path, ContainerRun] = {}
         self.due_containers: dict[Path, None] = {}  # those that have a step to take
         self.variables: dict[str, Mapping[str, Value]] = {}  # of the top level, by scope
+        self._start = graph.root
         self._root = GraphInstance(graph, self.variables, Variables(self.variables))
         self._instances: dict[Path, GraphInstance] = {"": self._root}
 
@@ -134,11 +135,16 @@ class State(RunSummary):
                 self._start_round(self.open_containers[path], index, variables)
             case RunQueued() as event:
                 self.variables["sys"] = event.system
+                self._start = event.start or self.graph.root
                 if self.graph.has_answer:
                     self.run_outputs.start(self.variables)
             case RunStarted(conversation):
                 self.variables["conversation"] = conversation
-                self._make_ready(self._root, self.graph.root)
+                for node in self.graph.starts:
+                    if node == self._start:
+                        self._make_ready(self._root, node)
+                    else:
+                        self._skip(self._root, node)
             case RunResumed():
                 self.restarting = dict.fromkeys(self.running)
                 for running in self.running.values():
@@ -276,8 +282,11 @@ class State(RunSummary):
             if target in instance.reached_nodes:
                 self._make_ready(instance, target)
             else:
-                self.to_skip[instance.prefix + target] = None
-                instance.open_nodes += 1
+                self._skip(instance, target)
+
+    def _skip(self, instance: GraphInstance, node: NodeId) -> None:
+        self.to_skip[instance.prefix + node] = None
+        instance.open_nodes += 1
 
     def _make_ready(self, instance: GraphInstance, node: NodeId) -> None:
         self.ready[instance.prefix + node] = None
