@@ -56,6 +56,7 @@ from headrace.ports.journal import (
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
+from headrace.ports.triggers import Triggers, TriggerState
 
 __all__ = [
     "BATCH",
@@ -109,5 +110,7 @@ __all__ = [
     "Storage",
     "StoredFile",
     "Taken",
+    "TriggerState",
+    "Triggers",
     "Version",
 ]

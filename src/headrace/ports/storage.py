@@ -11,6 +11,7 @@ from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
 from headrace.ports.pruning import Pruner
 from headrace.ports.rate_limits import Buckets
+from headrace.ports.triggers import Triggers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Storage:
     callbacks: Callbacks
     batches: Batches
     buckets: Buckets
+    triggers: Triggers
     pruner: Pruner | None
 
     async def aclose(self) -> None:

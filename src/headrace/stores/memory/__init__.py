@@ -9,6 +9,7 @@ from headrace.stores.memory.catalog import MemoryCatalog
 from headrace.stores.memory.conversations import MemoryConversations
 from headrace.stores.memory.journal import MemoryJournal
 from headrace.stores.memory.leases import MemoryClaims, MemoryLeases
+from headrace.stores.memory.triggers import MemoryTriggers
 
 __all__ = ["MemoryCallbacks", "MemoryConversations", "MemoryJournal", "memory_storage"]
 
@@ -17,19 +18,20 @@ def memory_storage(journal: MemoryJournal | None = None, *, keep: int = 10_000) 
     """Storage of its own. Of ended runs, delivered callbacks and the lines of ended batches the last `keep` are
     kept."""
     journal = journal or MemoryJournal(MemoryCallbacks(keep), MemoryConversations(), keep)
-    idempotency, batches = MemoryIdempotency(), MemoryBatches(keep)
-    owned = (idempotency.remove_of, journal.callbacks.remove_of, batches.remove_of, journal.conversations.remove_of)
+    idempotency, batches, triggers = MemoryIdempotency(), MemoryBatches(keep), MemoryTriggers()
+    owners = (idempotency, journal.callbacks, batches, journal.conversations, triggers)
     return Storage(
         journal=journal,
         leases=MemoryLeases(journal),
         claims=MemoryClaims(),
         runs=journal,
-        catalog=MemoryCatalog(owned),
+        catalog=MemoryCatalog([owner.remove_of for owner in owners]),
         conversations=journal.conversations,
         forms=journal.forms,
         idempotency=idempotency,
         callbacks=journal.callbacks,
         batches=batches,
         buckets=MemoryBuckets(journal.row),
+        triggers=triggers,
         pruner=None,
     )

@@ -25,6 +25,7 @@ from headrace.stores.sql.schema import (
     end_users,
     files,
     keys,
+    triggers,
     versions,
 )
 
@@ -58,7 +59,7 @@ class SqlCatalog(SqlRepository):
         removed_batches = await batch_store.batches(app)
 
         def work(connection: Connection) -> bool:
-            for table in (keys, versions, answers, app_annotations, annotation_replies, batches):
+            for table in (keys, versions, answers, app_annotations, annotation_replies, batches, triggers):
                 connection.execute(delete(table).where(table.c.app == app))
             connection.execute(delete(callbacks).where(callbacks.c.app == app, text(PENDING)))
             return connection.execute(delete(apps).where(apps.c.id == app)).rowcount > 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -34,7 +35,22 @@ from headrace.stores.sql.schema_base import metadata as metadata
 from headrace.stores.sql.schema_base import partial_index
 
 # every migration, in order; here so that opening a database at the newest one need not import Alembic
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+)
 BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
 
 events = Table(
@@ -259,6 +275,16 @@ batch_lines = Table(
     Column("error", Text),
     Column("query", Text),
     Column("conversation", String),
+)
+
+triggers = Table(
+    "triggers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("app", String, nullable=False, index=True),
+    Column("paused", Boolean, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("handled", Double, nullable=False),
 )
 
 buckets = Table(
