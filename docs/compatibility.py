@@ -103,9 +103,6 @@ _NOT_NODES = {
     "datasource": "",
     "human-input (version 2)": "type `human-input` with `version: 2`, which Dify prepares",
     "knowledge-index": "",
-    "trigger-plugin": "",
-    "trigger-schedule": "",
-    "trigger-webhook": "",
 }
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,7 @@ from headrace.runs.worker import Worker
 from headrace.runs.workflow_tools import WorkflowTools
 from headrace.settings import Settings
 from headrace.stores.memory import memory_storage
+from headrace.triggers import TriggerService
 from headrace.webhooks import WebhookSender
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Service:
     speech: Speech
     console: ConsoleAccess | None = None
     endpoints: Endpoints | None = None
+    triggers: TriggerService = field(kw_only=True)
     worker: Worker | None = None
     batches: asyncio.Task[None] | None = None
 
@@ -258,7 +260,17 @@ async def service(
             await stack.enter_async_context(background("worker", worker.run()))
             batches = await stack.enter_async_context(background("batches", batch_runner.run()))
         running = Service(
-            settings, apps, run_service, files, resources, public_url, webhook_sender, batch_runner, storage, speech
+            settings,
+            apps,
+            run_service,
+            files,
+            resources,
+            public_url,
+            webhook_sender,
+            batch_runner,
+            storage,
+            speech,
+            triggers=TriggerService(run_service, storage.triggers, secret),
         )
         running.worker, running.batches = worker, batches
         if work and settings.plugin_endpoints is not None:

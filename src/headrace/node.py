@@ -329,6 +329,11 @@ class Flow:
         return cast("Mapping[str, Value]", self.mask.value(dict(self.environment))) if self.mask else self.environment
 
     @cached_property
+    def triggers(self) -> Sequence[str]:
+        """The ids of the triggers at which runs may begin."""
+        return [id_ for id_ in self.graph.starts if self.graph.nodes[id_].traits.triggers_run]
+
+    @cached_property
     def types(self) -> Mapping[Selector, str]:
         """The declared types of the variables that nodes assign, by (scope, name)."""
         types: dict[Selector, str] = {("conversation", variable.name): variable.type for variable in self.conversation}

@@ -135,6 +135,9 @@ class Settings(BaseSettings):
         "empty: for ever",
     )
     file_url_seconds: float | None = Field(None, description="How long a file's link is valid; unset: as the file")
+    trigger_grace: float = Field(
+        3600, ge=60, description="How late the run of a schedule may start, if no process was running when it was due"
+    )
     ping_seconds: float = Field(10, gt=0, description="Seconds between pings of a silent stream")
     smtp_url: str = Field(
         "", description="Mail server: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST:465; empty: no e-mail"

@@ -14,7 +14,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from headrace.access.keys import APP_PREFIX, ITSELF, Access, Rights, can_access, digest
@@ -24,12 +24,14 @@ from headrace.errors import InvalidParam, LoadError, NotFound, Problem, RequestE
 from headrace.frozen import frozen
 from headrace.node import Flow, Registry
 from headrace.ports import WORKSPACE, App, Catalog, EndUser, Principal, Version
+from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 10_000  # apps, workspaces, end users
 _NAME = "own_name"  # in an app's settings: the name that it was given, instead of the file's
 _FILE = "file_sha256"  # in an app's settings: the digest of its file when it was last served
+_TRIGGERS = "has_triggers"  # in an app's settings: true if its current version has triggers
 
 
 @frozen
@@ -72,6 +74,7 @@ class Apps:
         self._apps: Cache[App | None] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
         self._by_workspace: Cache[list[App]] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
         self._end_users: Cache[EndUser] = Cache(_REMEMBERED)  # by app and session; they never change
+        self.on_change: Callable[[], None] | None = None  # called when this process has changed an app
 
     async def publish(
         self, source: str, content: str, workspace: str = WORKSPACE, *, flow: Flow | None = None
@@ -91,7 +94,7 @@ class Apps:
                 served = await self.version(app, app.version)
                 if served.version.digest != file_digest:
                     logger.info("%s is unchanged; version %d stays the current one", source, served.version.number)
-                return served
+                return await self._marked(served)
             app_id = app.id if app else str(uuid.uuid4())
             version, new = await self._versioned(app_id, content)
             kept = {key: app.settings[key] for key in (_NAME,) if key in app.settings} if app else {}
@@ -103,7 +106,7 @@ class Apps:
                 version.id,
                 flow.description,
                 app.created_at if app else version.created_at,
-                {**flow.settings, **kept, _FILE: file_digest},
+                {**_settings_of(flow), **kept, _FILE: file_digest},
                 workspace,
             )
             if new:
@@ -167,7 +170,7 @@ class Apps:
     async def _make_current(self, app: str, version: Version, flow: Flow) -> App:
         stored = await self._app(app)
         kept = {key: stored.settings[key] for key in (_FILE, _NAME) if key in stored.settings}
-        settings = {**flow.settings, **kept}
+        settings = {**_settings_of(flow), **kept}
         changed = replace(
             stored,
             name=str(kept.get(_NAME, flow.name)),
@@ -180,6 +183,15 @@ class Apps:
             await self.catalog.save_app(changed)
         self._invalidate()
         return changed
+
+    async def _marked(self, served: Served) -> Served:
+        """An app whose triggers are known; they are not if it was published by a version that did not run them."""
+        if has_triggers(served.app) or not served.flow.triggers:
+            return served
+        app = replace(served.app, settings={**served.app.settings, _TRIGGERS: True})
+        await self.catalog.save_app(app)
+        self._invalidate()
+        return replace(served, app=app)
 
     async def _app(self, app_id: str) -> App:
         app = await self.catalog.app(app_id)
@@ -276,6 +288,8 @@ class Apps:
     def _invalidate(self) -> None:
         self._apps.invalidate()
         self._by_workspace.invalidate()
+        if self.on_change is not None:
+            self.on_change()
 
     # ------------------------------------------------------------------------------------------------------ own keys
 
@@ -299,6 +313,15 @@ class Apps:
 
     async def _keep_key(self, app: App, key: str) -> None:
         await self.access.keep(key, Rights(app.workspace, app=app.id), ITSELF)
+
+
+def has_triggers(app: App) -> bool:
+    """Whether the current version of an app has triggers, which tells without loading it."""
+    return bool(app.settings.get(_TRIGGERS))
+
+
+def _settings_of(flow: Flow) -> Mapping[str, Value]:
+    return {**flow.settings, _TRIGGERS: True} if flow.triggers else flow.settings
 
 
 def _no_app(app: str) -> NotFound:

@@ -35,10 +35,16 @@ def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     from headrace.nodes.start import Start
     from headrace.nodes.template_transform import TemplateTransform
     from headrace.nodes.tool import ToolNode
+    from headrace.nodes.trigger_plugin import TriggerPlugin
+    from headrace.nodes.trigger_schedule import TriggerSchedule
+    from headrace.nodes.trigger_webhook import TriggerWebhook
     from headrace.nodes.variable_aggregator import OldVariableAssigner, VariableAggregator
 
     built_in = (
         Start,
+        TriggerWebhook,
+        TriggerSchedule,
+        TriggerPlugin,
         End,
         Answer,
         Assigner,

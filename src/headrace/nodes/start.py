@@ -125,10 +125,7 @@ class Start(Node[StartConfig]):
         }
 
     async def run(self, ctx: Context) -> Result:
-        system = ctx.variables.scope("sys")
-        hidden = {"timestamp"} if "conversation_id" in system else set[str]()
-        shown = {f"sys.{name}": value for name, value in system.items() if name not in hidden}
-        values = {**ctx.inputs, **shown}
+        values = {**ctx.inputs, **system_outputs(ctx)}
         for name, schema in self._schemas.items():
             if (value := ctx.inputs.get(name)) and (mismatch := schema.mismatch(value)):
                 message = f"JSON object for '{name}' does not match schema: {mismatch.message}"
@@ -140,6 +137,13 @@ class Start(Node[StartConfig]):
         """Of the fields that have one."""
         fields = self.config.variables
         return {field.variable: JsonSchema(field.json_schema, "draft7") for field in fields if field.json_schema}
+
+
+def system_outputs(ctx: Context) -> Mapping[str, Value]:
+    """The system variables as the node where a run begins outputs them."""
+    system = ctx.variables.scope("sys")
+    hidden = {"timestamp"} if "conversation_id" in system else set[str]()
+    return {f"sys.{name}": value for name, value in system.items() if name not in hidden}
 
 
 async def _validated(field: Input, value: Value, resolve: Resolve) -> Value:

@@ -66,6 +66,7 @@ class Submission:
     metadata: Mapping[str, Value] | None = None  # what the API that was called returns with the run
     key: str | None = None  # the id of the principal that submits it
     replay_of: str | None = None  # the run whose inputs it has
+    start: str | None = None  # the trigger that begins it
 
     def records(self, now: float, run: RunId | None = None, number: int = 0) -> list[Record]:
         """The first records of the run; with an answer, also the last. `run`: its id, if it is given; `number`: that of
@@ -86,6 +87,7 @@ class Submission:
             metadata=self.metadata,
             key=self.key,
             replay_of=self.replay_of,
+            start=self.start,
         )
         records = [Record(run, 1, now, queued)]
         if self.answer is not None:

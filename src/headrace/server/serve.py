@@ -50,12 +50,14 @@ async def serve(
     secrets that must not be logged.
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
+    from headrace.api import trigger_endpoints
     from headrace.api.app import ApiOptions, create_app
     from headrace.api.middleware.request_context import ProxyHeaders
     from headrace.api.native import NativeServices
     from headrace.server.tls import tls_of
     from headrace.server.uvicorn_server import Server, Serving
     from headrace.telemetry.setup import METRICS_PATH, Telemetry
+    from headrace.triggers import ScheduleTimer, Webhooks, webhook_secrets
 
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
@@ -121,6 +123,16 @@ async def serve(
             from headrace.api import plugin_endpoints
 
             api.router.routes += plugin_endpoints.routes(running.endpoints, settings.max_body)
+        triggers = running.triggers
+        webhooks = Webhooks(triggers, running.storage.idempotency, running.files, webhook_secrets(os.environ))
+        api.router.routes += trigger_endpoints.routes(webhooks, settings.max_body)
+        timer = ScheduleTimer(triggers, settings.trigger_grace)
+
+        def on_change() -> None:
+            triggers.invalidate()
+            timer.wake()
+
+        running.apps.on_change = on_change
         if telemetry.route:
             api.add_route(METRICS_PATH, telemetry.route.endpoint, methods=["GET"], include_in_schema=False)
 
@@ -144,6 +156,7 @@ async def serve(
                     on_changed(running, url, (file, app, await running.apps.working_key(app.app)), new)
 
                 await stack.enter_async_context(background("watch", watch.run(on_published)))
+            await stack.enter_async_context(background("schedules", timer.run()))
             await Server(front, serving).serve([listener])
 
 

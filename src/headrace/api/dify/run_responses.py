@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
@@ -95,13 +96,14 @@ def workflow_log(summary: ListedRun, version: Version | None) -> WorkflowLog:
             "is_anonymous": summary.session == ANONYMOUS,
             "session_id": summary.session,
         }
+    trigger = re.match(r"trigger-(\w+):", summary.source)  # webhook, schedule or plugin
     return {
         "id": str(uuid5(UUID(summary.run), "log")),
         "workflow_run": {
             "id": summary.run,
             "version": published,
             "status": summary.status,
-            "triggered_from": "app-run",
+            "triggered_from": trigger[1] if trigger else "app-run",
             "error": summary.error,
             "elapsed_time": round(summary.elapsed, 6),
             "total_tokens": summary.tokens,
@@ -111,7 +113,7 @@ def workflow_log(summary: ListedRun, version: Version | None) -> WorkflowLog:
             "exceptions_count": summary.exceptions,
         },
         "details": None,
-        "created_from": summary.source,
+        "created_from": "service-api" if trigger else summary.source,
         "created_by_role": "end_user",
         "created_by_account": None,
         "created_by_end_user": end_user,

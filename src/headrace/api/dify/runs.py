@@ -34,6 +34,7 @@ from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.kernel.events import Record, RunId, RunPaused
 from headrace.node import Flow
 from headrace.nodes.start import Start
+from headrace.nodes.trigger import Trigger
 from headrace.runs.reader import RunView
 from headrace.runs.service import Submission
 from headrace.values import File
@@ -202,9 +203,12 @@ async def run_submission(
         files = [await api.resolve(file, served.app.id) for file in uploads.accepted(mappings)]
         uploads.check(files)
     start = flow.nodes[flow.graph.root]
-    if not isinstance(start, Start):
+    if isinstance(start, Trigger):  # as in Dify, the first of several
+        inputs = {}
+    elif isinstance(start, Start):
+        inputs = await start.accept(fields["inputs"], partial(api.resolve, app=served.app.id))
+    else:
         raise app_unavailable()
-    inputs = await start.accept(fields["inputs"], partial(api.resolve, app=served.app.id))
     return Submission(served, user, inputs, files, end_user, callback=callback, trace=TRACE.get(), key=CALLER.get())
 
 

@@ -1,0 +1,102 @@
+"""Cron expressions, as Dify writes them, and the instants at which they are due."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+_LONGEST = 200  # characters of an expression
+_NAMED = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_DAYS_OF_MONTH, _DAYS_OF_WEEK = "1-31", "0-6"
+
+
+class Schedule:
+    """When a schedule is due. ValueError if the expression or the time zone is not valid.
+
+    A local time that the clocks skip is due at the first instant after it. One that they repeat is due once, the first
+    time; an expression for every hour or every minute is due each time.
+    """
+
+    def __init__(self, expression: str, timezone: str) -> None:
+        self.expression = five_fields(expression)
+        self.timezone = timezone
+        self._zone = _zone(timezone)
+        self._check()
+
+    def __str__(self) -> str:
+        return f"{self.expression} ({self.timezone})"
+
+    def after(self, at: float) -> Iterator[float]:
+        """The instants after a time, in seconds since the epoch."""
+        from cronsim import CronSim
+
+        for due in CronSim(self.expression, datetime.fromtimestamp(at, self._zone)):
+            instant = due.timestamp()
+            if instant > at:  # within a repeated hour, its first pass may come first
+                yield instant
+
+    def next(self, at: float) -> float | None:
+        """The first instant after a time; None if there is none."""
+        return next(self.after(at), None)
+
+    def latest(self, since: float, until: float) -> float | None:
+        """The last instant after a time and not after another; None if there is none."""
+        latest = None
+        for instant in self.after(since):
+            if instant > until:
+                break
+            latest = instant
+        return latest
+
+    def local(self, at: float) -> datetime:
+        """An instant in the schedule's time zone."""
+        return datetime.fromtimestamp(at, self._zone)
+
+    def _check(self) -> None:
+        from cronsim import CronSim, CronSimError
+
+        try:
+            CronSim(self.expression, datetime.fromtimestamp(0, self._zone))
+        except CronSimError as error:
+            raise ValueError(f"{self.expression!r} is not a valid cron expression: {error}") from None
+
+
+def five_fields(expression: str) -> str:
+    """An expression in five fields, as cronsim reads them. ValueError if it has not five.
+
+    Facts (croniter, which Dify uses): `?` stands for `*`, a day of the week `L` for Sunday. If both day fields are
+    restricted, either is enough, also where one begins with `*/`.
+    """
+    text = " ".join(expression.split())
+    if len(text) > _LONGEST:
+        raise ValueError(f"a cron expression has {_LONGEST} characters at most")
+    fields = _NAMED.get(text.lower(), text).upper().split()
+    if len(fields) != 5:
+        raise ValueError(f"{text!r} is not a cron expression: it must have five fields, or be @daily or the like")
+    minute, hour, day, month, weekday = ("*" if field == "?" else field for field in fields)
+    day, weekday = day.replace("?", "*"), re.sub(r"(?<![0-9])L", "0", weekday)
+    if "*" not in (day, weekday):
+        day, weekday = day.replace("*", _DAYS_OF_MONTH), weekday.replace("*", _DAYS_OF_WEEK)
+    return f"{minute} {hour} {day} {month} {weekday}"
+
+
+def _zone(name: str) -> ZoneInfo:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name[:100]!r} is not a time zone") from None

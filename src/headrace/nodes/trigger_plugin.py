@@ -1,0 +1,42 @@
+"""trigger-plugin: a run for each event that a plugin finds in the requests of a subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+
+from headrace.node import Config, null_means_default
+from headrace.nodes.trigger import Trigger
+from headrace.values import Value
+
+
+class PluginTriggerConfig(Config):
+    plugin_id: str = ""
+    provider_id: str = ""
+    event_name: str = ""
+    subscription_id: str = ""
+    plugin_unique_identifier: str = ""
+    event_parameters: dict[str, Value] = Field(default_factory=dict[str, Value])
+
+    _null = null_means_default(
+        "plugin_id", "provider_id", "event_name", "subscription_id", "plugin_unique_identifier", "event_parameters"
+    )
+
+
+class TriggerPlugin(Trigger[PluginTriggerConfig]):
+    type = "trigger-plugin"
+    kind: ClassVar[str] = "plugin"
+    partial: ClassVar[bool] = True
+    notes: ClassVar[str] = "loads; subscriptions are not served, so that nothing fires it"
+
+    def metadata(self) -> Mapping[str, Value]:
+        config = self.config
+        return {
+            "trigger_info": {
+                "provider_id": config.provider_id,
+                "event_name": config.event_name,
+                "plugin_unique_identifier": config.plugin_unique_identifier,
+            }
+        }

@@ -1,0 +1,18 @@
+"""Triggers: runs that webhooks and schedules start. `docs/triggers.md` has the rules."""
+
+from __future__ import annotations
+
+from headrace.triggers.served import ServedTrigger, TriggerService
+from headrace.triggers.signatures import webhook_secrets
+from headrace.triggers.timer import ScheduleTimer
+from headrace.triggers.webhooks import Upload, WebhookCall, Webhooks
+
+__all__ = [
+    "ScheduleTimer",
+    "ServedTrigger",
+    "TriggerService",
+    "Upload",
+    "WebhookCall",
+    "Webhooks",
+    "webhook_secrets",
+]

@@ -1,0 +1,180 @@
+"""The triggers of what is served, and the runs that they start."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+from headrace.apps.catalog import Served, has_triggers
+from headrace.cache import MAX_AGE_SECONDS, Cache
+from headrace.errors import LoadError, NotFound
+from headrace.kernel.events import RunId
+from headrace.node import Config
+from headrace.nodes.trigger import Trigger
+from headrace.ports import App, RunFilter, Triggers, TriggerState
+from headrace.ports.journal import ListedRun
+from headrace.runs.service import RunService, Submission, SubmittedRun
+from headrace.values import Value
+
+logger = logging.getLogger(__name__)
+
+USER = "DEFAULT-USER"
+"""The end user of runs that a trigger starts, as in Dify."""
+_WEBHOOK_ID = 24  # characters, as in Dify
+_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTrigger:
+    """A trigger of an app's current version. Its id follows from the app's and the node's, so that it stays the same
+    when the file is served again."""
+
+    served: Served
+    node: str
+
+    @property
+    def app(self) -> App:
+        return self.served.app
+
+    @property
+    def id(self) -> str:
+        return str(uuid5(UUID(self.app.id), f"trigger {self.node}"))
+
+    @property
+    def trigger(self) -> Trigger[Config]:
+        node = self.served.flow.nodes[self.node]
+        assert isinstance(node, Trigger)
+        return node
+
+    @property
+    def title(self) -> str:
+        return self.served.flow.graph.nodes[self.node].title or self.node
+
+    @property
+    def source(self) -> str:
+        """`RunQueued.source` of its runs."""
+        return f"{self.trigger.type}:{self.node}"
+
+
+class TriggerService:
+    """Finds triggers, keeps their states, and starts runs. `secret` is the installation's own: the ids in the URLs of
+    webhooks are derived from it, so that they cannot be guessed."""
+
+    def __init__(self, run_service: RunService, store: Triggers, secret: bytes) -> None:
+        self.run_service = run_service
+        self.store = store
+        self.clock = run_service.environment.clock
+        self._apps = run_service.apps
+        self._secret = secret
+        self._webhooks: dict[str, tuple[str, str]] = {}  # (app, node) by the webhook's id
+        self._index: Cache[bool] = Cache(1, MAX_AGE_SECONDS)  # whether these are up to date
+        self._states: Cache[TriggerState] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
+        self._unloadable: set[str] = set()  # ids of versions
+
+    # ------------------------------------------------------------------------------------------------------ finding
+
+    async def triggers(self, apps: Iterable[App] | None = None) -> list[ServedTrigger]:
+        """The triggers of these apps, or of all; those of apps that can no longer be loaded are left out."""
+        triggers: list[ServedTrigger] = []
+        for app in await self._apps.catalog.apps() if apps is None else apps:
+            if has_triggers(app):
+                triggers += await self._of_app(app)
+        return triggers
+
+    async def _of_app(self, app: App) -> list[ServedTrigger]:
+        try:
+            served = await self._apps.version(app, app.version)
+        except (LoadError, NotFound) as error:
+            if app.version not in self._unloadable:
+                self._unloadable.add(app.version)
+                logger.error("the triggers of %s are off: %s", app.source, error)
+            return []
+        return [ServedTrigger(served, node) for node in served.flow.triggers]
+
+    async def find(self, trigger: str) -> ServedTrigger | None:
+        """A trigger by its id."""
+        return next((served for served in await self.triggers() if served.id == trigger), None)
+
+    async def find_webhook(self, webhook: str) -> ServedTrigger | None:
+        """A webhook by the id in its URL. An unknown one costs no more than a look at the database every half second,
+        however many requests there are."""
+        if webhook not in self._webhooks:
+            await self._index.get("webhooks", self._update_index)
+        app_id, node = self._webhooks.get(webhook, ("", ""))
+        app = await self._apps.find(app_id) if app_id else None
+        if app is None:
+            return None
+        return next((served for served in await self._of_app(app) if served.node == node), None)
+
+    async def _update_index(self) -> bool:
+        triggers = await self.triggers()
+        self._webhooks = {
+            self.webhook_id(one): (one.app.id, one.node) for one in triggers if one.trigger.kind == "webhook"
+        }
+        return True
+
+    def webhook_id(self, trigger: ServedTrigger) -> str:
+        """The id in the URL of a webhook: whoever knows it may start runs."""
+        message = f"webhook {trigger.app.id} {trigger.node}".encode()
+        return base64.urlsafe_b64encode(hmac.digest(self._secret, message, hashlib.sha256)).decode()[:_WEBHOOK_ID]
+
+    def invalidate(self) -> None:
+        """An app has changed."""
+        self._index.invalidate()
+
+    # ------------------------------------------------------------------------------------------------------- states
+
+    async def states(self, triggers: Sequence[ServedTrigger]) -> Mapping[str, TriggerState]:
+        """The states of triggers by id, as they are now."""
+        stored = await self.store.trigger_states([one.id for one in triggers])
+        return {one.id: stored.get(one.id) or TriggerState(one.id, one.app.id) for one in triggers}
+
+    async def is_paused(self, trigger: ServedTrigger) -> bool:
+        """Whether a trigger is paused, or was half a second ago."""
+
+        async def load() -> TriggerState:
+            return (await self.states([trigger]))[trigger.id]
+
+        return (await self._states.get(trigger.id, load)).paused
+
+    async def pause(self, trigger: ServedTrigger, *, paused: bool) -> None:
+        """Pauses a trigger, or resumes it. What a schedule has missed in the meantime does not start a run."""
+        await self.store.pause_trigger(trigger.id, trigger.app.id, paused=paused, at=self.clock())
+        self._states.invalidate()
+
+    async def last_run(self, trigger: ServedTrigger) -> ListedRun | None:
+        """The newest run that a trigger started."""
+        newest = RunFilter(trigger.app.id, source=trigger.source, limit=1, counted=False)
+        _, runs = await self.run_service.runs.list_runs(newest)
+        return runs[0] if runs else None
+
+    # -------------------------------------------------------------------------------------------------------- firing
+
+    async def fire(
+        self,
+        trigger: ServedTrigger,
+        inputs: Mapping[str, Value],
+        run: RunId | None = None,
+        *,
+        trace: str | None = None,
+        key: str | None = None,
+    ) -> SubmittedRun:
+        """Starts a run at a trigger; once this returns, it is durable. With the id of a run that exists, returns
+        that one. `key` is the id of the principal that started it, if it was not the trigger itself."""
+        end_user = await self._apps.end_user(trigger.app, USER)
+        submission = Submission(
+            trigger.served,
+            USER,
+            inputs,
+            end_user=end_user,
+            source=trigger.source,
+            start=trigger.node,
+            trace=trace,
+            key=key,
+        )
+        return await self.run_service.submit(submission, run)

@@ -1,0 +1,155 @@
+"""Requests to webhooks: which are accepted, and the run that each of them starts.
+
+Nothing is stored for a request that is refused, and it does not count against the plan. A delivery that its sender
+repeats within a day starts one run: the id of the run follows from that of the delivery and from when it was first
+seen, so that this holds across processes and crashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+from uuid import UUID, uuid5
+
+from headrace.errors import NotFound, RequestError
+from headrace.nodes.trigger_webhook import TriggerWebhook, WebhookRequest
+from headrace.ports import IdempotencyStore, Principal
+from headrace.ports.services import Files
+from headrace.triggers.served import ServedTrigger, TriggerService
+from headrace.triggers.signatures import Delivery, WebhookSecret, delivery_of, variable_of
+from headrace.values import Value
+
+_DELIVERY_SECONDS = 24 * 3600.0
+_DONE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file of a form."""
+
+    filename: str
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookCall:
+    """A request. The names of `headers` are in lower case; `form` has the fields and files of a form."""
+
+    method: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+    form: tuple[Mapping[str, str], Mapping[str, Upload]] | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A webhook, and the secret that its sender signs with, if it does."""
+
+    trigger: ServedTrigger
+    secret: WebhookSecret | None
+
+    @property
+    def node(self) -> TriggerWebhook:
+        return cast("TriggerWebhook", self.trigger.trigger)
+
+
+class Webhooks:
+    """Receives requests. `deliveries` has those of the last day, and `secrets` are by `variable_of` of the node."""
+
+    def __init__(
+        self,
+        triggers: TriggerService,
+        deliveries: IdempotencyStore,
+        files: Files,
+        secrets: Mapping[str, WebhookSecret],
+    ) -> None:
+        self.triggers = triggers
+        self.secrets = secrets
+        self._deliveries = deliveries
+        self._files = files
+
+    def secret_of(self, trigger: ServedTrigger) -> WebhookSecret | None:
+        return self.secrets.get(variable_of(trigger.node))
+
+    async def find(self, webhook: str) -> Webhook:
+        """The webhook with the id of a URL. NotFound if there is none, or it is paused."""
+        trigger = await self.triggers.find_webhook(webhook)
+        if trigger is None or not isinstance(trigger.trigger, TriggerWebhook):
+            raise NotFound(f"Webhook not found: {webhook[:50]}")
+        if await self.triggers.is_paused(trigger):
+            raise NotFound(f"Webhook trigger is disabled for webhook {webhook[:50]}")
+        return Webhook(trigger, self.secret_of(trigger))
+
+    def check_head(self, webhook: Webhook, method: str, headers: Mapping[str, str]) -> None:
+        """Checks what needs no body. BadWebhook, BadSignature."""
+        webhook.node.check_head(method, headers.get("content-type"))
+        if webhook.secret is not None:
+            webhook.secret.check_headers(headers)
+
+    def verify(self, webhook: Webhook, headers: Mapping[str, str], body: bytes) -> None:
+        """BadSignature if the webhook's sender has not signed this."""
+        if webhook.secret is not None:
+            webhook.secret.verify(headers, body, self.triggers.clock())
+
+    async def receive(self, webhook: Webhook, call: WebhookCall) -> tuple[int, Value]:
+        """Starts a run for a request that is verified; returns the status and the body of the response once the run is
+        durable. BadWebhook for a request that is not as declared, and whatever refuses a run."""
+        inputs = webhook.node.accept(_request(webhook, call))
+        event: Mapping[str, Value] = inputs["webhook_body"] if call.form is None else {}
+        by_slack = webhook.secret is not None and webhook.secret.sender == "slack"
+        if by_slack and event.get("type") == "url_verification":
+            return 200, {"challenge": event.get("challenge")}
+        app = webhook.trigger.app
+        if (limiter := self.triggers.run_service.limiter) is not None:
+            await limiter.request(Principal(webhook.trigger.id, app.workspace, frozenset({"run"}), app=app.id), app)
+        delivery = delivery_of(call.headers, call.body, event)
+        if delivery is None:
+            await self._start(webhook, call, inputs)
+        else:
+            await self._start_once(webhook, call, inputs, delivery)
+        return webhook.node.answer()
+
+    async def _start_once(
+        self, webhook: Webhook, call: WebhookCall, inputs: Mapping[str, Value], delivery: Delivery
+    ) -> None:
+        app, now = webhook.trigger.app.id, self.triggers.clock()
+        key = f"{webhook.trigger.source} {hashlib.sha256(delivery.id.encode()).hexdigest()}"
+        known = await self._deliveries.claim(app, key, delivery.digest, now, now - _DELIVERY_SECONDS)
+        if known is not None and known.digest != delivery.digest:
+            raise RequestError("The Idempotency-Key was used with another body.", "idempotency_conflict", 409)
+        if known is None or known.status is None:
+            at = now if known is None else known.created_at
+            run = str(uuid5(UUID(webhook.trigger.id), f"{delivery.id} {at!r}"))
+            await self._start(webhook, call, inputs, run)
+            await self._deliveries.complete(app, key, _DONE, run.encode())
+
+    async def _start(
+        self, webhook: Webhook, call: WebhookCall, inputs: Mapping[str, Value], run: str | None = None
+    ) -> None:
+        data: dict[str, Value] = inputs["webhook_data"]
+        for name, upload in data["files"].items():
+            data["files"][name] = await self._save(webhook, upload)
+        body: dict[str, Value] = data["body"]
+        if isinstance(content := body.get("raw"), Upload):
+            body["raw"] = await self._save(webhook, content)
+        await self.triggers.fire(webhook.trigger, inputs, run, trace=call.trace)
+
+    async def _save(self, webhook: Webhook, upload: Upload) -> Value:
+        return await self._files.save(
+            upload.data, filename=upload.filename, mime_type=upload.content_type, app=webhook.trigger.app.id
+        )
+
+
+def _request(webhook: Webhook, call: WebhookCall) -> WebhookRequest:
+    headers = {name.title(): value for name, value in call.headers.items()}
+    if call.form is not None:
+        return WebhookRequest(call.method, headers, call.query, *call.form)
+    if webhook.node.config.content_type == "application/octet-stream":
+        content = Upload("", "application/octet-stream", call.body) if call.body else None
+        return WebhookRequest(call.method, headers, call.query, content)
+    return WebhookRequest(call.method, headers, call.query, call.body)

@@ -1,0 +1,279 @@
+"""When schedules are due, and the runs that they start: on time, once, and after a pause of the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.background import background
+from headrace.nodes.cron import Schedule, five_fields
+from headrace.nodes.trigger_schedule import TriggerSchedule
+from headrace.stores.memory import memory_storage
+from headrace.stores.sql import SqlStorage
+from headrace.triggers import ScheduleTimer
+from tests.triggers.world import Clock, World, cron, triggered, world
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+def at(text: str) -> float:
+    """Seconds since the epoch of a time in UTC, or with its own offset."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def due(expression: str, timezone: str, since: str, count: int) -> list[str]:
+    schedule = Schedule(expression, timezone)
+    return [schedule.local(instant).strftime("%m-%d %H:%M%z") for instant in islice(schedule.after(at(since)), count)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone", "since", "expected"),
+    [
+        # the clocks go forward: a time that does not exist is due at the first instant after it
+        (
+            "30 2 * * *",
+            "America/New_York",
+            "2026-03-07T12:00",
+            ["03-08 03:00-0400", "03-09 02:30-0400", "03-10 02:30-0400"],
+        ),
+        ("0,30 2 * * *", "America/New_York", "2026-03-08T00:00", ["03-08 03:00-0400", "03-09 02:00-0400"]),
+        ("0 * * * *", "America/New_York", "2026-03-08T05:30", ["03-08 01:00-0500", "03-08 03:00-0400"]),
+        ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00", ["10-04 02:30+1100", "10-05 02:15+1100"]),
+        # and back: a time that comes twice is due once, one of every hour each time
+        ("30 1 * * *", "America/New_York", "2026-11-01T00:00", ["11-01 01:30-0400", "11-02 01:30-0500"]),
+        ("30 1 * * *", "America/New_York", "2026-11-01T06:10", ["11-02 01:30-0500", "11-03 01:30-0500"]),
+        (
+            "0 * * * *",
+            "America/New_York",
+            "2026-11-01T04:30",
+            ["11-01 01:00-0400", "11-01 01:00-0500", "11-01 02:00-0500"],
+        ),
+        ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00", ["10-25 02:30+0200", "10-26 02:30+0100"]),
+        # leap days, and ends of months
+        ("0 0 29 2 *", "UTC", "2026-01-01T00:00", ["02-29 00:00+0000", "02-29 00:00+0000"]),
+        ("0 9 L * *", "Asia/Shanghai", "2028-02-01T00:00", ["02-29 09:00+0800", "03-31 09:00+0800"]),
+        ("0 9 1,15,L * *", "UTC", "2026-02-02T00:00", ["02-15 09:00+0000", "02-28 09:00+0000", "03-01 09:00+0000"]),
+        ("0 9 * * 5L", "UTC", "2026-01-01T00:00", ["01-30 09:00+0000", "02-27 09:00+0000"]),
+        # Dify's own spellings
+        ("0 9 ? * L", "UTC", "2026-11-30T00:00", ["12-06 09:00+0000"]),
+        ("0 9 * * 7", "UTC", "2026-11-30T00:00", ["12-06 09:00+0000"]),
+        ("0 9 */10 * mon", "UTC", "2026-01-05T12:00", ["01-11 09:00+0000", "01-12 09:00+0000", "01-19 09:00+0000"]),
+        ("@daily", "Asia/Kolkata", "2026-11-30T00:00", ["12-01 00:00+0530"]),
+        (" 5  4 * jan,FEB MON-FRI ", "UTC", "2026-11-30T00:00", ["01-01 04:05+0000"]),
+    ],
+)
+def test_when_it_is_due(expression: str, timezone: str, since: str, expected: list[str]):
+    assert due(expression, timezone, since, len(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("", "must have five fields"),
+        ("* * * * * *", "must have five fields"),
+        ("@reboot", "must have five fields"),
+        ("60 * * * *", "Bad minute"),
+        ("a * * * *", "Bad minute"),
+        ("*/0 * * * *", "Bad minute"),
+        ("0 0 31 2 *", "Bad day-of-month"),
+        ("1," * 200 + "1 * * * *", "200 characters at most"),
+    ],
+)
+def test_expressions_that_are_not_valid(expression: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        Schedule(expression, "UTC")
+
+
+@pytest.mark.parametrize("timezone", ["", "Mars/Base", "../etc/passwd", "\0"])
+def test_time_zones_that_are_not_valid(timezone: str):
+    with pytest.raises(ValueError, match="is not a time zone"):
+        Schedule("@daily", timezone)
+
+
+@pytest.mark.parametrize(
+    ("config", "expression"),
+    [
+        ({"frequency": "hourly", "visual_config": {"on_minute": 5}}, "5 * * * *"),
+        ({"frequency": "daily", "visual_config": {"time": "9:30 AM"}}, "30 9 * * *"),
+        ({"visual_config": {"time": "12:05 am"}}, "5 0 * * *"),
+        ({"visual_config": {"time": "12:00 PM"}}, "0 12 * * *"),
+        ({"visual_config": None, "timezone": None}, "0 0 * * *"),
+        ({"frequency": "weekly", "visual_config": {"time": "1:00 PM", "weekdays": ["fri", "sun"]}}, "0 13 * * 0,5"),
+        (
+            {"frequency": "monthly", "visual_config": {"time": "1:00 PM", "monthly_days": ["last", 15, 1]}},
+            "0 13 1,15,L * *",
+        ),
+        ({"mode": "cron", "cron_expression": "@weekly"}, "0 0 * * 0"),
+    ],
+)
+def test_the_form_of_the_editor(config: dict[str, Any], expression: str):
+    node = TriggerSchedule(TriggerSchedule.Config.model_validate(config))
+    assert node.schedule.expression == expression
+    assert list(node.problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"visual_config": {"time": "25:00"}}, "'25:00' is not a time such as 9:30 AM"),
+        ({"frequency": "weekly"}, "it has no days of the week"),
+        ({"frequency": "monthly"}, "it has no days of the month"),
+        ({"mode": "cron"}, "must have five fields"),
+        ({"timezone": "Moon"}, "'Moon' is not a time zone"),
+    ],
+)
+def test_a_schedule_that_is_not_valid_is_reported(config: dict[str, Any], problem: str):
+    node = TriggerSchedule(TriggerSchedule.Config.model_validate(config))
+    ((_, message),) = node.problems()
+    assert message.startswith("the schedule is never due: ")
+    assert problem in message
+
+
+def test_named_expressions():
+    assert [five_fields(name) for name in ("@yearly", "@hourly")] == ["0 0 1 1 *", "0 * * * *"]
+
+
+# -------------------------------------------------------------------------------------------------------------- runs
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncGenerator[World]:
+    async with world(tmp_path, clock=Clock(at("2026-11-30T08:00"))) as running:
+        yield running
+
+
+async def starts(here: World) -> list[str]:
+    """When runs were started."""
+    return [datetime.fromtimestamp(run.created_at, UTC).strftime("%d %H:%M") for run in await here.runs()]
+
+
+async def test_runs_start_when_they_are_due(here: World):
+    await here.publish(triggered(cron("0 9 * * *"), outputs={"at": ["sys", "timestamp"]}))
+    timer = ScheduleTimer(here.triggers, HOUR)
+    assert await timer.poll() == 60.0  # another process may publish an app meanwhile
+    here.clock.now = at("2026-11-30T08:59:30")
+    assert await timer.poll() == 30.0
+    here.clock.now = at("2026-11-30T08:59:59.999")
+    assert 0 < await timer.poll() < 0.01
+    assert await here.runs() == []
+    here.clock.now = at("2026-11-30T09:00:00.02")
+    for _ in range(3):
+        await timer.poll()
+    assert await starts(here) == ["30 09:00"]
+    (queued,) = await here.queued()
+    assert (queued.source, queued.start, queued.inputs) == ("trigger-schedule:t1", "t1", {})
+    assert (await here.outputs())["sys.timestamp"] == at("2026-11-30T09:00")
+
+
+async def test_what_was_due_before_it_was_served_resumed_or_changed_does_not_start(here: World):
+    timer = ScheduleTimer(here.triggers, HOUR)
+    here.clock.now = at("2026-11-30T09:10")
+    await here.publish(triggered(cron("0 9 * * *")))
+    await timer.poll()
+    here.clock.now = at("2026-11-30T09:20")
+    await here.publish(triggered(cron("15 9 * * *")))
+    await timer.poll()
+    assert await starts(here) == []
+    await here.triggers.pause(await here.trigger(), paused=True)
+    here.clock.now = at("2026-12-01T09:16")
+    await timer.poll()
+    await here.triggers.pause(await here.trigger(), paused=False)
+    await timer.poll()
+    assert await starts(here) == []
+    here.clock.now = at("2026-12-02T09:15:01")
+    await timer.poll()
+    assert await starts(here) == ["02 09:15"]
+
+
+async def test_of_what_was_missed_the_last_one_starts_unless_it_is_too_old(
+    here: World, caplog: pytest.LogCaptureFixture
+):
+    await here.publish(triggered(cron("*/15 * * * *"), cron("0 9 * * *", id="daily")))
+    timer = ScheduleTimer(here.triggers, HOUR)
+    await timer.poll()
+    here.clock.now = at("2026-11-30T11:20")
+    await timer.poll()
+    assert [(run.source, run.created_at) for run in await here.runs()] == [("trigger-schedule:t1", here.clock.now)]
+    assert caplog.text.count("missed what was due from") == 2
+    here.clock.now = at("2026-11-30T11:29")
+    await timer.poll()
+    assert len(await here.runs()) == 1
+
+
+async def test_a_clock_that_goes_back_starts_nothing_again(here: World):
+    await here.publish(triggered(cron("0 9 * * *")))
+    timer = ScheduleTimer(here.triggers, HOUR)
+    await timer.poll()
+    for moment in ("2026-11-30T09:00:01", "2026-11-30T08:59:00", "2026-11-30T09:00:05"):
+        here.clock.now = at(moment)
+        await timer.poll()
+    assert len(await here.runs()) == 1
+
+
+async def test_two_processes_and_a_restart_start_it_once(tmp_path: Path):
+    storage = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    clock = Clock(at("2026-11-01T00:00-04:00"))
+    async with world(tmp_path, storage, clock) as first, world(tmp_path, storage, clock) as second:
+        await first.publish(triggered(cron("30 1 * * *", "America/New_York")))
+        timers = [ScheduleTimer(first.triggers, DAY), ScheduleTimer(second.triggers, DAY)]
+        await asyncio.gather(*(timer.poll() for timer in timers))
+        # through the repeated hour, in steps of ten minutes
+        for _ in range(24):
+            clock.now += 600
+            await asyncio.gather(*(timer.poll() for timer in timers))
+        assert len(await first.runs()) == 1
+    async with world(tmp_path, storage, clock) as third:
+        await ScheduleTimer(third.triggers, DAY).poll()
+        assert len(await third.runs()) == 1
+        clock.now = at("2026-11-02T01:45-05:00")
+        await ScheduleTimer(third.triggers, DAY).poll()
+        assert len(await third.runs()) == 2
+    await storage.aclose()
+
+
+async def test_an_app_that_is_published_wakes_the_timer(here: World):
+    polled: asyncio.Queue[int] = asyncio.Queue()
+
+    class Timer(ScheduleTimer):
+        async def poll(self) -> float:
+            polled.put_nowait(len(await here.triggers.triggers()))
+            return await super().poll()
+
+    timer = Timer(here.triggers, HOUR)
+    async with background("schedules", timer.run()), asyncio.timeout(60):
+        assert await polled.get() == 0
+        await here.publish(triggered(cron("0 0 1 1 *")))
+        timer.wake()
+        assert await polled.get() == 1
+
+
+async def test_an_app_without_triggers_is_not_loaded(here: World, monkeypatch: pytest.MonkeyPatch):
+    plain = triggered(cron("0 9 * * *")).replace("trigger-schedule", "start").replace("cron_expression", "ignored")
+    await here.publish(plain)
+
+    async def version(*_: Any) -> Any:
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr(here.run_service.apps, "version", version)
+    assert await ScheduleTimer(here.triggers, HOUR).poll() == 60.0
+
+
+async def test_an_app_of_an_older_version_gets_its_triggers_when_it_is_served_again(tmp_path: Path):
+    storage = memory_storage()
+    async with world(tmp_path, storage) as here:
+        served = await here.publish(triggered(cron("0 9 * * *")))
+        app = await storage.catalog.app(served.app.id)
+        assert app is not None
+        settings = {name: value for name, value in app.settings.items() if name != "has_triggers"}
+        await storage.catalog.save_app(replace(app, settings=settings))
+        assert await here.triggers.triggers() == []
+        await here.publish(triggered(cron("0 9 * * *")))
+        assert len(await here.triggers.triggers()) == 1
