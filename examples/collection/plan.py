@@ -27,6 +27,7 @@ TAGS: Mapping[str, str] = {
     "Statistics": "workspace_key",
     "Callbacks": "api_key",
     "Batches": "api_key",
+    "Triggers": "api_key",
     "Versions": "api_key",
     "Files": "api_key",
     "Keys": "workspace_key",
@@ -159,6 +160,11 @@ STEPS: Sequence[Step] = (
     Step("listBatches"),
     Step("getBatchResults"),
     Step("stopBatch"),
+    Step("listTriggers"),
+    # the app has none
+    Step("pauseTrigger", path={"trigger_id": "workflow_id"}, refusals=(404,)),
+    Step("resumeTrigger", path={"trigger_id": "workflow_id"}, refusals=(404,)),
+    Step("fireTrigger", path={"trigger_id": "workflow_id"}, refusals=(404,)),
     Step("listWorkflowVersions"),
     Step(
         "publishWorkflowVersion",

@@ -270,7 +270,7 @@ async def service(
             batch_runner,
             storage,
             speech,
-            triggers=TriggerService(run_service, storage.triggers, secret),
+            triggers=TriggerService(run_service),
         )
         running.worker, running.batches = worker, batches
         if work and settings.plugin_endpoints is not None:

@@ -16,6 +16,7 @@ from headrace.kernel.events import RunEnded
 from headrace.node import Context, Result
 from tests.api.chats import chatflow
 from tests.api.serving import Gate, Scripted, Serving, workflow
+from tests.triggers.world import triggered
 
 MARK = "confidential-to-acme"
 """Stands in every text that the workspace has."""
@@ -90,7 +91,9 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     Scripted.scripts["gate"] = held_once
     apps = await published(server, workspace, MARK)
     plain, gated, talk = (item.app.id for item in apps)
-    holder = Holder(server, await key_of(server, Rights(workspace)), [plain, gated, talk])
+    hook = triggered({"type": "trigger-webhook", "title": MARK}).replace("name: triggered", f"name: {MARK} hook")
+    hooked = (await server.apps.publish(f"{MARK} hook.yml", hook, workspace)).app.id
+    holder = Holder(server, await key_of(server, Rights(workspace)), [plain, gated, talk, hooked])
 
     async def made(method: str, path: str, app: str, **more: Any) -> Any:
         reply = await holder.call(method, path, app, **more)
@@ -130,6 +133,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     await gate.reached.wait()
     summary = await server.store.runs.find_run(under_way["workflow_run_id"])
     assert summary is not None
+    triggers = await made("GET", "/api/v1/triggers", hooked)
     callbacks = await made("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
     ids = {
         "workflow_run_id": [ran["workflow_run_id"], polled["workflow_run_id"], summary.run],
@@ -147,6 +151,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
         "annotation_id": [note["id"]],
         "job_id": [job["job_id"]],
         "batch_id": [batch["batch_id"]],
+        "trigger_id": [item["id"] for item in triggers["data"]],
         "callback_id": [item["id"] for item in callbacks["data"]],
         "model": [talk, MARK],
         "key_id": [spare["id"], old["id"]],

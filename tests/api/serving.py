@@ -35,6 +35,8 @@ from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.answer import Answer
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
+from headrace.nodes.trigger_schedule import TriggerSchedule
+from headrace.nodes.trigger_webhook import TriggerWebhook
 from headrace.ports import Storage
 from headrace.ports.services import Http, HttpRequest, HttpResponse
 from headrace.rate_limits import Limiter, PlanFile
@@ -68,7 +70,10 @@ class Scripted(Node[ScriptConfig]):
         return await self.scripts[self.config.script](ctx)
 
 
-REGISTRY: Registry = {"start": Start, "end": End, "answer": Answer, "scripted": Scripted}
+REGISTRY: Registry = {
+    cls.type: cls  # pyright: ignore[reportAssignmentType]
+    for cls in (Start, End, Answer, Scripted, TriggerWebhook, TriggerSchedule)
+}
 
 
 class NoHttp(Http):

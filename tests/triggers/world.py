@@ -117,4 +117,4 @@ async def world(
     apps = Apps(storage.catalog, registry(()), SECRET, clock)
     run_service = RunService(apps, environment, LocalQueue(), storage, limiter=limiter)
     async with background("worker", Worker(run_service).run()):
-        yield World(storage, run_service, files, TriggerService(run_service, storage.triggers, SECRET), clock)
+        yield World(storage, run_service, files, TriggerService(run_service), clock)

@@ -296,8 +296,12 @@ class Apps:
     def own_key(self, app: App, number: int = 0) -> str:
         """One of the keys that an app is shown with, derived so that it need not be stored. The first is created with
         the app; the next replaces it once it is revoked or rotated."""
-        derived = hmac.new(self._secret, f"key {number} of {app.id}".encode(), hashlib.sha256).digest()
-        return APP_PREFIX + base64.urlsafe_b64encode(derived).decode().rstrip("=")[:32]
+        return APP_PREFIX + self.derived(f"key {number} of {app.id}")[:32]
+
+    def derived(self, name: str) -> str:
+        """43 characters for URLs that follow from a name, and that nobody without the secret can guess."""
+        derived = hmac.new(self._secret, name.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(derived).decode().rstrip("=")
 
     async def working_key(self, app: App) -> str:
         """A key to show for an app: the first of its own keys that is valid and not about to expire."""

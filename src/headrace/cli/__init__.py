@@ -21,6 +21,7 @@ from headrace.cli.serve import serve
 from headrace.cli.shared import Commands, load_dotenv
 from headrace.cli.show import show
 from headrace.cli.tools import tools
+from headrace.cli.triggers import triggers
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,6 +50,7 @@ for _command in (
     apps,
     keys,
     tools,
+    triggers,
     db,
     packages,
     plugins,

@@ -176,6 +176,7 @@ class RunService(RunReader):
         self.conversations = storage.conversations
         self.leases = storage.leases
         self.forms = storage.forms
+        self.triggers = storage.triggers
         self.max_active = max_active  # callers that may wait for runs of one app at the same time; 0: any number
         self.limiter = limiter  # None: no other limits
         self._callers: Counter[str] = Counter()

@@ -247,7 +247,8 @@ class RequestTelemetry:
                 self._metrics.streams -= 1
         if self._access_log:
             seconds = round(now - started, 6)
-            fields = {"method": method, "path": scope["path"], "status": status, "seconds": seconds}
+            path = route if route.startswith("/triggers/") else scope["path"]  # the id of a webhook starts runs
+            fields = {"method": method, "path": path, "status": status, "seconds": seconds}
             access_logger.info("%s %s %d", method, route, status, extra={**fields, "client": _client(scope)})
 
 

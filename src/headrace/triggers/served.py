@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunId
 from headrace.node import Config
 from headrace.nodes.trigger import Trigger
-from headrace.ports import App, RunFilter, Triggers, TriggerState
+from headrace.ports import App, RunFilter, TriggerState
 from headrace.ports.journal import ListedRun
 from headrace.runs.service import RunService, Submission, SubmittedRun
 from headrace.values import Value
@@ -60,17 +57,19 @@ class ServedTrigger:
         """`RunQueued.source` of its runs."""
         return f"{self.trigger.type}:{self.node}"
 
+    def inputs_of(self, fields: Mapping[str, Value]) -> Mapping[str, Value]:
+        """The inputs of a run that is started by hand: for a webhook, the parts of a request."""
+        return {"webhook_data": dict(fields)} if self.trigger.kind == "webhook" else fields
+
 
 class TriggerService:
-    """Finds triggers, keeps their states, and starts runs. `secret` is the installation's own: the ids in the URLs of
-    webhooks are derived from it, so that they cannot be guessed."""
+    """Finds triggers, keeps their states, and starts runs."""
 
-    def __init__(self, run_service: RunService, store: Triggers, secret: bytes) -> None:
+    def __init__(self, run_service: RunService) -> None:
         self.run_service = run_service
-        self.store = store
+        self.store = run_service.triggers
         self.clock = run_service.environment.clock
         self._apps = run_service.apps
-        self._secret = secret
         self._webhooks: dict[str, tuple[str, str]] = {}  # (app, node) by the webhook's id
         self._index: Cache[bool] = Cache(1, MAX_AGE_SECONDS)  # whether these are up to date
         self._states: Cache[TriggerState] = Cache(_REMEMBERED, MAX_AGE_SECONDS)
@@ -120,8 +119,11 @@ class TriggerService:
 
     def webhook_id(self, trigger: ServedTrigger) -> str:
         """The id in the URL of a webhook: whoever knows it may start runs."""
-        message = f"webhook {trigger.app.id} {trigger.node}".encode()
-        return base64.urlsafe_b64encode(hmac.digest(self._secret, message, hashlib.sha256)).decode()[:_WEBHOOK_ID]
+        return self._apps.derived(f"webhook {trigger.app.id} {trigger.node}")[:_WEBHOOK_ID]
+
+    def path(self, trigger: ServedTrigger) -> str | None:
+        """The path of a webhook's URL; None for other triggers."""
+        return f"/triggers/webhook/{self.webhook_id(trigger)}" if trigger.trigger.kind == "webhook" else None
 
     def invalidate(self) -> None:
         """An app has changed."""
@@ -146,6 +148,8 @@ class TriggerService:
         """Pauses a trigger, or resumes it. What a schedule has missed in the meantime does not start a run."""
         await self.store.pause_trigger(trigger.id, trigger.app.id, paused=paused, at=self.clock())
         self._states.invalidate()
+        if self._apps.on_change is not None:
+            self._apps.on_change()  # the timer is to look again
 
     async def last_run(self, trigger: ServedTrigger) -> ListedRun | None:
         """The newest run that a trigger started."""

@@ -18,6 +18,7 @@ from headrace.api.native.run_list import RunListRoutes
 from headrace.api.native.runs import NativeRunRoutes
 from headrace.api.native.services import NativeServices
 from headrace.api.native.stats import StatsRoutes
+from headrace.api.native.triggers import TriggerRoutes
 from headrace.api.native.versions import VersionRoutes
 
 __all__ = ["FIRST", "HEADERS", "PREFIXES", "NativeServices", "routes"]
@@ -41,6 +42,7 @@ def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRo
         (RunAgainRoutes(api, services, finder), security),
         (CallbackRoutes(api, services), security),
         (BatchRoutes(api, services), security),
+        (TriggerRoutes(api, services), security),
         (VersionRoutes(api, services), security),
         (AppCatalogRoutes(api), security),
         (LintRoutes(api), security),

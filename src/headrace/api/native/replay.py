@@ -8,6 +8,7 @@ from typing import cast
 
 from headrace.api.auth import Api, as_uuid
 from headrace.api.dify.message_requests import app_submission
+from headrace.api.middleware.request_context import CALLER, TRACE
 from headrace.api.native.run_watch import RunStatus
 from headrace.api.native.schemas.runs import ReplayRequest
 from headrace.apps.catalog import Served
@@ -26,6 +27,17 @@ async def replay(api: Api, served: Served, status: RunStatus, options: ReplayReq
         unknown = NotFound(f"Workflow not found with id: {version[:50]}")
         served = await api.apps.version(served.app, as_uuid(version, unknown))
     given = options.get("inputs")
+    if old.start in served.flow.triggers:
+        return Submission(
+            served,
+            old.user,
+            old.inputs if given is None else given,
+            end_user=await api.apps.end_user(served.app, old.user),
+            trace=TRACE.get(),
+            key=CALLER.get(),
+            replay_of=status.run,
+            start=old.start,
+        )
     fields: dict[str, Value] = {
         "inputs": _request_of(old.inputs) if given is None else dict(given),
         "files": _request_of({"files": old.system.get("files") or []})["files"],
