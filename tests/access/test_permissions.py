@@ -36,6 +36,8 @@ MANAGED = {
     "renameApp",
     "removeApp",
     "getAppSource",
+    "pauseTrigger",
+    "resumeTrigger",
 }
 SPENDING = {"listSuggestedQuestions"}  # a GET, as Dify has it, but one that asks a model
 SIGNING = {"getCallbackSecret"}  # a GET, but whoever knows it can sign what others believe

@@ -52,6 +52,8 @@ def start_of(flow: Flow) -> Start:
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
         kind = flow.graph.nodes[flow.graph.root].type
+        if flow.triggers:
+            raise BadUsage(f"the workflow starts with a {kind}: serve it, and see `headrace triggers`")
         raise BadUsage(f"the workflow starts with a node of type '{kind}', which is not run here")
     return start
 
