@@ -52,7 +52,7 @@ from headrace.errors import LoadError
 from headrace.factories import code_packages, local_sandbox, plans_of
 from headrace.nodes import registry
 from headrace.ports import Storage
-from headrace.ports.plugins import Endpoints
+from headrace.ports.plugins import Endpoints, TriggerSubscriptions
 from headrace.ports.services import STRATEGY, Resources, Speech
 from headrace.rate_limits import Limiter
 from headrace.retention import Retention
@@ -90,6 +90,7 @@ class Service:
     speech: Speech
     console: ConsoleAccess | None = None
     endpoints: Endpoints | None = None
+    subscriptions: TriggerSubscriptions | None = None
     triggers: TriggerService = field(kw_only=True)
     worker: Worker | None = None
     batches: asyncio.Task[None] | None = None
@@ -277,6 +278,10 @@ async def service(
             from headrace.adapters.plugins.endpoints import PluginEndpoints
 
             running.endpoints = PluginEndpoints(plugins, settings.plugin_endpoints, environ)
+        if work and settings.plugin_triggers is not None:
+            from headrace.adapters.plugins.subscriptions import PluginSubscriptions
+
+            running.subscriptions = PluginSubscriptions(plugins, settings.plugin_triggers, environ, settings.workspace)
         yield running
 
 

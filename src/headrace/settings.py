@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     plugin_endpoints: OptionalPath = Field(
         None, description="A YAML file of the HTTP endpoints of plugins that are served, below `/e/`; see plugins.md"
     )
+    plugin_triggers: OptionalPath = Field(
+        None, description="A YAML file of the subscriptions of plugins that start workflows; see triggers.md"
+    )
     plugin_keys: Annotated[list[str], NoDecode] = Field(
         [], description="PEM files of public keys that sign packages of plugins, besides Dify's own"
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from typing import cast
 from urllib.parse import parse_qsl
 
+import orjson
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,8 +19,10 @@ from headrace.api.http.schema import JSON
 from headrace.api.middleware.request_context import TRACE
 from headrace.errors import RequestError
 from headrace.nodes.trigger_webhook import BadWebhook
-from headrace.triggers import Upload, WebhookCall, Webhooks
+from headrace.ports.plugins import EndpointRequest
+from headrace.triggers import PluginEvents, Upload, WebhookCall, Webhooks
 from headrace.triggers.signatures import BadSignature
+from headrace.values import Value
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _FIELDS, _FILES = 1000, 100  # of a form
@@ -46,6 +50,35 @@ def routes(webhooks: Webhooks, max_body: int) -> list[Route]:
         return Response(content, status, media_type=None if answer is None else JSON)
 
     return [Route("/triggers/webhook/{webhook_id}", call, methods=_METHODS, include_in_schema=False)]
+
+
+def plugin_routes(events: PluginEvents, max_body: int) -> list[Route]:
+    """The plugin authenticates the senders, and the name of a subscription cannot be guessed."""
+
+    async def call(request: Request) -> Response:
+        name = request.path_params["subscription"]
+        events.check(name)
+        body = await Body(request, max_body, _too_large(max_body)).whole()
+        query = request.scope["query_string"].decode("latin-1")
+        forwarded = EndpointRequest(
+            request.method, f"/?{query}" if query else "/", str(request.url), request.headers.items(), body
+        )
+        result = await events.receive(name, forwarded, _event(body), TRACE.get())
+        response = Response(b"" if result.status in (204, 304) else result.body, result.status)
+        for name, value in result.headers:
+            response.headers[name] = value
+        return response
+
+    return [Route("/triggers/plugin/{subscription}", call, methods=_METHODS, include_in_schema=False)]
+
+
+def _event(body: bytes) -> Mapping[str, Value]:
+    """The object that a body is in JSON; an empty one if it is something else."""
+    try:
+        content: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return cast("Mapping[str, Value]", content) if isinstance(content, dict) else {}
 
 
 def _refusal(status: int, error: str, reason: Exception) -> Response:

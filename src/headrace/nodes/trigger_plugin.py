@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pydantic import Field
 
@@ -29,7 +29,12 @@ class TriggerPlugin(Trigger[PluginTriggerConfig]):
     type = "trigger-plugin"
     kind: ClassVar[str] = "plugin"
     partial: ClassVar[bool] = True
-    notes: ClassVar[str] = "loads; subscriptions are not served, so that nothing fires it"
+    notes: ClassVar[str] = "for subscriptions that the operator lists (`HEADRACE_PLUGIN_TRIGGERS`)"
+
+    @property
+    def parameters(self) -> Mapping[str, Value]:
+        """The constant values of the event's parameters."""
+        return {name: _constant(value) for name, value in self.config.event_parameters.items()}
 
     def metadata(self) -> Mapping[str, Value]:
         config = self.config
@@ -40,3 +45,8 @@ class TriggerPlugin(Trigger[PluginTriggerConfig]):
                 "plugin_unique_identifier": config.plugin_unique_identifier,
             }
         }
+
+
+def _constant(value: Value) -> Value:
+    """The value of `{type: constant, value: ...}`; one that is not written so is the value itself."""
+    return cast("dict[str, Value]", value).get("value") if isinstance(value, dict) else value

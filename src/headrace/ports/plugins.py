@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from headrace.ports.services import ToolContext
 from headrace.values import Value
@@ -100,6 +100,39 @@ class Endpoints(Protocol):
 
     async def call(self, hook: str, request: EndpointRequest) -> EndpointResponse:
         """NotFound for an unknown hook, RequestError if the plugin fails before it responds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerEvents:
+    """The events of a provider that a request to a subscription is about, and the response that the plugin has for the
+    sender. `context` is for `TriggerSubscriptions.variables`."""
+
+    provider: str
+    workspace: str
+    events: Sequence[str]
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    context: Any
+
+
+class TriggerSubscriptions(Protocol):
+    """The subscriptions of triggers of plugins, by the names in their paths."""
+
+    def check(self, name: str) -> None:
+        """NotFound for an unknown subscription."""
+        ...
+
+    async def dispatch(self, name: str, request: EndpointRequest) -> TriggerEvents:
+        """NotFound for an unknown subscription, RequestError if the plugin refuses the request, or fails."""
+        ...
+
+    async def variables(
+        self, events: TriggerEvents, event: str, parameters: Mapping[str, Value]
+    ) -> Mapping[str, Value] | None:
+        """The variables of an event; None if the plugin ignores it, because of its parameters. HeadraceError if the
+        plugin fails."""
         ...
 
 

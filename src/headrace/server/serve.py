@@ -57,7 +57,7 @@ async def serve(
     from headrace.server.tls import tls_of
     from headrace.server.uvicorn_server import Server, Serving
     from headrace.telemetry.setup import METRICS_PATH, Telemetry
-    from headrace.triggers import ScheduleTimer, Webhooks, webhook_secrets
+    from headrace.triggers import PluginEvents, ScheduleTimer, Webhooks, webhook_secrets
 
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
@@ -126,6 +126,9 @@ async def serve(
         triggers = running.triggers
         webhooks = Webhooks(triggers, running.storage.idempotency, running.files, webhook_secrets(os.environ))
         api.router.routes += trigger_endpoints.routes(webhooks, settings.max_body)
+        if running.subscriptions is not None:
+            events = PluginEvents(triggers, running.storage.idempotency, running.subscriptions)
+            api.router.routes += trigger_endpoints.plugin_routes(events, settings.max_body)
         timer = ScheduleTimer(triggers, settings.trigger_grace)
 
         def on_change() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from headrace.triggers.plugin_events import PluginEvents
 from headrace.triggers.served import ServedTrigger, TriggerService
 from headrace.triggers.signatures import webhook_secrets
 from headrace.triggers.timer import ScheduleTimer
 from headrace.triggers.webhooks import Upload, WebhookCall, Webhooks
 
 __all__ = [
+    "PluginEvents",
     "ScheduleTimer",
     "ServedTrigger",
     "TriggerService",

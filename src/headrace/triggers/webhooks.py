@@ -1,28 +1,23 @@
 """Requests to webhooks: which are accepted, and the run that each of them starts.
 
-Nothing is stored for a request that is refused, and it does not count against the plan. A delivery that its sender
-repeats within a day starts one run: the id of the run follows from that of the delivery and from when it was first
-seen, so that this holds across processes and crashes.
+Nothing is stored for a request that is refused, and it does not count against the plan.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
-from uuid import UUID, uuid5
 
-from headrace.errors import NotFound, RequestError
+from headrace.errors import NotFound
 from headrace.nodes.trigger_webhook import TriggerWebhook, WebhookRequest
 from headrace.ports import IdempotencyStore, Principal
 from headrace.ports.services import Files
+from headrace.triggers.deliveries import Deliveries
 from headrace.triggers.served import ServedTrigger, TriggerService
-from headrace.triggers.signatures import Delivery, WebhookSecret, delivery_of, variable_of
+from headrace.triggers.signatures import WebhookSecret, delivery_of, variable_of
 from headrace.values import Value
-
-_DELIVERY_SECONDS = 24 * 3600.0
-_DONE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ class Webhooks:
     ) -> None:
         self.triggers = triggers
         self.secrets = secrets
-        self._deliveries = deliveries
+        self._deliveries = Deliveries(deliveries, triggers.clock)
         self._files = files
 
     def secret_of(self, trigger: ServedTrigger) -> WebhookSecret | None:
@@ -108,29 +103,10 @@ class Webhooks:
         if (limiter := self.triggers.run_service.limiter) is not None:
             await limiter.request(Principal(webhook.trigger.id, app.workspace, frozenset({"run"}), app=app.id), app)
         delivery = delivery_of(call.headers, call.body, event)
-        if delivery is None:
-            await self._start(webhook, call, inputs)
-        else:
-            await self._start_once(webhook, call, inputs, delivery)
+        await self._deliveries.once(webhook.trigger, delivery, partial(self._start, webhook, call, inputs))
         return webhook.node.answer()
 
-    async def _start_once(
-        self, webhook: Webhook, call: WebhookCall, inputs: Mapping[str, Value], delivery: Delivery
-    ) -> None:
-        app, now = webhook.trigger.app.id, self.triggers.clock()
-        key = f"{webhook.trigger.source} {hashlib.sha256(delivery.id.encode()).hexdigest()}"
-        known = await self._deliveries.claim(app, key, delivery.digest, now, now - _DELIVERY_SECONDS)
-        if known is not None and known.digest != delivery.digest:
-            raise RequestError("The Idempotency-Key was used with another body.", "idempotency_conflict", 409)
-        if known is None or known.status is None:
-            at = now if known is None else known.created_at
-            run = str(uuid5(UUID(webhook.trigger.id), f"{delivery.id} {at!r}"))
-            await self._start(webhook, call, inputs, run)
-            await self._deliveries.complete(app, key, _DONE, run.encode())
-
-    async def _start(
-        self, webhook: Webhook, call: WebhookCall, inputs: Mapping[str, Value], run: str | None = None
-    ) -> None:
+    async def _start(self, webhook: Webhook, call: WebhookCall, inputs: Mapping[str, Value], run: str | None) -> None:
         data: dict[str, Value] = inputs["webhook_data"]
         for name, upload in data["files"].items():
             data["files"][name] = await self._save(webhook, upload)

@@ -33,7 +33,7 @@ from headrace.values import DEEPEST_INPUT, Value, nests_deeper
 
 logger = logging.getLogger(__name__)
 
-_HOOK = re.compile(r"[A-Za-z0-9_-]{1,100}")
+HOOK = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _KEYS = frozenset({"plugin", "settings", "enabled"})
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -101,7 +101,7 @@ def _hook(path: Path, name: str, content: object) -> Hook:
     fields = mapping_of(content)
     given = fields.get("plugin")
     plugin = PluginId.match(given) if isinstance(given, str) else None
-    if not _HOOK.fullmatch(name):
+    if not HOOK.fullmatch(name):
         raise HeadraceError(f"{path}: {name[:100]!r} must consist of letters, digits, _ and -")
     if plugin is None:
         raise HeadraceError(f"{path}: {name} must have a plugin, as author/name")
@@ -201,7 +201,7 @@ async def _response(results: AsyncGenerator[Mapping[str, Value]]) -> EndpointRes
         status: Any = first.get("status")
         if not isinstance(status, int) or not 200 <= status < 600:
             raise PluginError(f"The plugin sent a response with the status {str(status)[:20]}.")
-        return EndpointResponse(status, _headers(mapping_of(first.get("headers"))), _body(first, results))
+        return EndpointResponse(status, returned_headers(mapping_of(first.get("headers"))), _body(first, results))
     except BaseException:
         await results.aclose()
         raise
@@ -213,7 +213,7 @@ def _named_by_connection(headers: Iterable[tuple[str, Any]]) -> set[str]:
     return {token.strip().lower() for value in values for token in value.split(",")}
 
 
-def _headers(headers: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+def returned_headers(headers: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     dropped = _NOT_RETURNED | _named_by_connection(headers.items())
     kept = [(name, str(value)) for name, value in headers.items() if name.lower() not in dropped]
     for name, value in kept:

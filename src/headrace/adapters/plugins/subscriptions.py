@@ -1,0 +1,142 @@
+"""The subscriptions of triggers of plugins: which are served, and how a request reaches the plugin.
+
+Vn3kQm2xT9a:                             # a name that cannot be guessed: POST .../triggers/plugin/Vn3kQm2xT9a
+  provider: langgenius/github_trigger/github
+  properties: {webhook_secret: "${GITHUB_WEBHOOK_SECRET}"}
+  parameters: {repository: acme/shop}
+  workspace: default
+  enabled: true
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.adapters.config_files import expand, read_yaml
+from headrace.adapters.plugins.endpoints import HOOK, raw_request, returned_headers
+from headrace.adapters.plugins.fields import mapping_of
+from headrace.adapters.plugins.process import PluginError
+from headrace.adapters.plugins.runtime import Plugins
+from headrace.adapters.plugins.triggers import PluginTriggers, Subscription
+from headrace.cache import FileCache
+from headrace.errors import HeadraceError, NotFound, RequestError
+from headrace.ports.plugins import EndpointRequest, TriggerEvents
+from headrace.values import DEEPEST_INPUT, Value, nests_deeper
+
+logger = logging.getLogger(__name__)
+
+_PROVIDER = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+")
+_KEYS = frozenset({"provider", "properties", "parameters", "workspace", "enabled"})
+_INVALID = "TriggerValidationError"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A subscription, as the file has it."""
+
+    provider: str
+    properties: Mapping[str, Value]
+    parameters: Mapping[str, Value]
+    workspace: str
+    enabled: bool
+
+
+def _entry(path: Path, name: str, content: object) -> _Entry:
+    fields = mapping_of(content)
+    provider, workspace, enabled = fields.get("provider"), fields.get("workspace", ""), fields.get("enabled", True)
+    if not HOOK.fullmatch(name):
+        raise HeadraceError(f"{path}: {name[:100]!r} must consist of letters, digits, _ and -")
+    if not isinstance(provider, str) or not _PROVIDER.fullmatch(provider):
+        raise HeadraceError(f"{path}: {name} must have a provider, as author/plugin/provider")
+    if unknown := fields.keys() - _KEYS:
+        raise HeadraceError(f"{path}: {name} has unknown fields: {', '.join(sorted(map(str, unknown)))}")
+    if not isinstance(enabled, bool) or not isinstance(workspace, str):
+        raise HeadraceError(f"{path}: enabled of {name} must be true or false, and workspace a text")
+    for part in ("properties", "parameters"):
+        value: Any = fields.get(part)
+        if not isinstance(value, dict | None) or nests_deeper(value or {}, DEEPEST_INPUT):
+            raise HeadraceError(f"{path}: {part} of {name} must be an object, at most {DEEPEST_INPUT} levels deep")
+    return _Entry(
+        provider, mapping_of(fields.get("properties")), mapping_of(fields.get("parameters")), workspace, enabled
+    )
+
+
+class PluginSubscriptions:
+    """Implements TriggerSubscriptions. The file is read again when it changes; if that fails, it is logged and the old
+    subscriptions remain. HeadraceError if it is not valid at first. `workspace` is that of those that name none."""
+
+    def __init__(self, plugins: Plugins, path: Path, environ: Mapping[str, str], workspace: str) -> None:
+        self._triggers = PluginTriggers(plugins)
+        self._path = path
+        self._environ = environ
+        self._workspace = workspace
+
+        def read(path: Path) -> Mapping[str, _Entry]:
+            return {name: _entry(path, name, content) for name, content in read_yaml(path).items()}
+
+        self._entries = FileCache(path, read)
+
+    def check(self, name: str) -> None:
+        """See `TriggerSubscriptions.check`."""
+        self._find(name)
+
+    def _find(self, name: str) -> _Entry:
+        try:
+            self._entries.refresh()
+        except HeadraceError as error:
+            logger.error("the previous subscriptions remain: %s", error)
+        entry = self._entries.value.get(name)
+        if entry is None or not entry.enabled:
+            raise NotFound("subscription not found")
+        return entry
+
+    async def dispatch(self, name: str, request: EndpointRequest) -> TriggerEvents:
+        """See `TriggerSubscriptions.dispatch`."""
+        entry = self._find(name)
+        try:
+            subscription = self._subscription(entry, request.url.partition("?")[0])
+            raw = raw_request(name, request)
+            dispatch = await self._triggers.dispatch(entry.provider, subscription, raw)
+            status, headers, body = _response(dispatch.response)
+        except HeadraceError as error:
+            refused = isinstance(error, PluginError) and error.error_type == _INVALID
+            logger.warning("subscription to %s: %s", entry.provider, error)  # its name must not be in the log
+            code, status = ("bad_request", 400) if refused else ("internal_server_error", 500)
+            raise RequestError(str(error), code, status) from error
+        workspace = entry.workspace or self._workspace
+        context = (entry.provider, subscription, raw, dispatch.payload)
+        return TriggerEvents(entry.provider, workspace, dispatch.events, status, headers, body, context)
+
+    async def variables(
+        self, events: TriggerEvents, event: str, parameters: Mapping[str, Value]
+    ) -> Mapping[str, Value] | None:
+        """See `TriggerSubscriptions.variables`."""
+        provider, subscription, raw, payload = events.context
+        return await self._triggers.variables(provider, event, subscription, raw, parameters, payload)
+
+    def _subscription(self, entry: _Entry, url: str) -> Subscription:
+        unset: list[str] = []
+        properties = expand(entry.properties, self._environ, unset)
+        parameters = expand(entry.parameters, self._environ, unset)
+        if unset:
+            raise HeadraceError(f"{self._path}, {entry.provider}: set {' and '.join(unset)}")
+        return Subscription(url, parameters, properties)
+
+
+def _response(raw: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    """A raw HTTP response in its parts; 200 without a body if there is none. PluginError if it is malformed."""
+    if not raw:
+        return 200, [], b""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    status = re.match(r"HTTP/[0-9.]+ ([2-5][0-9][0-9])(?!\S)", first)
+    if status is None:
+        raise PluginError("The plugin sent a response that is not valid HTTP.")
+    pairs = [line.partition(":") for line in lines]
+    headers = returned_headers({name.strip(): value.strip() for name, _, value in pairs})
+    return int(status[1]), list(headers), body

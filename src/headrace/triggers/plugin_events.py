@@ -1,0 +1,71 @@
+"""Requests of the subscriptions of plugins: the plugin says which events they are about, and each starts runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+from headrace.errors import HeadraceError
+from headrace.nodes.trigger_plugin import TriggerPlugin
+from headrace.ports import IdempotencyStore, Principal
+from headrace.ports.plugins import EndpointRequest, TriggerEvents, TriggerSubscriptions
+from headrace.triggers.deliveries import Deliveries
+from headrace.triggers.served import ServedTrigger, TriggerService, logger
+from headrace.triggers.signatures import delivery_of
+from headrace.values import Value
+
+
+class PluginEvents:
+    """Receives requests. A failure of one node's event does not keep the others from starting their runs."""
+
+    def __init__(
+        self, triggers: TriggerService, deliveries: IdempotencyStore, subscriptions: TriggerSubscriptions
+    ) -> None:
+        self._triggers = triggers
+        self._deliveries = Deliveries(deliveries, triggers.clock)
+        self._subscriptions = subscriptions
+        self.check = subscriptions.check
+
+    async def receive(
+        self, name: str, request: EndpointRequest, event: Mapping[str, Value], trace: str | None
+    ) -> TriggerEvents:
+        """Starts the runs that a request is about; returns what the plugin responds, once they are durable. `event` is
+        the body, where it is JSON. NotFound for an unknown subscription, RequestError where the plugin refuses the
+        request."""
+        events = await self._subscriptions.dispatch(name, request)
+        delivery = delivery_of({key.lower(): value for key, value in request.headers}, request.body, event)
+        for trigger in await self._listening(events):
+            node = cast("TriggerPlugin", trigger.trigger)
+            try:
+                variables = await self._subscriptions.variables(events, node.config.event_name, node.parameters)
+            except HeadraceError as error:
+                logger.error("%s, %s: not started: %s", trigger.app.source, trigger.title, error)
+                continue
+            if variables is None:
+                continue
+            if (limiter := self._triggers.run_service.limiter) is not None:
+                app = trigger.app
+                await limiter.request(Principal(trigger.id, app.workspace, frozenset({"run"}), app=app.id), app)
+
+            async def start(run: str | None, trigger: ServedTrigger = trigger, inputs: Mapping[str, Value] = variables):
+                await self._triggers.fire(trigger, inputs, run, trace=trace)
+
+            await self._deliveries.once(trigger, delivery, start)
+        return events
+
+    async def _listening(self, events: TriggerEvents) -> list[ServedTrigger]:
+        """The triggers that are not paused, of the subscription's workspace, for its provider and these events."""
+        if not events.events:
+            return []
+        apps = await self._triggers.run_service.apps.catalog.apps(events.workspace)
+        listening = [trigger for trigger in await self._triggers.triggers(apps) if _is_for(trigger, events)]
+        paused = await asyncio.gather(*map(self._triggers.is_paused, listening))
+        return [trigger for trigger, is_paused in zip(listening, paused, strict=True) if not is_paused]
+
+
+def _is_for(trigger: ServedTrigger, events: TriggerEvents) -> bool:
+    if trigger.trigger.kind != "plugin":
+        return False
+    config = cast("TriggerPlugin", trigger.trigger).config
+    return config.provider_id == events.provider and config.event_name in events.events

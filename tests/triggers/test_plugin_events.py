@@ -1,0 +1,151 @@
+"""Events of plugins: the file of subscriptions, and the runs that a request starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from starlette.applications import Starlette
+
+from headrace.adapters.plugins.runtime import Plugins
+from headrace.adapters.plugins.subscriptions import PluginSubscriptions
+from headrace.api import trigger_endpoints
+from headrace.api.http import errors
+from headrace.errors import HeadraceError
+from headrace.triggers import PluginEvents
+from tests.plugins.fakes import install, running
+from tests.triggers.world import World, triggered, world
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+PROVIDER = "tests/fake/fake"
+FILE = """
+pushes: {provider: tests/fake/fake, properties: {webhook_secret: "${SECRET}"}, parameters: {repository: r}}
+elsewhere: {provider: tests/fake/fake, workspace: team}
+off: {provider: tests/fake/fake, enabled: false}
+unset: {provider: tests/fake/fake, properties: {webhook_secret: "${NOTHING}"}}
+gone: {provider: tests/gone/gone}
+"""
+OK = b"HTTP/1.1 202 Accepted\r\nX-Plugin: yes\r\nSet-Cookie: a=b\r\n\r\nthanks"
+
+
+def event(name: str, **parameters: Any) -> dict[str, Any]:
+    constants = {key: {"type": "constant", "value": value} for key, value in parameters.items()}
+    return {"type": "trigger-plugin", "provider_id": PROVIDER, "event_name": name, "event_parameters": constants}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plugins(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Plugins]:
+    folder = tmp_path_factory.mktemp("plugins")
+    install(folder)
+    async with running(folder) as (_, plugins):
+        yield plugins
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def here(tmp_path: Path) -> AsyncGenerator[World]:
+    async with world(tmp_path) as running_world:
+        await running_world.publish(triggered(event("pushed", branch="main"), event("opened"), event("pushed")))
+        yield running_world
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(here: World, plugins: Plugins, tmp_path: Path) -> AsyncGenerator[httpx.AsyncClient]:
+    (tmp_path / "triggers.yaml").write_text(FILE)
+    subscriptions = PluginSubscriptions(plugins, tmp_path / "triggers.yaml", {"SECRET": "s"}, "default")
+    events = PluginEvents(here.triggers, here.storage.idempotency, subscriptions)
+    app = Starlette(routes=trigger_endpoints.plugin_routes(events, 10_000))
+    errors.install(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host.example") as client:
+        yield client
+
+
+async def send(
+    client: httpx.AsyncClient, answer: Mapping[str, Any], name: str = "pushes", **more: Any
+) -> httpx.Response:
+    """A request to whose calls the plugin of the tests answers with this."""
+    return await client.post(f"/triggers/plugin/{name}?a=1", content=json.dumps(answer), **more)
+
+
+async def test_each_node_that_waits_for_an_event_starts_a_run(here: World, client: httpx.AsyncClient):
+    answer = {"events": ["pushed", "closed"], "response": OK.hex(), "variables": {"ref": "main"}}
+    response = await send(client, answer)
+    assert (response.status_code, response.content) == (202, b"thanks")
+    assert response.headers["x-plugin"] == "yes"
+    assert "set-cookie" not in response.headers
+    queued = await here.queued()
+    assert sorted((one.start, one.source) for one in queued) == [
+        ("t1", "trigger-plugin:t1"),
+        ("t3", "trigger-plugin:t3"),
+    ]
+    assert {json.dumps(one.inputs) for one in queued} == {'{"ref": "main"}'}
+
+
+async def test_the_plugin_gets_the_parameters_and_the_request(here: World, client: httpx.AsyncClient):
+    assert (await send(client, {"events": ["pushed"], "payload": {"p": 1}})).status_code == 200
+    (of_t1, _) = sorted(await here.queued(), key=lambda one: str(one.start))
+    sent = of_t1.inputs  # the plugin of the tests returns what it got
+    assert (sent["event"], sent["parameters"], sent["payload"]) == ("pushed", {"branch": "main"}, {"p": 1})
+    assert sent["subscription"] == {
+        "endpoint": "http://host.example/triggers/plugin/pushes",
+        "parameters": {"repository": "r"},
+        "properties": {"webhook_secret": "s"},
+        "expires_at": -1,
+    }
+    assert bytes.fromhex(sent["raw_http_request"]).startswith(b"POST /?a=1 HTTP/1.1\r\n")
+
+
+async def test_no_run_for_what_is_ignored_paused_or_of_another_workspace(here: World, client: httpx.AsyncClient):
+    assert (await send(client, {"events": ["pushed"], "cancelled": True})).status_code == 200
+    assert (await send(client, {"events": ["closed"]})).status_code == 200
+    assert (await send(client, {"events": ["pushed"]}, "elsewhere")).status_code == 200
+    await here.triggers.pause(await here.trigger("t2"), paused=True)
+    assert (await send(client, {"events": ["opened"]})).status_code == 200
+    assert await here.runs() == []
+
+
+async def test_a_repeated_delivery_starts_one_run(here: World, client: httpx.AsyncClient):
+    for _ in range(3):
+        await send(client, {"events": ["opened"], "variables": {}}, headers={"X-GitHub-Delivery": "d"})
+    assert len(await here.runs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "name", "status", "message"),
+    [
+        ({}, "nobody", 404, "subscription not found"),
+        ({}, "off", 404, "subscription not found"),
+        ({"error": "the signature is not valid"}, "pushes", 400, "the signature is not valid"),
+        ({"events": [], "response": "zz"}, "pushes", 500, "not in hexadecimal form"),
+        ({"events": [], "response": b"hello".hex()}, "pushes", 500, "not valid HTTP"),
+        ({"events": ["opened"]}, "unset", 500, "set NOTHING"),
+        ({"events": ["opened"]}, "gone", 500, "headrace plugins add tests/gone"),
+    ],
+)
+async def test_what_is_refused(
+    here: World, client: httpx.AsyncClient, answer: dict[str, Any], name: str, status: int, message: str
+):
+    response = await send(client, answer, name)
+    assert (response.status_code, message in response.json()["message"]) == (status, True)
+    assert await here.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("a b: {provider: a/b/c}", "must consist of letters"),
+        ("a: {provider: a/b}", "must have a provider, as author/plugin/provider"),
+        ("a: {provider: a/b/c, secret: x}", "unknown fields: secret"),
+        ("a: {provider: a/b/c, properties: x}", "properties of a must be an object"),
+        ("a: {provider: a/b/c, enabled: 7}", "must be true or false"),
+        ("[]", "does not contain an object"),
+    ],
+)
+async def test_a_file_that_is_not_valid(plugins: Plugins, tmp_path: Path, content: str, problem: str):
+    (tmp_path / "triggers.yaml").write_text(content)
+    with pytest.raises(HeadraceError, match=problem):
+        PluginSubscriptions(plugins, tmp_path / "triggers.yaml", {}, "default")
