@@ -54,13 +54,9 @@ def _endpoint(operation: Described) -> tuple[str, str]:
 
 # ------------------------------------------------------------------------------------------------------------ events
 
-_NO_PAUSE = "no built-in node type pauses; a plugin's may"
 _NO_MODERATION = "texts are not moderated"
 _NO_AUTOPLAY = "answers are not spoken while they stream: use `/v1/text-to-audio`"
 _NOT_EVENTS = {
-    "human_input_form_filled": "human-input does not run here; so nothing has `submitted_data`",
-    "human_input_form_timeout": "human-input does not run here",
-    "human_input_required": "human-input does not run here",
     "message_replace": _NO_MODERATION,
     "tts_message": _NO_AUTOPLAY,
     "tts_message_end": _NO_AUTOPLAY,
@@ -72,7 +68,6 @@ _EVENT_NOTES = {
     "message": "of chat and completion apps",
     "reasoning_chunk": "of llm nodes that separate their reasoning, as in versions after 1.12.1",
     "text_chunk": "of workflows; chatflows send `message` instead",
-    "workflow_paused": _NO_PAUSE,
 }
 
 

@@ -25,6 +25,7 @@ TAGS: Mapping[str, str] = {
     "Asynchronous runs": "api_key",
     "Apps": "workspace_key",
     "Statistics": "workspace_key",
+    "Human input": "api_key",
     "Callbacks": "api_key",
     "Batches": "api_key",
     "Triggers": "api_key",
@@ -137,6 +138,10 @@ STEPS: Sequence[Step] = (
     Step("renameApp", path={"app_id": "new_app_id"}),
     Step("removeApp", path={"app_id": "new_app_id"}),
     Step("getStats"),
+    Step("listForms"),
+    # no example waits for a person, so there is no form
+    Step("getHumanInputForm", path={"form_token": "=no-form"}, refusals=(404,)),
+    Step("submitHumanInputForm", path={"form_token": "=no-form"}, refusals=(404,)),
     Step(
         "submitRun",
         "Run a workflow, and be called when it has ended",

@@ -16,6 +16,8 @@ from headrace.kernel.events import RunEnded
 from headrace.node import Context, Result
 from tests.api.chats import chatflow
 from tests.api.serving import Gate, Scripted, Serving, workflow
+from tests.human_input.flows import human_input
+from tests.human_input.flows import workflow as workflow_of
 from tests.triggers.world import triggered
 
 MARK = "confidential-to-acme"
@@ -93,7 +95,10 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     plain, gated, talk = (item.app.id for item in apps)
     hook = triggered({"type": "trigger-webhook", "title": MARK}).replace("name: triggered", f"name: {MARK} hook")
     hooked = (await server.apps.publish(f"{MARK} hook.yml", hook, workspace)).app.id
-    holder = Holder(server, await key_of(server, Rights(workspace)), [plain, gated, talk, hooked])
+    review = workflow_of({"ask": human_input(title=MARK, form_content=MARK)}, ["s>ask", "ask:approve>e"])
+    review = review.replace("name: review", f"name: {MARK}")
+    asks = (await server.apps.publish(f"{MARK} asks.yml", review, workspace)).app.id
+    holder = Holder(server, await key_of(server, Rights(workspace)), [plain, gated, talk, hooked, asks])
 
     async def made(method: str, path: str, app: str, **more: Any) -> Any:
         reply = await holder.call(method, path, app, **more)
@@ -134,6 +139,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     summary = await server.store.runs.find_run(under_way["workflow_run_id"])
     assert summary is not None
     triggers = await made("GET", "/api/v1/triggers", hooked)
+    asked = await made("POST", "/v1/workflows/run", asks, json={"inputs": {}, "user": USER})
     callbacks = await made("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
     ids = {
         "workflow_run_id": [ran["workflow_run_id"], polled["workflow_run_id"], summary.run],
@@ -155,6 +161,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
         "callback_id": [item["id"] for item in callbacks["data"]],
         "model": [talk, MARK],
         "key_id": [spare["id"], old["id"]],
+        "form_token": [asked["data"]["reasons"][0]["form_token"]],
     }
     assert all(ids.values())
     yield Owner(server, holder.key, holder.apps, ids, [summary.run, under_way["task_id"]])

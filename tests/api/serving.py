@@ -34,6 +34,7 @@ from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.answer import Answer
 from headrace.nodes.end import End
+from headrace.nodes.human_input.node import HumanInput
 from headrace.nodes.start import Start
 from headrace.nodes.trigger_schedule import TriggerSchedule
 from headrace.nodes.trigger_webhook import TriggerWebhook
@@ -72,7 +73,7 @@ class Scripted(Node[ScriptConfig]):
 
 REGISTRY: Registry = {
     cls.type: cls  # pyright: ignore[reportAssignmentType]
-    for cls in (Start, End, Answer, Scripted, TriggerWebhook, TriggerSchedule)
+    for cls in (Start, End, Answer, HumanInput, Scripted, TriggerWebhook, TriggerSchedule)
 }
 
 
@@ -323,6 +324,7 @@ async def serving(
     tools: Any = None,
     registry: Registry = REGISTRY,
     plans: Path | None = None,
+    clock: Callable[[], float] = time.time,
     **options: Any,
 ) -> AsyncGenerator[Serving]:
     store = memory_storage()
@@ -334,7 +336,7 @@ async def serving(
     limiter = Limiter(PlanFile(plans), store.buckets) if plans else None
     run_service = RunService(
         apps,
-        EngineEnvironment(store.journal, LocalBus(), resources),
+        EngineEnvironment(store.journal, LocalBus(), resources, clock=clock),
         LocalQueue(),
         store,
         max_active,

@@ -153,13 +153,6 @@ async def test_files_are_shown_by_their_number() -> None:
     assert result.outputs["docs"] == [PICTURE, PICTURE]
 
 
-async def test_a_placeholder_that_a_variable_brings_is_left_alone() -> None:
-    where = node(form_content="{{#s.q#}}")
-    request = await requested(where, {"s": {"q": "{{#$output.comment#}}"}})
-    result = await answered(where, request, "approve", comment="x")
-    assert result.outputs["__rendered_content"] == "{{#$output.comment#}}"
-
-
 async def test_a_form_that_nobody_answers_takes_the_branch_of_a_timeout() -> None:
     where = node()
     request = await requested(where)

@@ -45,6 +45,14 @@ def chatflow(url: str, *, fails: bool = False) -> str:
     return _file("advanced-chat", [*nodes, answer])
 
 
+def people() -> str:
+    """A workflow that asks a person."""
+    action = {"id": "approve", "title": "Approve", "button_style": "primary"}
+    webapp = {"type": "webapp", "enabled": True, "config": {}}
+    ask = _node("ask", "human-input", form_content="Fine?", user_actions=[action], delivery_methods=[webapp])
+    return _file("workflow", [_node("start", "start", variables=[QUERY]), ask, _node("end", "end", outputs=[])])
+
+
 def chat(mode: str = "chat") -> str:
     config = {
         **FEATURES,

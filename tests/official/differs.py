@@ -30,6 +30,7 @@ RUN_VERSION = "POST /workflows/{workflow_id}/run"
 EVENTS = "GET /workflow/{workflow_run_id}/events"
 CHAT = "POST /chat-messages"
 COMPLETE = "POST /completion-messages"
+ANSWER = "POST /form/human_input/{form_token}"
 STOPS = (
     "POST /chat-messages/{task_id}/stop",
     "POST /completion-messages/{task_id}/stop",
@@ -45,7 +46,9 @@ WITHOUT_403 = tuple(item.name for item in HERE if 403 not in item.answers)
 
 DIFFERENCES = (
     # ------------------------------------------------------------------------------------------------------- requests
-    Difference('wrong user: ["nope"]: 200', (RUN, RUN_VERSION, CHAT, COMPLETE, *STOPS), "any user that is not empty"),
+    Difference(
+        'wrong user: ["nope"]: 200', (RUN, RUN_VERSION, CHAT, COMPLETE, ANSWER, *STOPS), "any user that is not empty"
+    ),
     Difference("wrong task_id: no uuid: 200", STOPS, "stopping what is unknown is no error: it may have ended"),
     Difference("wrong task_id: unknown: 200", STOPS, "the same"),
     # told, and to an app's own key never answered: a 403 `forbidden` to one would be found as any other refusal is

@@ -68,6 +68,7 @@ def known(operation: Described, app: App, url: str) -> Mapping[str, list[Any]]:
         "first_id": [app.ids.get("message_id", "")],
         "last_id": [app.ids.get(last, "")],
         "variable_name": ["count", "nothing"],
+        **({"action": ["approve"]} if operation.path.startswith("/form/") else {}),
     }
 
 

@@ -52,6 +52,8 @@ def apps_for(operation: Described) -> tuple[str, ...]:
             return ("workflow", "advanced-chat")
         case "completion-messages":
             return ("completion",)
+        case "form":
+            return ("people",)
         case "chat-messages" | "messages":
             return ("advanced-chat", "chat")
         case "info" | "parameters" | "meta" | "site":
@@ -110,7 +112,7 @@ def made(operation: Described, app: App, url: str) -> list[Request]:
 
 async def send(there: World, app: App, request: Request) -> Answer:
     operation = request.operation
-    if operation.method == "DELETE":
+    if operation.method == "DELETE" or operation.path.startswith("/form/"):
         request = request.at(await there.renew(app, operation.path))
     target, body, headers = request.wire()
     return await app.call(operation.method, target, body=body, headers=headers)
@@ -186,9 +188,17 @@ PATHS = {
     "agent-chat": "/chat-messages",
     "completion": "/completion-messages",
     "failing": "/chat-messages",
+    "people": "/workflows/run",
 }
-# tests/api: they take a model that draws, one that thinks, one that calls tools, and a node type that pauses
-ELSEWHERE = {"agent_log", "agent_thought", "message_file", "reasoning_chunk", "workflow_paused"}
+# tests/api and tests/human_input: they take a model that draws, one that thinks, one that calls tools, and an answer
+ELSEWHERE = {
+    "agent_log",
+    "agent_thought",
+    "message_file",
+    "reasoning_chunk",
+    "human_input_form_filled",
+    "human_input_form_timeout",
+}
 
 
 async def test_every_event_that_the_page_tells_of_comes_as_described(there: World):

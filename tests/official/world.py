@@ -62,6 +62,9 @@ class World:
             app.ids["conversation_id"] = (await app.say())["conversation_id"]
         elif path.startswith("/apps/annotations"):
             app.ids["annotation_id"] = (await app.post("/apps/annotations", question="q?", answer="a"))["id"]
+        elif path.startswith("/form/"):
+            ran = await app.post("/workflows/run", inputs={})
+            app.ids["form_token"] = ran["data"]["reasons"][0]["form_token"]
         return app.ids
 
 
@@ -93,6 +96,7 @@ async def world(folder: Path) -> AsyncGenerator[World]:
                 "agent-chat": apps.chat("agent-chat"),
                 "completion": apps.chat("completion"),
                 "failing": apps.chatflow(url, fails=True),
+                "people": apps.people(),
             }
             made = {name: await _used(running, api, name, text) for name, text in files.items()}
             yield World(url, made)
@@ -108,6 +112,9 @@ async def _used(running: Service, api: Any, name: str, text: str) -> App:
     ids["annotation_id"] = annotation["id"]
     setting = {"score_threshold": 0.9, "embedding_provider_name": "openai", "embedding_model_name": "e"}
     if name == "failing":
+        return app
+    if name == "people":
+        ids["form_token"] = ""  # each request gets a form of its own
         return app
     if name == "workflow":
         ran = await app.post("/workflows/run", inputs={})

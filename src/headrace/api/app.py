@@ -14,6 +14,7 @@ from headrace.api.dify.audio import AudioRoutes
 from headrace.api.dify.chat import ChatRoutes
 from headrace.api.dify.conversations import ConversationRoutes
 from headrace.api.dify.files import FileRoutes
+from headrace.api.dify.forms import FormRoutes
 from headrace.api.dify.messages import MessageRoutes
 from headrace.api.dify.run_list import RunListRoutes
 from headrace.api.dify.runs import RunRoutes
@@ -82,6 +83,7 @@ def create_app(
         AnnotationRoutes,
         AudioRoutes,
         FileRoutes,
+        FormRoutes,
     )
     routes = app.router.routes
     for subject in (*dify, HealthRoutes):

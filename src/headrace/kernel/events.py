@@ -220,6 +220,8 @@ class FormExpired:
     status: str
 
 
+FormEvent: TypeAlias = FormRequested | FormSubmitted | FormExpired
+
 REASONING = "#reasoning"
 """The `name` of a Delta with the reasoning of a model, which is kept apart from its text. Unlike the output
 `reasoning_content` it is raw. No output has this name."""

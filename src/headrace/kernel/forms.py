@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted
 from headrace.kernel.graph import node_of
-from headrace.values import Value
+from headrace.values import File, Value
 
 WAITING: Final = "waiting"
 SUBMITTED: Final = "submitted"
@@ -16,6 +18,8 @@ EXPIRED: Final = "expired"
 
 WEBAPP: Final = "webapp"
 EMAIL: Final = "email"
+
+_PLACEHOLDER = re.compile(r"\{\{#\$output\.([a-zA-Z_][a-zA-Z0-9_]{0,29})#\}\}")
 
 FormOutcome: TypeAlias = FormSubmitted | FormExpired
 
@@ -28,6 +32,28 @@ def expires_at(request: FormRequested, at: float) -> int:
 def token_of(request: FormRequested) -> str | None:
     """The token by which clients of the API open a form; None if it is delivered by e-mail only."""
     return next((str(item["token"]) for item in request.deliveries if item["type"] == WEBAPP), None)
+
+
+def title_of(request: FormRequested, action: str) -> str:
+    """The title of an action of a form; its id if it has none."""
+    return next((str(item["title"]) for item in request.actions if item["id"] == action), action)
+
+
+def rendered(request: FormRequested, data: Mapping[str, Value]) -> str:
+    """The content of a form with what was filled in. A value is not searched for further placeholders."""
+    return _PLACEHOLDER.sub(lambda match: _shown(data.get(match[1])), request.content)
+
+
+def _shown(value: Value) -> str:
+    match value:
+        case None:
+            return ""
+        case File():
+            return "[file]"
+        case list():
+            return f"[{len(cast('list[Value]', value))} files]"
+        case _:
+            return str(value)
 
 
 @dataclass(slots=True)

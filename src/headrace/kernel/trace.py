@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from headrace.frozen import new_dict, new_list
 from headrace.kernel.events import (
+    FormExpired,
+    FormRequested,
+    FormSubmitted,
     NodeFailed,
     NodeRetried,
     NodeStarted,
@@ -19,6 +22,7 @@ from headrace.kernel.events import (
     StepEnded,
     StepStarted,
 )
+from headrace.kernel.forms import FormState
 from headrace.kernel.graph import Graph, NodeId, Path, attempt_key, is_top_level, rounds
 from headrace.kernel.steps import Step, Steps, apply_step, fail_steps
 from headrace.values import Value
@@ -38,7 +42,8 @@ class NodeTrace:
     """A running node. `index` counts the nodes of the run from 1 in the order of their start, `leaf_index` those that
     are not containers; `predecessor`: the node before it; `retries`: its NodeRetried records; `steps`: those of the
     attempt, `failed_steps` those that its failure cut short; `inputs` and `rounds` are those of a container.
-    `has_started` is False for a container that failed because its inputs were not valid."""
+    `has_started` is False for a container that failed because its inputs were not valid. `form`: what it asks of
+    people."""
 
     path: Path
     index: int
@@ -51,6 +56,7 @@ class NodeTrace:
     has_started: bool = True
     steps: Steps = field(default_factory=new_dict)
     failed_steps: list[Step] = field(default_factory=new_list)
+    form: FormState | None = None
 
 
 class RunTrace:
@@ -80,6 +86,15 @@ class RunTrace:
             case StepStarted(path) | StepEnded(path) as event:
                 node = self.running[path]
                 apply_step(node.steps, attempt_key(record.run, path, len(node.retries)), event, record.at)
+                return node
+            case FormRequested(path) as event:
+                node = self.running[path]
+                node.form = FormState(event, record.at)
+                return node
+            case FormSubmitted(path) | FormExpired(path) as event:
+                node = self.running[path]
+                if node.form is not None:
+                    node.form.outcome = event
                 return node
             case RoundStarted(path, index):
                 node = self.running[path]

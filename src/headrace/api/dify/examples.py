@@ -7,6 +7,7 @@ from headrace.api.dify.message_responses import MessageView
 from headrace.api.dify.run_responses import workflow_log
 from headrace.api.dify.schemas.app import AppInfo, AppParameters, AppSite, EndUser, UploadedFile
 from headrace.api.dify.schemas.conversations import Annotation, Conversation, ConversationVariable
+from headrace.api.dify.schemas.forms import FormRequest, FormResponse
 from headrace.api.dify.schemas.messages import (
     ChatRequest,
     CompletionRequest,
@@ -56,6 +57,25 @@ RUN_STREAM = (
     f'data: {{"event":"text_chunk","workflow_run_id":"{RUN}","task_id":"{TASK}",'
     '"data":{"text":"Hello!","from_variable_selector":["llm","text"]}}\n\n'
 )
+FORM: FormResponse = {
+    "form_content": "Please review the draft.\n\n{{#$output.comment#}}",
+    "inputs": [
+        {"type": "paragraph", "output_variable_name": "comment", "default": None},
+        {
+            "type": "select",
+            "output_variable_name": "priority",
+            "option_source": {"type": "constant", "selector": [], "value": ["low", "high"]},
+        },
+    ],
+    "resolved_default_values": {},
+    "user_actions": [{"id": "approve", "title": "Approve", "button_style": "primary"}],
+    "expiration_time": 1795313114,
+}
+FORM_REQUEST: FormRequest = {
+    "inputs": {"comment": "Good to go.", "priority": "low"},
+    "action": "approve",
+    "user": USER,
+}
 WORKFLOW_RUN: WorkflowRun = {
     "id": RUN,
     "workflow_id": WORKFLOW,

@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 
 from headrace.api.dify.agent_thoughts import AgentThoughts
 from headrace.api.dify.chat_responses import AnswerText, Reply, failure
+from headrace.api.dify.form_events import message_content
 from headrace.api.dify.schemas.messages import (
     AgentThought,
     CitedSource,
@@ -23,7 +24,8 @@ from headrace.api.dify.schemas.messages import (
 )
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
-from headrace.kernel.events import RunEnded
+from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, RunEnded
+from headrace.kernel.forms import FormState
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import ENDED_WELL, duration
 from headrace.node import Flow
@@ -45,6 +47,7 @@ class MessageView:
     usage: ModelUsage
     latency: float  # seconds from the question to the end of the answer
     thoughts: Sequence[AgentThought] = ()
+    forms: Sequence[FormState] = ()
 
     def response(self, feedback: Feedback | None) -> PastMessage:
         """The message's entry in a list."""
@@ -71,7 +74,7 @@ class MessageView:
             "currency": usage["currency"],
             "status": _STATUSES.get(message.status, "normal"),
             "error": self.error,
-            "extra_contents": [],
+            "extra_contents": [message_content(message.id, form) for form in self.forms],
             "total_tokens": usage["prompt_tokens"] + usage["completion_tokens"],
         }
 
@@ -104,12 +107,17 @@ class Messages:
         )
         text, reply, thoughts = AnswerText(flow), Reply(flow), AgentThoughts(flow)
         error, latency = masked.error if message.status == "failed" else None, 0.0
+        forms: dict[str, FormState] = {}
         for record in await self._run_service.environment.journal.read(message.id):
             record = mask.record(record)
             text.feed(record)
             reply.apply(record)
             thoughts.apply(record)
-            if isinstance(record.event, RunEnded):
+            if isinstance(record.event, FormRequested):
+                forms[record.event.form] = FormState(record.event, record.at)
+            elif isinstance(record.event, FormSubmitted | FormExpired):
+                forms[record.event.form].outcome = record.event
+            elif isinstance(record.event, RunEnded):
                 latency = duration(message.created_at, record.at)
                 if record.event.status == "failed":
                     error = failure(flow, record.event, reply.summary.failure).message
@@ -119,7 +127,7 @@ class Messages:
         files = masked.answer_files or (() if complete else tuple(reply.files))
         answered = replace(masked, answer=answer, answer_files=files)
         sources = reply.metadata["retriever_resources"]
-        return MessageView(answered, sources, error, reply.usage, latency, thoughts.thoughts)
+        return MessageView(answered, sources, error, reply.usage, latency, thoughts.thoughts, [*forms.values()])
 
     async def _flow(self, served: Served, message: Message) -> Flow:
         """The version that the message's run executed; the app's current one where it can no longer be loaded."""

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, cast
 from uuid import UUID, uuid5
 
 from headrace.api.dify.container_events import container_events, round_location, round_metadata
+from headrace.api.dify.form_events import form_events
 from headrace.api.dify.schemas.events import (
     AgentLogData,
     AgentStrategy,
@@ -39,6 +40,7 @@ from headrace.api.http.responses import Inputs, encode
 from headrace.errors import InvalidParam
 from headrace.kernel.events import (
     REASONING,
+    FormEvent,
     NodeFailed,
     NodeRetried,
     NodeStarted,
@@ -206,6 +208,8 @@ class RunEvents:
                 yield "node_retry", retried
             case StepStarted(name=name) | StepEnded(name=name) if node is not None and not is_hidden(name):
                 yield "agent_log", self._agent_log(node, node.steps[name])
+            case event if isinstance(event, FormEvent) and node is not None and node.form is not None:
+                yield from form_events(node.form)
             case _:
                 pass
 

@@ -176,6 +176,7 @@ PATH_PARAMETERS = {
         ("name", "The id and extension of a file", TEXT_SCHEMA),
         ("end_user_id", "The id of an end user", UUID_SCHEMA),
         ("model", "The name or id of an app", TEXT_SCHEMA),
+        ("form_token", "The token of a form, as the event `human_input_required` has it", TEXT_SCHEMA),
         ("response_id", "The id of a response: `resp_` and the id of its run", TEXT_SCHEMA),
     )
 }

@@ -10,6 +10,7 @@ from headrace.api.http.routing import ApiRoute, Routes, Security
 from headrace.api.native.apps import AppCatalogRoutes
 from headrace.api.native.batches import BatchRoutes
 from headrace.api.native.callbacks import CallbackRoutes
+from headrace.api.native.forms import FormListRoutes
 from headrace.api.native.keys import WORKSPACE_KEY, KeyRoutes
 from headrace.api.native.lint import LintRoutes
 from headrace.api.native.run_again import RunAgainRoutes
@@ -40,6 +41,7 @@ def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRo
         (RunListRoutes(api), security),
         (NativeRunRoutes(api, services, finder), security),
         (RunAgainRoutes(api, services, finder), security),
+        (FormListRoutes(api), security),
         (CallbackRoutes(api, services), security),
         (BatchRoutes(api, services), security),
         (TriggerRoutes(api, services), security),

@@ -7,7 +7,6 @@ rendered then, except for the values of its own inputs (`{{#$output.name#}}`). I
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from secrets import token_urlsafe
 from typing import ClassVar, cast
@@ -15,7 +14,7 @@ from typing import ClassVar, cast
 from headrace import values
 from headrace.errors import NodeError
 from headrace.kernel.events import FormRequested, FormSubmitted
-from headrace.kernel.forms import EMAIL, WEBAPP, FormState
+from headrace.kernel.forms import EMAIL, WEBAPP, FormState, rendered, title_of
 from headrace.node import Context, Node, OutputType, Read, Result
 from headrace.nodes.human_input.config import (
     Delivery,
@@ -27,11 +26,10 @@ from headrace.nodes.human_input.config import (
     Select,
     StringSource,
 )
-from headrace.values import File, Value
+from headrace.values import Value
 
 TIMEOUT_HANDLE = "__timeout"
 _SECONDS = {"hour": 3600, "day": 24 * 3600}
-_PLACEHOLDER = re.compile(r"\{\{#\$output\.([a-zA-Z_][a-zA-Z0-9_]{0,29})#\}\}")
 _TOKEN_BYTES = 32
 
 
@@ -86,39 +84,12 @@ class HumanInput(Node[HumanInputConfig]):
         if not isinstance(outcome, FormSubmitted):
             return Result(_specials("", "", request.content), handle=TIMEOUT_HANDLE)
         data, title = outcome.data, title_of(request, outcome.action)
-        own = _specials(outcome.action, title, self.rendered(request, data))
+        own = _specials(outcome.action, title, rendered(request, data))
         return Result({**data, **own}, inputs=data, handle=outcome.action)
-
-    def rendered(self, request: FormRequested, data: Mapping[str, Value]) -> str:
-        """The content of a form with what was filled in. Only placeholders of the file are replaced, not those that
-        come from a variable."""
-        names = set(_PLACEHOLDER.findall(self.config.form_content))
-
-        def replace(match: re.Match[str]) -> str:
-            return _shown(data.get(match[1])) if match[1] in names else match[0]
-
-        return _PLACEHOLDER.sub(replace, request.content)
-
-
-def title_of(request: FormRequested, action: str) -> str:
-    """The title of an action of a form; its id if it has none."""
-    return next((str(item["title"]) for item in request.actions if item["id"] == action), action)
 
 
 def _specials(action: str, title: str, content: str) -> dict[str, Value]:
     return {"__action_id": action, "__action_value": title, "__rendered_content": content}
-
-
-def _shown(value: Value) -> str:
-    match value:
-        case None:
-            return ""
-        case File():
-            return "[file]"
-        case list():
-            return f"[{len(cast('list[Value]', value))} files]"
-        case _:
-            return str(value)
 
 
 def _source(item: FormInput) -> tuple[str, StringSource | ListSource | None]:

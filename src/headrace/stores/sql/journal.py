@@ -13,6 +13,7 @@ from sqlalchemy import Connection, case, func, select, update
 
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
+    FormEvent,
     FormExpired,
     FormRequested,
     FormSubmitted,
@@ -243,7 +244,7 @@ class JournalWork:
                 active.queued = _callback_request(event)
             if "query" in event.system:
                 active.exchange = self._exchanges.begin(record, event)
-        elif isinstance(event, FormRequested | FormSubmitted | FormExpired):
+        elif isinstance(event, FormEvent):
             if active.row:
                 active.forms = True
                 self._forms.apply(record, active.row.app)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from headrace.api.dify.schemas.common import Boolean, Object, Success, Text, TokenCounts
+from headrace.api.dify.schemas.forms import HumanInputContent
 from headrace.api.dify.schemas.runs import PausedRun, RunFields, StreamableRequest, UserRequest
 from headrace.values import Value
 
@@ -233,7 +234,7 @@ class PastMessage(TypedDict):
     currency: str
     status: str
     error: str | None
-    extra_contents: list[Object]
+    extra_contents: list[HumanInputContent]
     total_tokens: int
 
 

@@ -20,6 +20,7 @@ from headrace.api.dify.schemas.events import (
     WorkflowPausedData,
     WorkflowStartedData,
 )
+from headrace.api.dify.schemas.forms import FormDefinition, FormExpiredData, FormFilledData
 from headrace.api.dify.schemas.messages import InConversation
 
 
@@ -40,6 +41,21 @@ class WorkflowStarted(Envelope):
 class WorkflowPaused(Envelope):
     event: Literal["workflow_paused"]
     data: WorkflowPausedData
+
+
+class HumanInputRequired(Envelope):
+    event: Literal["human_input_required"]
+    data: FormDefinition
+
+
+class HumanInputFormFilled(Envelope):
+    event: Literal["human_input_form_filled"]
+    data: FormFilledData
+
+
+class HumanInputFormTimeout(Envelope):
+    event: Literal["human_input_form_timeout"]
+    data: FormExpiredData
 
 
 class WorkflowFinished(Envelope):
@@ -110,6 +126,9 @@ class StreamError(InConversation, ErrorData):
 RunStreamEvent = (
     WorkflowStarted
     | WorkflowPaused
+    | HumanInputRequired
+    | HumanInputFormFilled
+    | HumanInputFormTimeout
     | WorkflowFinished
     | NodeStarted
     | NodeFinished

@@ -1,0 +1,87 @@
+"""Forms that people fill in, by the token that an event has or an e-mail brings."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import cast
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace.api.auth import user_of
+from headrace.api.dify import examples
+from headrace.api.dify.schemas.common import Object
+from headrace.api.dify.schemas.forms import FormAction, FormInput, FormRequest, FormResponse
+from headrace.api.http.errors import user_missing
+from headrace.api.http.request_body import parse
+from headrace.api.http.responses import json_response
+from headrace.api.http.routing import Operation, Routes
+from headrace.api.http.schema import Media
+from headrace.errors import NotFound, RequestError
+from headrace.kernel.forms import WEBAPP
+from headrace.ports import App
+from headrace.runs.forms import OpenedForm, check_waiting, form_expired, form_submitted, open_form, submit_form
+
+_NO_FORM = NotFound("Form not found")
+_OVER = (_NO_FORM, form_submitted("..."), form_expired("..."))
+_PATH = "/form/human_input/{form_token}"
+
+
+class FormRoutes(Routes):
+    """`/v1/form/human_input/{form_token}`."""
+
+    tag = "Human input"
+
+    @Operation("GET", _PATH, Media(FormResponse, examples.FORM), errors=_OVER)
+    async def get_human_input_form(self, request: Request) -> Response:
+        """Get a form.
+
+        A form that a run waits for, by the `form_token` of its `human_input_required` event. A form that is delivered
+        by e-mail only has no token for this.
+        """
+        served = await self.api.authenticate(request)
+        opened = await self._opened(request, served.app)
+        check_waiting(self.api.run_service, opened.form)
+        form = opened.request
+        body: FormResponse = {
+            "form_content": form.content,
+            "inputs": cast("list[FormInput]", list(form.inputs)),
+            "resolved_default_values": cast("dict[str, str]", dict(form.defaults)),
+            "user_actions": cast("list[FormAction]", list(form.actions)),
+            "expiration_time": opened.form.expires_at,
+        }
+        return json_response(body)
+
+    @Operation(
+        "POST",
+        _PATH,
+        Media(Object, {}),
+        body=Media(FormRequest, examples.FORM_REQUEST),
+        errors=(
+            user_missing(),
+            RequestError("Missing required inputs: comment", "invalid_form_data", 400),
+            *_OVER,
+        ),
+    )
+    async def submit_human_input_form(self, request: Request) -> Response:
+        """Answer a form.
+
+        The run continues with the branch of the `action`. The first answer counts, whoever gives it. After an answer
+        that is not valid the form still waits.
+        """
+        served = await self.api.authenticate(request)
+        body = await self.api.json(request)
+        user = user_of(body)
+        fields = parse(FormRequest, body)
+        opened = await self._opened(request, served.app)
+        resolve = partial(self.api.resolve, app=served.app.id)
+        inputs = dict(fields["inputs"])
+        await submit_form(self.api.run_service, opened, fields["action"], inputs, user, resolve)
+        return json_response({})
+
+    async def _opened(self, request: Request, app: App) -> OpenedForm:
+        """The form of a token. Those of other apps, and tokens that an e-mail has, are not found."""
+        opened = await open_form(self.api.run_service, request.path_params["form_token"])
+        if opened is None or opened.form.app != app.id or opened.token.channel != WEBAPP:
+            raise _NO_FORM
+        return opened
