@@ -208,10 +208,9 @@ class RunEvents:
                 yield "node_retry", retried
             case StepStarted(name=name) | StepEnded(name=name) if node is not None and not is_hidden(name):
                 yield "agent_log", self._agent_log(node, node.steps[name])
-            case event if isinstance(event, FormEvent) and node is not None and node.form is not None:
-                yield from form_events(node.form)
-            case _:
-                pass
+            case event:
+                if isinstance(event, FormEvent) and node is not None and node.form is not None:
+                    yield from form_events(node.form)
 
     def _workflow_started(self, reason: Literal["initial", "resumption"]) -> WorkflowStartedData:
         request = self._summary.request

@@ -11,6 +11,9 @@ from headrace.api.native.execution_filter import ALL, ExecutionFilter
 from headrace.api.native.schemas.executions import ContainerRounds, NodeAttempt, NodeExecution
 from headrace.kernel.events import (
     Delta,
+    FormExpired,
+    FormRequested,
+    FormSubmitted,
     NodeFailed,
     NodeRetried,
     NodeStarted,
@@ -21,6 +24,7 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import Path, node_of
 from headrace.kernel.steps import is_hidden
 from headrace.kernel.summary import (
+    PAUSED,
     RUNNING,
     STOPPED,
     RunSummary,
@@ -84,6 +88,10 @@ class _Executions:
             case NodeSucceeded() | NodeFailed() as event:
                 assert node is not None
                 self._end(node, event, record.at)
+            case FormRequested(path):
+                self._mark(path, PAUSED)
+            case FormSubmitted(path) | FormExpired(path):
+                self._mark(path, RUNNING)
             case Delta(path):
                 self._first.setdefault(path, record.at)
             case RunEnded():
@@ -91,6 +99,11 @@ class _Executions:
                     self._finish(node, STOPPED, record.at)
             case _:
                 pass
+
+    def _mark(self, path: Path, status: str) -> None:
+        """The node waits for a person, or no longer does."""
+        if path in self.executions:
+            self.executions[path]["status"] = status
 
     def _start(self, node: NodeTrace) -> NodeExecution:
         spec, rounds = self._graph.spec_of(node.path), round_metadata(self._graph, node.path)

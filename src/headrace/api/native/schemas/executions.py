@@ -38,7 +38,7 @@ class NodeExecution(TypedDict):
     iteration_index: int | None
     loop_id: str | None
     loop_index: int | None
-    status: Annotated[str, one_of("running", "succeeded", "failed", "exception", "stopped")]
+    status: Annotated[str, one_of("running", "paused", "succeeded", "failed", "exception", "stopped")]
     """`exception`: failed, and the node's error strategy handled it."""
     inputs: JsonObject | None
     process_data: JsonObject | None
