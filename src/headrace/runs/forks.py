@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from headrace.errors import InvalidParam, NotFound, RequestError
-from headrace.ids import new_id
+from headrace.ids import new_id, new_run_id
 from headrace.kernel.events import NodeSucceeded, Record, RunEnded, RunId, RunQueued
 from headrace.kernel.graph import NodeId
 from headrace.kernel.retry import following, fork
@@ -72,7 +72,8 @@ async def _forked(
     again: Collection[NodeId] = (),
     outputs: Outputs | None = None,
 ) -> SubmittedRun:
-    old, known, new, now = _request(records), new is not None, new or new_id(), run_service.environment.clock()
+    now = run_service.environment.clock()
+    old, known, new = _request(records), new is not None, new or new_run_id(now)
     queued = replace(
         old,
         task=new_id(),

@@ -18,7 +18,7 @@ from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import SequenceConflict, ServerDraining, TooManyRequests
 from headrace.frozen import frozen, new_dict
-from headrace.ids import new_id
+from headrace.ids import new_id, new_run_id
 from headrace.kernel.events import (
     Delta,
     Event,
@@ -71,7 +71,7 @@ class Submission:
     def records(self, now: float, run: RunId | None = None, number: int = 0) -> list[Record]:
         """The first records of the run; with an answer, also the last. `run`: its id, if it is given; `number`: that of
         the message in its conversation, from 1."""
-        run = run or new_id()
+        run = run or new_run_id(now)
         queued = RunQueued(
             self.served.app.id,
             self.served.version.id,
@@ -193,7 +193,7 @@ class RunService(RunReader):
         id is returned instead. Two messages of one conversation at the same time get two numbers, and run in this
         order; TooManyRequests for one whose number is taken by other processes again and again. `admitted`: the run is
         part of one that is in progress, and no limit applies to it."""
-        known, run = run is not None, run or new_id()
+        known, run = run is not None, run or new_run_id(self.environment.clock())
         conversation, app = submission.conversation, submission.served.app.id
         if conversation is None:
             if not admitted:
