@@ -54,15 +54,20 @@ workflow:
 class World:
     """A data folder, whose processes run no more than `RUNS` runs at once."""
 
-    def __init__(self, folder: pathlib.Path, peer: Peer, stack: ExitStack) -> None:
+    def __init__(self, folder: pathlib.Path, peer: Peer, stack: ExitStack, database: str = "") -> None:
         self.folder = folder
+        self.database = database or f"sqlite:///{folder}/data/headrace.db"
         self.peer = peer
         self.stack = stack
         self.flow = folder / "flow.yml"
         self.flow.write_text(FLOW.format(url=f"http://{peer.address}"))
 
     def serve(self) -> Serve:
-        environ = {"HEADRACE_EGRESS_ALLOW": self.peer.address, "HEADRACE_CONCURRENCY": str(RUNS)}
+        environ = {
+            "HEADRACE_EGRESS_ALLOW": self.peer.address,
+            "HEADRACE_CONCURRENCY": str(RUNS),
+            "HEADRACE_DATABASE_URL": self.database,
+        }
         return self.stack.enter_context(Serve(self.folder, [self.flow], environ))
 
     def held(self, serve: Serve) -> dict[str, str]:
@@ -87,13 +92,21 @@ class World:
 
     async def store(self) -> SqlStorage:
         """One of a process that does no runs."""
-        return await SqlStorage.open(f"sqlite:///{self.folder}/data/headrace.db")
+        return await SqlStorage.open(self.database)
 
 
 @pytest.fixture
 def world(tmp_path: pathlib.Path, peer: Peer) -> Iterator[World]:
     with ExitStack() as stack:
         yield World(tmp_path, peer, stack)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_world(request: pytest.FixtureRequest, tmp_path: pathlib.Path, peer: Peer) -> Iterator[World]:
+    """On either database."""
+    database = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
+    with ExitStack() as stack:
+        yield World(tmp_path, peer, stack, database)
 
 
 def ended(serve: Serve, run: str) -> Event:
@@ -125,7 +138,8 @@ async def test_each_does_its_own_runs(world: World) -> None:
     await store.aclose()
 
 
-async def test_the_runs_of_a_killed_one_are_taken_up_by_one_of_the_others(world: World) -> None:
+async def test_the_runs_of_a_killed_one_are_taken_up_by_one_of_the_others(any_world: World) -> None:
+    world = any_world
     killed, *others = [world.serve() for _ in range(3)]
     runs = world.held(killed)
     killed.kill()
