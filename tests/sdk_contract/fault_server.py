@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tests.sdk_contract.serving import arguments, serve
+from tests.sdk_contract.serving import arguments, serve, start
 
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "content-encoding", "host", "date", "server"}
 
@@ -128,6 +128,25 @@ def _drop(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return web.Response()
+
+
+def fault_servers() -> web.Application:
+    """Starts a fault server for each request: `{"upstream", "prefix"}` to `{"url"}`."""
+    runners: list[web.AppRunner] = []
+
+    async def add(request: web.Request) -> web.Response:
+        wanted = await request.json()
+        runner, url = await start(Faults(wanted["upstream"], wanted["prefix"]).app())
+        runners.append(runner)
+        return web.json_response({"url": url})
+
+    async def stop(_: web.Application) -> None:
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+    app = web.Application()
+    app.router.add_post("/", add)
+    app.on_cleanup.append(stop)
+    return app
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.sdk_contract.dify_server import Dify, cases, key_of
+from tests.sdk_contract.fault_server import fault_servers
 from tests.sdk_contract.serving import Running
 from tests.sdk_node import package
 from tests.server.process import Serve
@@ -50,8 +51,15 @@ def dify() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def faults() -> Iterator[str]:
+    """Starts a fault server for each request."""
+    with Running(fault_servers()) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
 def outcomes(
-    tarball: pathlib.Path, headrace: Serve, dify: str, tmp_path_factory: pytest.TempPathFactory
+    tarball: pathlib.Path, headrace: Serve, dify: str, faults: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str | None]:
     """What became of each test of the package (the tarball has been built, so it is)."""
     certificates = tmp_path_factory.mktemp("tls")
@@ -62,6 +70,7 @@ def outcomes(
         {
             "headrace": {"url": headrace.url, "apps": list(headrace.apps.values())},
             "dify": {"url": dify, "keys": {case: key_of(case) for case in cases()}},
+            "faults": {"url": faults},
         },
         certificates,
     )

@@ -134,6 +134,12 @@ export class Faults {
 
 /** `prefix` is stripped, as by a proxy. */
 export async function faults(upstream?: TestServer, prefix = ''): Promise<Faults> {
+  const starting = process.env['HEADRACE_TEST_FAULTS'];
+  if (starting) {
+    const { url } = JSON.parse(starting) as { url: string };
+    const body = JSON.stringify({ upstream: upstream?.url ?? null, prefix });
+    return new Faults(((await (await fetch(url, { method: 'POST', body })).json()) as { url: string }).url);
+  }
   const args = upstream ? ['--upstream', upstream.url, '--prefix', prefix] : [];
   return new Faults((await startServer('tests.sdk_contract.fault_server', args))['url'] as string);
 }
