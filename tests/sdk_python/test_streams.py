@@ -60,10 +60,14 @@ async def test_streams_events_are_typed(make: Maker, dify: str) -> None:
 
 async def test_streams_first_event_during_the_run(make: Maker, headrace: Serve) -> None:
     client = make(headrace.keys["slow"], headrace.url, real_time=True)
-    async with client.stream_workflow({"seconds": 1}) as stream:
+    async with client.stream_workflow({"seconds": 20}) as stream:
         first = await anext(aiter(stream))
         assert first.event == "workflow_started"
         assert (await client.get_workflow_run(stream.run_id)).status == "running"
+        await client.stop_workflow(stream.task_id)
+        await stream.until_done()
+    assert stream.run.status == "stopped"
+    async with client.stream_workflow({"seconds": 0}) as stream:
         await stream.until_done()
     assert stream.run.outputs == {"done": "slept"}
 

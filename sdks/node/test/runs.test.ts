@@ -47,10 +47,11 @@ test('runs.blocking-failed-run-is-returned', async () => {
 });
 
 test('runs.create-returns-ids', async () => {
-  const created = await slow().createWorkflowRun({ workflowId: appOf('slow'), inputs: { seconds: 0.5 } });
+  const created = await slow().createWorkflowRun({ workflowId: appOf('slow'), inputs: { seconds: 20 } });
   assert.equal(created.status, 'queued');
   assert.ok(!isFinal((await slow().getWorkflowRunStatus(created)).status));
   assert.ok(created.workflow_run_id && created.task_id);
+  await slow().stopWorkflow(created.task_id);
   const [first] = eventsIn(recordings().get('02_template') ?? new Uint8Array());
   const peers = await template().createWorkflowRun({ inputs: { query: 'hi' } });
   assert.deepEqual([peers.workflow_run_id, peers.task_id], [first?.['workflow_run_id'], first?.['task_id']]);
@@ -169,10 +170,11 @@ test('runs.wait-follows-the-plan', async () => {
 });
 
 test('runs.wait-ends-with-what-is-known', async () => {
-  const created = await slow().createWorkflowRun({ workflowId: appOf('slow'), inputs: { seconds: 1 } });
+  const created = await slow().createWorkflowRun({ workflowId: appOf('slow'), inputs: { seconds: 20 } });
   const waiting = slow().wait(created, { polling: { first: 0.02, longest: 0.02, timeout: 0.2 } });
   const error = await errorOf(waiting, WaitTimeoutError);
-  assert.deepEqual([error.runId, error.runStatus], [created.workflow_run_id, 'running']);
+  assert.equal(error.runId, created.workflow_run_id);
+  assert.ok(error.runStatus && !isFinal(error.runStatus));
   const ended = new AbortController();
   const stopped = slow().wait(created, { signal: ended.signal });
   ended.abort(new Error('enough'));
@@ -226,7 +228,8 @@ test('runs.stop', async () => {
   assert.deepEqual(await slow().stopWorkflow(created.task_id), { result: 'success' });
   assert.equal((await slow().wait(created, { polling: SOON })).status, 'stopped');
   const second = await slow().createWorkflowRun({ workflowId: appOf('slow'), inputs: { seconds: 20 } });
-  assert.equal((await slow().stopWorkflowRun(second)).status, 'stopped');
+  assert.match((await slow().stopWorkflowRun(second)).status, /^(running|stopped)$/); // running where it takes long
+  assert.equal((await slow().wait(second, { polling: SOON })).status, 'stopped');
   const again = await slow().retryWorkflowRun(second);
   assert.notEqual(again.workflow_run_id, second.workflow_run_id);
   await slow().stopWorkflowRun(again);

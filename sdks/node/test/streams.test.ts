@@ -28,12 +28,15 @@ test('streams.recorded-events-are-returned', async () => {
 
 test('streams.first-event-during-the-run', async () => {
   const client = clientOf(real, real.keys['slow'] ?? '');
-  const stream = client.streamWorkflow({ inputs: { seconds: 1 } });
-  const first = await stream.next();
+  const long = client.streamWorkflow({ inputs: { seconds: 20 } });
+  const first = await long.next();
   assert.equal(first.value?.event, 'workflow_started');
-  assert.equal((await client.getWorkflowRun(stream.runId ?? '')).status, 'running');
-  await stream.untilDone();
-  assert.deepEqual([stream.run?.status, stream.run?.outputs, stream.text], ['succeeded', { done: 'slept' }, 'slept']);
+  assert.equal((await client.getWorkflowRun(long.runId ?? '')).status, 'running');
+  await client.stopWorkflow(long.taskId ?? '');
+  await long.untilDone();
+  assert.equal(long.run?.status, 'stopped');
+  const short = await client.streamWorkflow({ inputs: { seconds: 0 } }).untilDone();
+  assert.deepEqual([short.run?.status, short.run?.outputs, short.text], ['succeeded', { done: 'slept' }, 'slept']);
 });
 
 test('streams.unknown-events-pass-through', async () => {
