@@ -73,7 +73,7 @@ async def no_fault(page: Page, web: Path) -> None:
     """What axe finds amiss on the page as it stands."""
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(web.joinpath("node_modules", "axe-core", "axe.min.js").read_text("utf-8"))
-    found = await page.evaluate("axe.run()")
-    faults = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
+    result = await page.evaluate("axe.run()")
+    faults = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in result["violations"]]
     assert faults == [], faults
-    assert len(found["passes"]) > 15
+    assert len(result["passes"]) > 15

@@ -154,6 +154,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
     yield
-    found = logged.revealing(logged.told())
+    revealing = logged.revealing(logged.take_lines())
     if item.get_closest_marker("logs_secrets") is None:
-        assert not found, "a key or a secret was logged"
+        assert not revealing, "a key or a secret was logged"

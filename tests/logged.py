@@ -41,23 +41,23 @@ def listen() -> None:
     logging.setLogRecordFactory(kept)
 
 
-def told() -> list[str]:
-    """What has been logged since this was last asked: each record with all that it says."""
-    found = [f"{record.getMessage()} {vars(record)} {stack}" for record, stack in _records]
+def take_lines() -> list[str]:
+    """What has been logged since the last call: each record with all that it says."""
+    lines = [f"{record.getMessage()} {vars(record)} {stack}" for record, stack in _records]
     _records.clear()
-    return found
+    return lines
 
 
 def secrets_of(environ: Mapping[str, str], files: Iterable[str | Path] = ()) -> set[str]:
     """What a server is not to log: secrets of its environment, and of the workflow files it serves."""
-    found = secrets_in(environ)
+    secrets = secrets_in(environ)
     for file in files:
         path = Path(file)
         if path.suffix in (".yml", ".yaml") and path.is_file():
             document = yaml.safe_load(path.read_text("utf-8"))
             variables = (document.get("workflow") or {}).get("environment_variables") or []
-            found |= {str(variable["value"]) for variable in variables if variable.get("value_type") == "secret"}
-    return {secret for secret in found if len(secret) >= 8}
+            secrets |= {str(variable["value"]) for variable in variables if variable.get("value_type") == "secret"}
+    return {secret for secret in secrets if len(secret) >= 8}
 
 
 def revealing(lines: Iterable[str], secrets: Iterable[str] = ()) -> list[str]:

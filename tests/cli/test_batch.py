@@ -49,12 +49,12 @@ def test_results_go_to_a_file_in_the_order_of_the_lines(tmp_path: Path):
     done = headrace("batch", file, batch_input, "-o", "out.jsonl", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "4 lines: 2 succeeded, 2 failed.\n"
-    found = read(tmp_path / "out.jsonl")
-    assert [item["index"] for item in found] == [0, 1, 2, 3]
-    assert [item["status"] for item in found] == ["succeeded", "failed", "succeeded", "failed"]
-    assert [item["outputs"] for item in found[::2]] == [{"y": 100}, {"y": 25}]
-    assert "ZeroDivisionError" in found[1]["error"]
-    assert (found[3]["workflow_run_id"], found[3]["error"]) == (None, "n in input form must be a valid number")
+    results = read(tmp_path / "out.jsonl")
+    assert [item["index"] for item in results] == [0, 1, 2, 3]
+    assert [item["status"] for item in results] == ["succeeded", "failed", "succeeded", "failed"]
+    assert [item["outputs"] for item in results[::2]] == [{"y": 100}, {"y": 25}]
+    assert "ZeroDivisionError" in results[1]["error"]
+    assert (results[3]["workflow_run_id"], results[3]["error"]) == (None, "n in input form must be a valid number")
     assert not (tmp_path / "out.jsonl.partial").exists()
 
 
@@ -80,10 +80,10 @@ def test_the_demo_model_and_the_user(tmp_path: Path, invoke: Invoke):
     batch_input = lines(tmp_path / "in", {"query": "hi"})
     done = invoke("batch", file, batch_input, "-o", "out", "--demo-model", "--user", "ada", "--rpm", "600")
     assert done.exit_code == 0, done.stderr
-    (found,) = read(tmp_path / "out")
-    assert found["outputs"]["who"] == "ada"
-    assert found["outputs"]["text"]
-    assert found["total_tokens"] > 0
+    (result,) = read(tmp_path / "out")
+    assert result["outputs"]["who"] == "ada"
+    assert result["outputs"]["text"]
+    assert result["total_tokens"] > 0
 
 
 def test_what_is_done_is_not_done_again_unless_asked(tmp_path: Path, invoke: Invoke):
@@ -132,9 +132,9 @@ def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("The batch continues: ")
     assert done.stderr.endswith("300 lines: 300 succeeded, 0 failed.\n")
-    found = read(tmp_path / "out.jsonl")
-    assert [item["index"] for item in found] == list(range(total))
-    assert [item["outputs"] for item in found] == [{"n": str(n)} for n in range(total)]
+    results = read(tmp_path / "out.jsonl")
+    assert [item["index"] for item in results] == list(range(total))
+    assert [item["outputs"] for item in results] == [{"n": str(n)} for n in range(total)]
     assert not partial.exists()
     assert all(peer.hits[str(index)] == 1 for index in ended), "a line that had ended is not run again"
     assert sum(peer.hits.values()) <= total + 10, "only what was under way is done again"
@@ -238,9 +238,9 @@ def test_only_failed_lines_are_run_again(tmp_path: Path, invoke: Invoke):
         assert third.exit_code == 1  # one line is invalid
         assert peer.hits == {"1": 1, "2": 2, "3": 1, "4": 3}
         last = read(tmp_path / "out")
-        assert [each["index"] for each in last] == [0, 1, 2, 3, 4]
-        assert [each["status"] for each in last] == [*["succeeded"] * 4, "failed"]
-        assert [each["outputs"] for each in last[:4]] == [{"y": n} for n in (1, 2, 3, 4)]
+        assert [result["index"] for result in last] == [0, 1, 2, 3, 4]
+        assert [result["status"] for result in last] == [*["succeeded"] * 4, "failed"]
+        assert [result["outputs"] for result in last[:4]] == [{"y": n} for n in (1, 2, 3, 4)]
         assert (last[0], last[2], last[4]) == (first[0], first[2], first[4])
 
         nothing = invoke(*command, "--retry-failed")
@@ -267,5 +267,5 @@ def test_a_retry_that_is_interrupted_continues(tmp_path: Path, invoke: Invoke):
         done = invoke(*command)
         assert done.exit_code == 0, done.stderr
         assert done.stderr.startswith("The batch continues: ")
-        assert [each["outputs"] for each in read(tmp_path / "out")] == [{"y": n} for n in range(4)]
+        assert [result["outputs"] for result in read(tmp_path / "out")] == [{"y": n} for n in range(4)]
         assert (peer.hits["0"], peer.hits["2"]) == (1, 1)

@@ -60,7 +60,7 @@ def test_inputs_of_every_type_can_be_typed(tmp_path: Path, invoke: Invoke):
     assert (outputs["text"], outputs["num"], outputs["obj"]) == ("a=b 漢字", 12.5, {"a": [1]})
     assert outputs["chk"] in (True, 1)
     assert (outputs["doc"]["filename"], outputs["doc"]["size"], outputs["doc"]["type"]) == ("筆記.txt", 5, "document")
-    assert [each["filename"] for each in outputs["docs"]] == ["筆記.txt", "筆記.txt"]
+    assert [file["filename"] for file in outputs["docs"]] == ["筆記.txt", "筆記.txt"]
 
 
 @pytest.mark.parametrize("how", ["argument", "file", "stdin"])

@@ -137,6 +137,6 @@ async def opened(browser: Browser, served: Serve) -> Opened:
 
 def link(served: Serve) -> str:
     """What the server has printed when it started."""
-    found = re.search(r"http\S+/console#token=\S+", "".join(served.said))
-    assert found is not None
-    return found[0]
+    printed = re.search(r"http\S+/console#token=\S+", "".join(served.said))
+    assert printed is not None
+    return printed[0]

@@ -38,7 +38,7 @@ def built() -> Path:
 def changed_workflow(folder: Path, name: str, **changes: object) -> Path:
     """The example's workflow as `name`, with its writer's settings changed."""
     document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
-    nodes = {each["id"]: each["data"] for each in document["workflow"]["graph"]["nodes"]}
+    nodes = {node["id"]: node["data"] for node in document["workflow"]["graph"]["nodes"]}
     nodes["write"]["model"]["completion_params"] |= {"max_tokens": changes["words"]}
     nodes["write"]["model"] |= {"provider": changes.get("provider", nodes["write"]["model"]["provider"])}
     if "check" in changes:
@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     else, `unseen` has no picture, `drawing` fails after its text."""
     folder = tmp_path_factory.mktemp("served")
     name = field("product_name")
-    outputs = {each: ("code", each) for each in ("description", "prompt_id", "image_url")}
+    outputs = {output: ("code", output) for output in ("description", "prompt_id", "image_url")}
     unseen = (
         "def main():\n    return {'description': 'Words.', 'prompt_id': 'p', 'image_url': 'http://127.0.0.1:9/x.png'}"
     )

@@ -231,7 +231,7 @@ def test_a_server_at_debug_logs_no_key_and_no_secret(peers: Peers, tmp_path: Pat
 def test_the_suite_notices_a_key_wherever_one_is_logged(tmp_path: Path):
     """What `tests/conftest.py` does after every test, and what is done with the output of servers."""
     logger, key = logging.getLogger("somebody"), new_key("app-")
-    logged.told()
+    logged.take_lines()
     logger.warning("it is %s", key)
     logger.warning("it is here", extra={"deep": {"er": [key]}})
     try:
@@ -239,8 +239,8 @@ def test_the_suite_notices_a_key_wherever_one_is_logged(tmp_path: Path):
     except ValueError:
         logger.exception("went wrong")
     logger.warning("app-support, run 12")
-    assert len(logged.revealing(logged.told())) == 3
-    assert logged.told() == []
+    assert len(logged.revealing(logged.take_lines())) == 3
+    assert logged.take_lines() == []
     file = flows.write(tmp_path, "plain", [flows.start(), flows.end()])
     secrets = logged.secrets_of({"OPENAI_API_KEY": KEY, "PATH": "/usr/bin:/bin"}, [file])
     lines = [f"asked with {KEY}", f"sent {flows.SECRET}", f"    key   {key}", "from /usr/bin:/bin"]
