@@ -22,6 +22,7 @@ from tests.api.serving import Quiet
 from tests.tools.calling import answer_of, messages_of
 
 STDIO = {"command": sys.executable, "args": ["-m", "tests.tools.mcp_server"], "env": {"GREETING": "hello"}}
+PLAIN = {"command": sys.executable, "args": ["-I", str(Path(__file__).with_name("plain_mcp_server.py"))]}
 
 
 @asynccontextmanager

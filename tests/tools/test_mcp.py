@@ -37,7 +37,7 @@ from headrace.ports.services import (
     VariableMessage,
 )
 from tests.tools.mcp_server import new_server
-from tests.tools.mcp_world import STDIO, Forgetful, answer, call, connected, listening, program
+from tests.tools.mcp_world import PLAIN, STDIO, Forgetful, answer, call, connected, listening, program
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -67,7 +67,7 @@ async def test_a_process_is_started_on_first_use_and_kept() -> None:
 
 async def test_a_process_gets_no_environment_but_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "not for servers")
-    async with connected(s=STDIO) as tools:
+    async with connected(s=PLAIN) as tools:
         assert await answer(tools, "environment", name="OPENAI_API_KEY") == "not set"
 
 
@@ -166,7 +166,7 @@ async def test_what_is_not_there_is_named() -> None:
 
 
 async def test_a_process_that_dies_fails_the_call_and_is_started_again() -> None:
-    async with connected(s=STDIO) as tools:
+    async with connected(s=PLAIN) as tools:
         first = await answer(tools, "process")
         with pytest.raises(NodeError, match="Failed to invoke tool: Connection closed"):
             await call(tools, "die")
@@ -175,7 +175,7 @@ async def test_a_process_that_dies_fails_the_call_and_is_started_again() -> None
 
 
 async def test_a_process_that_died_between_two_calls_is_started_again() -> None:
-    async with connected(s=STDIO) as tools:
+    async with connected(s=PLAIN) as tools:
         first = await answer(tools, "process")
         (connection,) = tools._connections  # pyright: ignore[reportPrivateUsage]
         os.kill(int(first), signal.SIGKILL)
@@ -184,7 +184,7 @@ async def test_a_process_that_died_between_two_calls_is_started_again() -> None:
 
 
 async def test_a_server_that_hangs_fails_the_call_and_is_replaced() -> None:
-    async with connected(s={**STDIO, "timeout": 1}) as tools:
+    async with connected(s={**PLAIN, "timeout": 5}) as tools:
         first = await answer(tools, "process")
         with pytest.raises(NodeError, match="timed out"):
             await call(tools, "hang")
@@ -192,7 +192,7 @@ async def test_a_server_that_hangs_fails_the_call_and_is_replaced() -> None:
 
 
 async def test_a_call_that_is_cancelled_leaves_the_connection_to_others() -> None:
-    async with connected(s=STDIO) as tools:
+    async with connected(s=PLAIN) as tools:
         first = await answer(tools, "process")
         hanging = asyncio.create_task(answer(tools, "hang"))
         await answer(tools, "process")
@@ -400,7 +400,7 @@ def test_the_file_of_servers(tmp_path: Path) -> None:
 
 async def test_a_list_of_tools_leaves_out_servers_that_cannot_be_asked(caplog: pytest.LogCaptureFixture) -> None:
     async with connected(
-        s=STDIO, gone={"url": "http://127.0.0.1:9/mcp"}, bare={"command": "x", "args": ["${MISSING}"]}
+        s=PLAIN, gone={"url": "http://127.0.0.1:9/mcp"}, bare={"command": "x", "args": ["${MISSING}"]}
     ) as tools:
         specs = await tools.specs()
     assert {name: bool(known) for name, known in specs.items()} == {"s": True, "gone": False, "bare": False}
