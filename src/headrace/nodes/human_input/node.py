@@ -37,7 +37,7 @@ class HumanInput(Node[HumanInputConfig]):
     type = "human-input"
     instant: ClassVar[bool] = True
     branching: ClassVar[bool] = True
-    notes: ClassVar[str] = "first and later forms of the file format"
+    notes: ClassVar[str] = "first and later forms of the file format; see [human input](human-input.md)"
 
     def branches(self) -> Iterable[str]:
         return [*(action.id for action in self.config.user_actions), TIMEOUT_HANDLE]
