@@ -25,6 +25,7 @@ from headrace.cli.shared import (
     egress_option,
     level_option,
     log_to_stderr,
+    on_terminal,
     printable,
     say,
     settings_of,
@@ -65,7 +66,8 @@ def run(
 ) -> None:
     """Runs a workflow FILE once and prints its outputs as JSON.
 
-    On a terminal it asks for required inputs that are not given. `headrace show FILE` lists a workflow's inputs.
+    On a terminal it asks for required inputs that are not given, and for the forms of human-input nodes. `headrace show
+    FILE` lists a workflow's inputs.
 
     Progress goes to stderr: a live line for each node on a terminal, else a plain one. With --json, stdout has the
     events of Dify's stream instead (workflow_started, node_started, text_chunk, node_finished, workflow_finished ...),
@@ -104,6 +106,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     """Runs the workflow and shows it; returns the exit code."""
     from headrace.api.dify.run_events import RunEvents, StreamEvent
     from headrace.api.http.responses import encode
+    from headrace.cli.form_prompt import fill_in
     from headrace.cli.screen import Quiet, screen
     from headrace.kernel.summary import ENDED_WELL
     from headrace.runs.service import Submission
@@ -116,17 +119,25 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
         run_events = RunEvents(started.run, served.flow)
         with Interrupts(running.run_service, started.run, user) as interrupts:
             try:
-                async for record in started.records:
-                    events = run_events.feed(record)
-                    shown.show(record, events)
-                    for event in events:
-                        if as_json:
-                            head = {"event": event.event, "workflow_run_id": started.run, "task_id": run_events.task}
-                            click.echo(encode({**head, "data": event.data}))
-                        if event.event in ("workflow_finished", "workflow_paused"):
-                            ended = event
-                        elif event.event == "node_finished" and event.data["status"] == "failed":
-                            failures.append(event.data)
+                records, last = started.records, 0
+                while records is not None:
+                    async for record in records:
+                        last = record.seq or last
+                        events = run_events.feed(record)
+                        shown.show(record, events)
+                        for event in events:
+                            if as_json:
+                                head = {"event": event.event, "workflow_run_id": started.run}
+                                click.echo(encode({**head, "task_id": run_events.task, "data": event.data}))
+                            if event.event in ("workflow_finished", "workflow_paused"):
+                                ended = event
+                            elif event.event == "node_finished" and event.data["status"] == "failed":
+                                failures.append(event.data)
+                    records = None
+                    if ended is not None and ended.event == "workflow_paused" and on_terminal():
+                        shown.close()
+                        await fill_in(running, served, started.run, user)
+                        records = running.run_service.follow(started.run, last)
             finally:
                 shown.close()
     assert ended is not None  # the last record of a run ends it
@@ -151,7 +162,7 @@ def _why(status: str, error: str | None, failures: Sequence[Mapping[str, Any]]) 
     from headrace.cli.screen import brief
 
     if status == "paused":
-        return "the run waits for human input, which this command does not support"
+        return "the run waits for a person: run it on a terminal, or serve the file (see docs/human-input.md)"
     error = error or ""
     node = next(
         (failure for failure in reversed(failures) if failure["error"] and error.endswith(failure["error"])), None

@@ -42,9 +42,11 @@ def form_expired(form: str) -> RequestError:
 async def open_form(run_service: RunService, token: str) -> OpenedForm | None:
     """The form that a token opens, in any status; None if there is none."""
     known = await run_service.forms.form_of(token)
-    if known is None:
-        return None
-    form, form_token = known
+    return None if known is None else await read_form(run_service, *known)
+
+
+async def read_form(run_service: RunService, form: Form, token: FormToken) -> OpenedForm | None:
+    """A form with its content, as the holder of this token sees it; None if its run is gone."""
     request = await _request(run_service, form)
     if request is None:  # its run was deleted in the meantime
         return None
@@ -55,7 +57,7 @@ async def open_form(run_service: RunService, token: str) -> OpenedForm | None:
     mask = (await run_service.apps.flow(form.app, run.version)).mask
     shown = mask.event(request) if mask else request
     assert isinstance(shown, FormRequested)
-    return OpenedForm(form, form_token, shown)
+    return OpenedForm(form, token, shown)
 
 
 async def _request(run_service: RunService, form: Form) -> FormRequested | None:

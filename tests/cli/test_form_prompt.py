@@ -1,0 +1,42 @@
+"""`headrace run` asks on the terminal for the forms of a run."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from headrace.cli import cli
+from tests.human_input.flows import OUTPUTS, PARAGRAPH, human_input, workflow
+
+SELECT = {"type": "select", "output_variable_name": "level", "option_source": {"type": "constant", "value": ["low"]}}
+FILES = {"type": "file", "output_variable_name": "doc", "allowed_file_types": ["document"]}
+
+
+def review(tmp_path: Path) -> Path:
+    file = tmp_path / "review.yml"
+    form = human_input(inputs=[PARAGRAPH, SELECT, FILES], form_content="Is {{#s.q#}} fine?")
+    file.write_text(workflow({"ask": form}, ["s>ask", "ask:approve>e"], OUTPUTS), "utf-8")
+    return file
+
+
+def test_a_form_is_filled_in_on_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("headrace.cli.run"), "on_terminal", lambda: True)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("hello")
+    typed = ["fine", "low", str(tmp_path / "missing.txt"), "approve", "better", "high", "low", str(notes), "approve"]
+    done = CliRunner().invoke(cli, ["run", str(review(tmp_path)), "-i", "q=tea"], input="\n".join(typed) + "\n")
+    assert done.exit_code == 0, done.output
+    assert "Is tea fine?" in done.stderr
+    assert "missing.txt cannot be read" in done.stderr
+    outputs = json.loads(done.stdout[done.stdout.index("{") :])
+    assert (outputs["action"], outputs["comment"]) == ("approve", "better")
+
+
+def test_elsewhere_the_run_says_that_it_waits(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["run", str(review(tmp_path)), "-i", "q=tea"])
+    assert done.exit_code == 1
+    assert "the run waits for a person: run it on a terminal, or serve the file" in done.stderr
