@@ -245,7 +245,7 @@ async def test_nothing_is_served_that_the_description_does_not_tell_of(server: S
     """Else it would not be tried above. `/api/...` is another name of `/api/v1/...`, and `/v1/openai/v1/...` of
     `/v1/openai/...`."""
     fields = {operation.path for operation in api} | {"/openapi.json", "/docs", "/redoc", "/mcp"}
-    fields |= {"/", "/console"}  # pages
+    fields |= {"/", "/console", "/form/{token}"}  # pages
     fields.add("/api/v1/apps/{app_id}/v1/{operation}")  # those of /v1, tried in test_apps
     served = {re.sub(r":\w+}", "}", route.path) for route in server.routes if isinstance(route, Route)}
     aliases = {"/api/": "/api/v1/", "/v1/openai/v1/": "/v1/openai/"}

@@ -19,6 +19,7 @@ from headrace.api.dify.messages import MessageRoutes
 from headrace.api.dify.run_list import RunListRoutes
 from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
+from headrace.api.form_page.routes import FormPage
 from headrace.api.health import HealthRoutes
 from headrace.api.http import errors
 from headrace.api.http.routing import ApiRoute, Security
@@ -89,6 +90,7 @@ def create_app(
     for subject in (*dify, HealthRoutes):
         routes += subject(api).mounted("/v1", _APP_KEY)
     of_dify = [route for route in routes if isinstance(route, ApiRoute) and route.security is not None]
+    routes.append(FormPage(api).route())
     calls = ModelCalls(api)
     for openai in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls)):
         routes += openai.mounted("/v1/openai", _APP_KEY)

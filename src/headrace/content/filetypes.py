@@ -178,6 +178,11 @@ def kind_of(extension: str, mime_type: str) -> str:
     return "document" if "text" in mime_type or "pdf" in mime_type else "custom"
 
 
+def extensions_of(kind: str) -> list[str]:
+    """The extensions of files that are image, document, audio or video by their name, with their dots."""
+    return [f".{extension}" for extension, row in _BY_EXTENSION.items() if row.dify == kind]
+
+
 def is_text_type(mime_type: str) -> bool:
     """Whether content of this MIME type is text."""
     mime_type = essence(mime_type)

@@ -71,7 +71,8 @@ async def _file(name: str, item: Mapping[str, Value], mapping: Mapping[str, Valu
         raise _invalid(f"{where}: {error.message}") from error
     types, methods = item["allowed_file_types"], item["allowed_file_upload_methods"]
     extensions = {str(extension).lower().lstrip(".") for extension in item["allowed_file_extensions"]}
-    custom = "custom" in types and (file.extension or "").lower().lstrip(".") in extensions
-    if (types and file.type not in types and not custom) or (methods and file.transfer_method not in methods):
+    by_extension = "custom" in types and (file.extension or "").lower().lstrip(".") in extensions
+    by_type = not types or (file.type in types and file.type != "custom")
+    if not (by_type or by_extension) or (methods and file.transfer_method not in methods):
         raise _invalid(f"{where}: file is not allowed by config")
     return file
