@@ -43,10 +43,26 @@ def words(file: Path, mark: str = "!", *more: dict[str, Any]) -> Path:
     return flow(file, *nodes, variables=[field("query")], outputs={"text": ("mark", "text")})
 
 
+def _asks(file: Path) -> Path:
+    """Waits for the approval of a text."""
+    ask = {
+        "id": "approve",
+        "type": "human-input",
+        "title": "Approve the text",
+        "delivery_methods": [{"id": "page", "type": "webapp", "enabled": True, "config": {}}],
+        "form_content": "*Red tea* from Yilan.\n\n{{#$output.comment#}}",
+        "inputs": [{"type": "paragraph", "output_variable_name": "comment", "default": None}],
+        "user_actions": [{"id": "approve", "title": "Approve", "button_style": "primary"}],
+        "timeout": 2,
+        "timeout_unit": "day",
+    }
+    return flow(file, ask, variables=[field("product")])
+
+
 @pytest.fixture(scope="session")
 def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server with the built pages. `failing` fails after its model has written, `rounds` takes some seconds,
-    `talk` and `helper` are chats, and tests publish to `versions` and `update`."""
+    `talk` and `helper` are chats, `asks` waits for a person, and tests publish to `versions` and `update`."""
     folder = tmp_path_factory.mktemp("console")
     fails = code("def main():\n    raise ValueError('the shelf is empty')", ok="string")
     files = [
@@ -55,6 +71,7 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         nested(folder / "nested.yml"),
         talk(folder / "talk.yml"),
         agent(folder / "helper.yml"),
+        _asks(folder / "asks.yml"),
         flow(folder / "versions.yml"),
         words(folder / "words.yml"),
         words(folder / "update.yml"),

@@ -50,6 +50,21 @@ export interface RunLine {
   source: string;
 }
 
+/** A form that a run waits for. It has no token if it is delivered by e-mail only. */
+export interface WaitingForm {
+  id: string;
+  workflow_run_id: string;
+  app_name: string;
+  node_id: string;
+  node_title: string;
+  form_token: string | null;
+  created_at: number;
+  expires_at: number;
+}
+
+/** The page on which a form is answered. */
+export const formAddress = (token: string): string => `/form/${encodeURIComponent(token)}`;
+
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;

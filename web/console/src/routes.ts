@@ -32,16 +32,18 @@ const routes: Route[] = [
     rail: true,
     page: lazy(() => import('./pages/compare/CompareRuns.vue')),
   },
+  { path: '/waiting', place: 'waiting', page: lazy(() => import('./pages/waiting/WaitingPage.vue')) },
   { path: '/cost', place: 'cost', page: lazy(() => import('./pages/cost/CostPage.vue')) },
   { path: '/keys', place: 'keys', page: lazy(() => import('./pages/keys/KeysPage.vue')) },
 ];
 
-type PlaceName = 'apps' | 'runs' | 'cost' | 'keys';
+type PlaceName = 'apps' | 'runs' | 'waiting' | 'cost' | 'keys';
 
 /** `key` after `g` leads there. */
 export const places: { name: PlaceName; path: string; icon: IconName; key: string }[] = [
   { name: 'apps', path: '/apps', icon: 'apps', key: 'a' },
   { name: 'runs', path: '/runs', icon: 'runs', key: 'r' },
+  { name: 'waiting', path: '/waiting', icon: 's-waiting', key: 'w' },
   { name: 'cost', path: '/cost', icon: 'chart', key: 'c' },
   { name: 'keys', path: '/keys', icon: 'key', key: 'k' },
 ];

@@ -1,0 +1,53 @@
+"""The console's page of forms that wait, and a run that waits."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browsers import no_fault
+from tests.console.conftest import PHONE, WEB, Opened, submit
+from tests.server.process import Serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_form_is_found_answered_and_gone(opened: Opened, served: Serve) -> None:
+    run = submit(served, "asks", product="tea")
+    async with opened() as page:
+        await page.get_by_role("heading", name="Apps").wait_for()
+        await page.keyboard.press("g")
+        await page.keyboard.press("w")
+        row = page.get_by_role("row").filter(has=page.locator(f'a[href*="{run}"]'))
+        await expect(row).to_contain_text("Waiting")
+        await expect(row).to_contain_text("asks")
+        await expect(row).to_contain_text("1 d 23 h")
+
+        await row.get_by_role("link", name="Approve the text", exact=True).click()
+        panel = page.get_by_role("complementary")
+        await expect(panel.get_by_role("heading", name="Approve the text")).to_be_visible()
+        await expect(panel.get_by_text("Waiting")).to_be_visible()
+        async with page.context.expect_page() as answering:
+            await page.get_by_role("link", name="Answer").click()
+        form = await answering.value
+        await expect(form.get_by_text("Red tea")).to_be_visible()
+        await form.get_by_label("comment").fill("Good.")
+        await form.get_by_role("button", name="Approve").click()
+        await expect(form.get_by_role("heading", name="Thank you")).to_be_visible()
+        await form.close()
+
+        await expect(page.get_by_role("link", name="Answer")).to_have_count(0)
+        await expect(page.locator(".runhead").get_by_text("Succeeded")).to_be_visible()
+        await page.goto(f"{served.url}/console/waiting")
+        await expect(page.locator(f'a[href*="{run}"]')).to_have_count(0)
+
+
+@pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+async def test_axe_finds_nothing(opened: Opened, served: Serve, context: dict[str, object]) -> None:
+    run = submit(served, "asks", product="tea")
+    async with opened("/waiting", bypass_csp=True, reduced_motion="reduce", **context) as page:
+        await page.locator(f'a[href*="{run}"]').wait_for()
+        await no_fault(page, WEB)
+        await page.goto(f"{served.url}/console/runs/{run}")
+        await page.get_by_role("link", name="Answer").wait_for()
+        await no_fault(page, WEB)
