@@ -214,7 +214,7 @@ async def service(
         plugins.handlers |= ModelCalls(models, speech, plugin_models, files, settings.summary_model).handlers
         stack.push_async_callback(tools.aclose)
         history = ConversationHistory(storage.conversations, storage.journal)
-        resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools)
+        resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools, settings.mail)
         if memory:
             bus = LocalBus()
         else:
@@ -287,13 +287,13 @@ async def service(
 
 def _mails(settings: Settings) -> FormMails | None:
     """What sends e-mails; None unless all that it needs is set."""
-    if not (settings.smtp_url and settings.smtp_from and settings.public_url):
+    if settings.mail.missing:
         return None
     from headrace.adapters.mail import SmtpMailer
     from headrace.webhooks.form_mail import FormMails
 
-    members = dict(member.split("=", 1) for member in settings.members)
-    return FormMails(SmtpMailer(settings.smtp_url), settings.smtp_from, settings.public_url, members)
+    mailer = SmtpMailer(settings.smtp_url)
+    return FormMails(mailer, settings.smtp_from, settings.public_url, settings.mail.members)
 
 
 def _late_handlers(

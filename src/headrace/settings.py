@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace.ports import WORKSPACE, WORKSPACE_NAME
+from headrace.ports.mail import MailSetup
 from headrace.ports.services import Limits
 from headrace.retention import DAY, days_kept
 
@@ -256,6 +257,16 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"{network} is neither an address nor a CIDR ({error})") from None
         return value
+
+    @property
+    def mail(self) -> MailSetup:
+        needed = {
+            "HEADRACE_SMTP_URL": self.smtp_url,
+            "HEADRACE_SMTP_FROM": self.smtp_from,
+            "HEADRACE_PUBLIC_URL": self.public_url,
+        }
+        members = dict(member.split("=", 1) for member in self.members)
+        return MailSetup([name for name, value in needed.items() if not value], members)
 
     @property
     def root(self) -> str:

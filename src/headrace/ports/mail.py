@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.errors import HeadraceError
@@ -16,6 +18,14 @@ class MailError(HeadraceError):
     def __init__(self, message: str, *, final: bool = False) -> None:
         super().__init__(message)
         self.final = final
+
+
+@dataclass(frozen=True, slots=True)
+class MailSetup:
+    """What of the setup of e-mail a file's check needs: the settings that are missing, and the members by id."""
+
+    missing: Sequence[str] = ()
+    members: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Mailer(Protocol):

@@ -26,6 +26,7 @@ from headrace.nodes.human_input.config import (
     Select,
     StringSource,
 )
+from headrace.ports.services import Resources
 from headrace.values import Value
 
 TIMEOUT_HANDLE = "__timeout"
@@ -57,6 +58,18 @@ class HumanInput(Node[HumanInputConfig]):
         }
         text = OutputType("string")
         return {**answers, "__action_id": text, "__action_value": text, "__rendered_content": text}
+
+    def missing_requirements(self, resources: Resources) -> Iterable[str]:
+        mails = [item.config.recipients for item in self.config.delivery_methods if item.enabled and item.type == EMAIL]
+        if mails and resources.mail.missing:
+            yield f"To send e-mails, set {', '.join(resources.mail.missing)}."
+        for recipients in mails:
+            if recipients.whole_workspace or recipients.include_bound_group:
+                yield "No e-mail can be sent to a whole workspace of Dify: name its members in the file."
+            for recipient in recipients.items:
+                member = recipient.reference_id or recipient.user_id
+                if not recipient.email and member not in resources.mail.members:
+                    yield f"The address of a recipient is not known: set HEADRACE_MEMBERS={member}=ADDRESS."
 
     async def run(self, ctx: Context) -> Result | FormRequested:
         return self._request(ctx) if ctx.form is None else self._result(ctx.form)

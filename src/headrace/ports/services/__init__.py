@@ -6,8 +6,9 @@ Dify's name for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from headrace.ports.mail import MailSetup
 from headrace.ports.services.files import Files
 from headrace.ports.services.http import Http, HttpRequest, HttpResponse, Part
 from headrace.ports.services.knowledge import Documents, History, Knowledge, Passage, Retrieval, Turn
@@ -109,6 +110,7 @@ class Resources:
     knowledge: Knowledge
     history: History
     tools: Tools
+    mail: MailSetup = field(default_factory=MailSetup)
 
 
 @dataclass(frozen=True, slots=True)
