@@ -23,6 +23,8 @@ from tests.server.process import Serve
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = FOLDER.parent / "product-detail" / "product-detail.yml"
+WITH_APPROVAL = WORKFLOW.with_name("product-detail-approval.yml")
+
 
 REFUSES = "def main(product_name):\n    raise ValueError('secret detail')"
 
@@ -35,9 +37,9 @@ def built() -> Path:
     return WEB / "dist"
 
 
-def changed_workflow(folder: Path, name: str, **changes: object) -> Path:
+def changed_workflow(folder: Path, name: str, source: Path = WORKFLOW, **changes: object) -> Path:
     """The example's workflow as `name`, with its writer's settings changed."""
-    document = yaml.safe_load(WORKFLOW.read_text("utf-8"))
+    document = yaml.safe_load(source.read_text("utf-8"))
     nodes = {node["id"]: node["data"] for node in document["workflow"]["graph"]["nodes"]}
     nodes["write"]["model"]["completion_params"] |= {"max_tokens": changes["words"]}
     nodes["write"]["model"] |= {"provider": changes.get("provider", nodes["write"]["model"]["provider"])}
@@ -51,7 +53,7 @@ def changed_workflow(folder: Path, name: str, **changes: object) -> Path:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server. `quick` and `slow` are the example, `failing` fails in its second step, `other` answers something
-    else, `unseen` has no picture, `drawing` fails after its text."""
+    else, `unseen` has no picture, `drawing` fails after its text, `approval` waits for somebody who approves it."""
     folder = tmp_path_factory.mktemp("served")
     name = field("product_name")
     outputs = {output: ("code", output) for output in ("description", "prompt_id", "image_url")}
@@ -61,6 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     says = code(unseen, **dict.fromkeys(outputs, "string"))
     files = [
         changed_workflow(folder, "quick", words=12),
+        changed_workflow(folder, "approval", WITH_APPROVAL, words=12),
         changed_workflow(folder, "slow", words=1_000_000, provider=slow_model.PROVIDER),
         changed_workflow(
             folder, "failing", words=1, check="def main(product_name):\n    raise ValueError('secret detail')"
@@ -93,7 +96,8 @@ def faults(served: Serve) -> Iterator[tuple[str, Faults]]:
 def started(served: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[dict[str, Studio]]:
     """The back end before each workflow, by its name; `faulty` is before the server that does wrong."""
     fields = {
-        name: (served.url, served.keys[name]) for name in ("quick", "slow", "failing", "other", "unseen", "drawing")
+        name: (served.url, served.keys[name])
+        for name in ("quick", "approval", "slow", "failing", "other", "unseen", "drawing")
     }
     fields["faulty"] = (faults[0], served.keys["quick"])
     running = {name: Studio(url, key, data / f"{name}.db") for name, (url, key) in fields.items()}

@@ -10,6 +10,8 @@ from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
+from headrace_client import AsyncClient
+from headrace_client.events import HumanInputRequired
 from product_studio.models import MESSAGE
 
 from tests.product_studio.studio import DETAIL, NAME, RUNS, STOP, STREAM, Studio, events, followed, generated
@@ -99,6 +101,29 @@ async def test_the_stream_has_three_steps_and_the_text_as_it_is_written(studios:
     assert picture.headers["content-type"] == "image/svg+xml"
     assert "sandbox" in picture.headers["content-security-policy"]
     assert ElementTree.fromstring(picture.text).tag.endswith("svg")
+
+
+async def test_somebody_changes_and_approves_the_text(studios: Studios, served: Serve):
+    kinds: list[str] = []
+    async with (
+        AsyncClient(served.keys["approval"], served.url, user="local-dev-test") as workflow,
+        studios["approval"].client() as client,
+        client.stream("POST", STREAM, json={"product_name": NAME}) as answer,
+    ):
+        async for event in events(answer):
+            kinds.append(event["kind"])
+            if event["kind"] != "started":
+                continue
+            forms = workflow.stream_workflow_events(event["run_id"], include_state_snapshot=True)
+            (form,) = [seen.data async for seen in forms if isinstance(seen, HumanInputRequired)]
+            assert form.resolved_default_values is not None
+            assert form.resolved_default_values["text"].startswith("【示範模型】")
+            assert form.form_token is not None
+            await workflow.submit_human_input_form(form.form_token, action="approve", inputs={"text": "手寫的介紹。"})
+            again = await followed(studios["approval"], event["run_id"])
+    assert (event["kind"], event["description"]) == ("finished", "手寫的介紹。")
+    assert again[-1] == event
+    assert (kinds.count("started"), kinds.count("interrupted")) == (1, 0)
 
 
 async def test_text_is_sent_while_the_run_continues_and_stop_stops_it(studios: Studios):

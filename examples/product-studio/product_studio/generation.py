@@ -27,6 +27,7 @@ from headrace_client.events import (
     NodeStarted,
     TextChunk,
     WorkflowFinished,
+    WorkflowPaused,
     WorkflowStarted,
 )
 
@@ -63,7 +64,7 @@ class _Steps:
         return node_id in self._writers
 
     def start(self, node: NodeData) -> list[Progress]:
-        if node.iteration_id or node.loop_id:
+        if node.iteration_id or node.loop_id or node.node_type == "human-input":
             return []
         is_model = node.node_type == "llm"
         if is_model:
@@ -113,6 +114,7 @@ class Generation:
         self._stream = stream
         self._followed = run_id
         self._is_announced = is_known
+        self._is_continued = False  # after a pause
         self._first: Event | HeadraceError | None = None
         self._steps = _Steps()
 
@@ -190,6 +192,8 @@ class Generation:
 
     async def _to_progress(self, event: Event) -> list[Progress]:
         match event:
+            case WorkflowStarted() if self._is_continued:
+                return []
             case WorkflowStarted(workflow_run_id=str(run_id)):
                 return [Started(run_id=run_id, task_id=event.task_id)]
             case NodeStarted(data=node):
@@ -209,11 +213,19 @@ class Generation:
                 return [self._failure(run_id, outcome.status, outcome.error, error_type)]
             case ErrorEvent():
                 raise ServerError(event.message or "the stream ended with an error", run_id=self._run_id)
-            case _ if event.event == "workflow_paused":
-                _log.error("the workflow waits for a person", extra={"run_id": self._run_id})
-                return [Failed(reason="configuration")]
+            case WorkflowPaused():
+                await self._continue_after_pause()
+                return []
             case _:
                 return []
+
+    async def _continue_after_pause(self) -> None:
+        """The run waits until somebody has answered a form; the stream ends here, and another one continues it."""
+        run_id = self._run_id or ""
+        _log.info("the run waits for a person", extra={"run_id": run_id})
+        await self._stream.aclose()
+        self._stream = self._service.client.stream_workflow_events(run_id, continue_on_pause=True)
+        self._followed, self._is_continued = run_id, True
 
     def _failure(self, run_id: str, status: str, error: str | None, error_type: str | None) -> Failed:
         _log.warning("the run %s", status, extra={"run_id": run_id, "error": error, "error_type": error_type})
