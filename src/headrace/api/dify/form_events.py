@@ -9,8 +9,8 @@ from headrace.api.dify.schemas.forms import (
     FormAction,
     FormDefinition,
     FormExpiredData,
+    FormField,
     FormFilledData,
-    FormInput,
     FormSubmission,
     HumanInputContent,
 )
@@ -27,7 +27,7 @@ def form_definition(form: FormState) -> FormDefinition:
         "node_id": node_of(request.path),
         "node_title": request.title,
         "form_content": request.content,
-        "inputs": cast("list[FormInput]", list(request.inputs)),
+        "inputs": cast("list[FormField]", list(request.inputs)),
         "actions": cast("list[FormAction]", list(request.actions)),
         "display_in_ui": False,
         "form_token": token_of(request),

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headrace.api.auth import user_of
 from headrace.api.dify import examples
 from headrace.api.dify.schemas.common import Object
-from headrace.api.dify.schemas.forms import FormAction, FormInput, FormRequest, FormResponse
+from headrace.api.dify.schemas.forms import FormAction, FormField, FormRequest, FormResponse
 from headrace.api.http.errors import user_missing
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
@@ -45,7 +45,7 @@ class FormRoutes(Routes):
         form = opened.request
         body: FormResponse = {
             "form_content": form.content,
-            "inputs": cast("list[FormInput]", list(form.inputs)),
+            "inputs": cast("list[FormField]", list(form.inputs)),
             "resolved_default_values": cast("dict[str, str]", dict(form.defaults)),
             "user_actions": cast("list[FormAction]", list(form.actions)),
             "expiration_time": opened.form.expires_at,

@@ -27,7 +27,7 @@ class OptionSource(TypedDict):
     value: list[str]
 
 
-class FormInput(TypedDict):
+class FormField(TypedDict):
     """An input of a form; which other fields there are depends on its type."""
 
     type: Literal["paragraph", "select", "file", "file-list"]
@@ -52,7 +52,7 @@ class FormResponse(TypedDict):
     """A form that waits. Of `form_content` the values of its inputs, `{{#$output.name#}}`, are still to be replaced."""
 
     form_content: str
-    inputs: list[FormInput]
+    inputs: list[FormField]
     resolved_default_values: dict[str, str]
     user_actions: list[FormAction]
     expiration_time: int
@@ -73,7 +73,7 @@ class FormDefinition(TypedDict):
     node_id: str
     node_title: str
     form_content: str
-    inputs: list[FormInput]
+    inputs: list[FormField]
     actions: list[FormAction]
     display_in_ui: bool
     form_token: str | None
