@@ -233,6 +233,41 @@ async def test_a_run_that_is_driven_elsewhere_takes_the_answer_when_it_pauses(tm
         await store.aclose()
 
 
+async def test_a_run_that_is_driven_elsewhere_expires_there(tmp_path: Path) -> None:
+    clock = Clock()
+    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/h.db") for _ in range(2)]
+    here, there = (people(store, clock) for store in stores)
+    Gate.reset()
+    for where in (here, there):
+        await where.service.leases.heartbeat()
+    async with working(there.service):
+        served = await there.service.apps.publish("flow.yml", GATED)
+        run = (await there.service.submit(Submission(served, "somebody", {}))).run
+        await there.until(run, FormRequested)
+        async with asyncio.timeout(60):
+            await Gate.begun.wait()
+        clock.now += HOUR
+        await expire_forms(here.service)
+        assert [form.status for form in await here.forms(run)] == ["waiting"]
+        await expire_forms(there.service)
+        assert [form.status for form in await here.forms(run)] == ["timeout"]
+        Gate.opened.set()
+        assert (await there.ended(run)).status == "succeeded"
+    assert Gate.entered == 1
+    for store in stores:
+        await store.aclose()
+
+
+async def test_more_forms_than_are_read_at_once_expire(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.runs.forms._EXPIRED_AT_ONCE", 2)
+    where = people(store)
+    async with working(where.service):
+        runs = [await where.start(REVIEW) for _ in range(5)]
+        where.clock.now += HOUR
+        await expire_forms(where.service)
+        assert {(await where.ended(run)).status for run in runs} == {"succeeded"}
+
+
 async def test_a_worker_that_starts_lets_forms_expire_that_fell_due_before(tmp_path: Path) -> None:
     clock = Clock()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/h.db")

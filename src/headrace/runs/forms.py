@@ -98,27 +98,30 @@ async def submit_form(
 
 async def expire_forms(run_service: RunService) -> None:
     """Lets the runs continue whose forms nobody has answered in time, and ends those that have waited too long."""
-    limits, forms = run_service.environment.limits, run_service.forms
-    tried: set[str] = set()
+    limit, seen = run_service.environment.limits.max_form_seconds, set[str]()
     while True:
         now = run_service.environment.clock()
-        oldest = now - limits.max_form_seconds if limits.max_form_seconds else None
-        due = [form for form in await forms.due_forms(now, oldest, _EXPIRED_AT_ONCE) if form.id not in tried]
-        for form in due:
-            tried.add(form.id)
-            status = EXPIRED if _is_over(run_service, form, now) else TIMEOUT
-            try:
-                await _settle(run_service, form, FormExpired(form.node, form.id, status))
-            except RequestError:  # it was answered just now
-                pass
-            except HeadraceError as error:
-                logger.error("run %s: the form %s cannot expire yet: %s", form.run, form.id, error)
-        if len(due) < _EXPIRED_AT_ONCE:
+        due = await run_service.forms.due_forms(now, now - limit if limit else None, _EXPIRED_AT_ONCE)
+        new = [form for form in due if form.id not in seen]
+        seen.update(form.id for form in new)
+        await asyncio.gather(*(_expire(run_service, form, now) for form in new))
+        if len(new) < _EXPIRED_AT_ONCE:
             return
 
 
-async def _settle(run_service: RunService, form: Form, outcome: FormOutcome) -> None:
-    """Records what has come of a form, in the journal and by it in the table. 412 if something else was faster."""
+async def _expire(run_service: RunService, form: Form, now: float) -> None:
+    status = EXPIRED if _is_over(run_service, form, now) else TIMEOUT
+    try:
+        await _settle(run_service, form, FormExpired(form.node, form.id, status), wait=False)
+    except RequestError:  # it was answered just now
+        pass
+    except HeadraceError as error:
+        logger.error("run %s: the form %s cannot expire yet: %s", form.run, form.id, error)
+
+
+async def _settle(run_service: RunService, form: Form, outcome: FormOutcome, *, wait: bool = True) -> None:
+    """Records what has come of a form, in the journal and by it in the table. 412 if something else was faster. Unless
+    it is to `wait`, nothing is recorded for a run that another process drives, which does so itself."""
     run, has_waited = form.run, False
     while True:
         current = await run_service.forms.find_form(form.id)
@@ -135,6 +138,8 @@ async def _settle(run_service: RunService, form: Form, outcome: FormOutcome) -> 
         last = (await run_service.environment.journal.last_sequences([run])).get(run, 0)
         summary = await run_service.runs.find_run(run)
         paused = summary is not None and summary.status == PAUSED
+        if not paused and not wait:
+            return
         if not paused and not has_waited:
             has_waited = await _until_paused(run_service, run, last)
             continue
