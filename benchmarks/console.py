@@ -30,7 +30,8 @@ from tests.browsers import CHROMIUM, chromium
 
 STATIC = HERE.parent / "src" / "headrace" / "api" / "console" / "static"
 NODES, ROUNDS = 100, 1000
-LIST = "Console: the list of 100,000 runs, in Chromium"
+RUNS, FEW_RUNS = 100_000, 10_000
+LIST = "Console: the list of {runs:,} runs, in Chromium"
 RUN = f"Console: a run of {NODES} nodes and {ROUNDS:,} rounds, in Chromium"
 _SCROLLED = 300  # times 240 px, which is 2,000 rows
 _FRAME = 1000 / 30  # ms: at 30 frames a second, scrolling looks smooth
@@ -64,16 +65,18 @@ def measure(quick: bool) -> list[Row]:
         file = Path(folder) / "many.yml"
         file.write_text(json.dumps(_flow()))
         with serving(file) as served:
-            asyncio.run(fill(served.data / "headrace.db", served.app, 10_000 if quick else 100_000))
-            return asyncio.run(_measure(served, 3 if quick else 7))
+            runs = FEW_RUNS if quick else RUNS
+            asyncio.run(fill(served.data / "headrace.db", served.app, runs))
+            lists, run = asyncio.run(_measure(served, 3 if quick else 7))
+            return [*_rows(LIST.format(runs=runs), lists), *_rows(RUN, run)]
 
 
-async def _measure(served: Served, rounds: int) -> list[Row]:
+async def _measure(served: Served, loads: int) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """The figures of each load of the list, and of a run."""
     run = await asyncio.to_thread(_run, served)
     async with chromium() as browser:
-        lists = [await _list(browser, served) for _ in range(rounds)]
-        runs = [await _run_page(browser, served, run) for _ in range(rounds)]
-    return [*_rows(LIST, lists), *_rows(RUN, runs)]
+        lists = [await _list(browser, served) for _ in range(loads)]
+        return lists, [await _run_page(browser, served, run) for _ in range(loads)]
 
 
 _TARGETS = {
