@@ -105,7 +105,9 @@ class _Executions:
         if path in self.executions:
             self.executions[path]["status"] = status
 
-    def _start(self, node: NodeTrace) -> NodeExecution:
+    def _start(self, node: NodeTrace) -> NodeExecution | None:
+        if not self._wanted.accepts(node.path):
+            return None
         spec, rounds = self._graph.spec_of(node.path), round_metadata(self._graph, node.path)
         execution: NodeExecution = {
             "id": str(uuid5(self._run, node.path)),
@@ -133,8 +135,7 @@ class _Executions:
             "started_at_ms": milliseconds(node.started_at),
             "finished_at_ms": None,
         }
-        if self._wanted.accepts(node.path):
-            self.executions[node.path] = execution
+        self.executions[node.path] = execution
         return execution
 
     def _finish(self, node: NodeTrace, status: str, at: float) -> None:
@@ -149,7 +150,7 @@ class _Executions:
     def _end(self, node: NodeTrace, event: NodeSucceeded | NodeFailed, at: float) -> None:
         # a container that cannot begin fails before it starts
         execution = self.executions.get(node.path) or self._start(node)
-        if node.path not in self.executions:
+        if execution is None:
             return
         execution["inputs"] = Inputs(event.inputs)
         execution["process_data"], execution["outputs"] = event.process, event.outputs
