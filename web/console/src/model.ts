@@ -16,11 +16,15 @@ export interface App {
   icon: string | null;
   icon_type: string | null;
   description: string;
-  version: { id: string; number: number };
+  version: AppVersion;
   last_runs: { id: string; status: RunStatus; elapsed_time: number | null; created_at: number }[];
-  counts: { runs_24h: number; failed_24h: number };
   last_error: string | null;
   lacks: { kind: string; name: string; message: string }[];
+}
+
+export interface AppVersion {
+  id: string;
+  number: number;
 }
 
 export interface Page<T> {

@@ -1,22 +1,7 @@
 /** What runs used and cost in a range of days, in all groupings that the page shows. */
 
-import { call } from '../../api';
-
-export interface StatsGroup {
-  key: string;
-  label: string;
-  runs: number;
-  failed: number;
-  tokens: number;
-  price: string | null;
-  currency: string | null;
-  p50: number | null;
-  p95: number | null;
-}
-interface Stats {
-  data: StatsGroup[];
-  total: StatsGroup;
-}
+import { csvLine } from '../../csv';
+import { everyDay, loadStats, type Stats, type StatsGroup } from '../../stats';
 
 export const GROUPINGS = ['app', 'model', 'key', 'user'] as const;
 export type Grouping = (typeof GROUPINGS)[number];
@@ -41,17 +26,8 @@ export interface Costs {
 
 export const valueOf = (group: StatsGroup, measure: Measure): number => Number(group[measure] ?? 0);
 
-/** The last days in UTC, as the server counts them, today the last. */
-export function lastDays(count: number, now = Date.now()): string[] {
-  return Array.from({ length: count }, (_, index) =>
-    new Date(now - (count - 1 - index) * 86_400_000).toISOString().slice(0, 10),
-  );
-}
-
 export async function costsOf(dates: string[], measure: Measure, signal: AbortSignal): Promise<Costs> {
-  const range = { from: dates[0], to: dates.at(-1) };
-  const load = (by: string, app?: string): Promise<Stats> =>
-    call<Stats>('/stats', { query: { ...range, by }, headers: app ? { 'Headrace-App': app } : {}, signal });
+  const load = (by: string, app?: string): Promise<Stats> => loadStats(by, dates, signal, app);
   const [daily, ...grouped] = await Promise.all([load('day'), ...GROUPINGS.map((by) => load(by))]);
   const ranked = grouped.map(({ data }) => data.toSorted((a, b) => valueOf(b, measure) - valueOf(a, measure)));
   const [app, model, key, user] = ranked as [StatsGroup[], StatsGroup[], StatsGroup[], StatsGroup[]];
@@ -66,12 +42,6 @@ export async function costsOf(dates: string[], measure: Measure, signal: AbortSi
   const others = { name: '', values: rest, sum: total(rest) };
   const shown = app.length > largest.length && others.sum > 0 ? [...own, others] : own;
   return { days, total: daily.total, groups: { app, model, key, user }, series: shown };
-}
-
-function everyDay(dates: string[], groups: StatsGroup[]): StatsGroup[] {
-  const known = new Map(groups.map((group) => [group.key, group]));
-  const none = { runs: 0, failed: 0, tokens: 0, price: '0', currency: null, p50: null, p95: null };
-  return dates.map((date) => known.get(date) ?? { key: date, label: date, ...none });
 }
 
 const total = (values: number[]): number => values.reduce((sum, value) => sum + value, 0);
@@ -92,16 +62,11 @@ export function ticksOf(highest: number, whole: boolean): number[] {
   return Array.from({ length: count + 1 }, (_, index) => index * step);
 }
 
-/** All figures of the page. A text that a spreadsheet would take for a formula begins with an apostrophe. */
+/** All figures of the page. */
 export function csvOf({ days, groups }: Costs): string {
-  const cell = (value: string | number | null): string => {
-    const text = String(value ?? '');
-    const plain = typeof value === 'string' && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-    return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
-  };
   const columns = ['key', 'label', 'runs', 'failed', 'tokens', 'price', 'currency', 'p50', 'p95'] as const;
   const rows = Object.entries({ day: days, ...groups }).flatMap(([by, list]) =>
-    list.map((group) => [by, ...columns.map((column) => group[column])].map(cell).join(',')),
+    list.map((group) => csvLine([by, ...columns.map((column) => group[column])])),
   );
-  return [['by', ...columns].join(','), ...rows, ''].join('\r\n');
+  return [csvLine(['by', ...columns]), ...rows].join('');
 }

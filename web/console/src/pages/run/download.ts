@@ -1,13 +1,7 @@
 import { toast } from '@ui/toast';
 import { ApiError, call } from '../../api';
 import type { Execution, Run } from '../../model';
-
-/** Has the browser save a file. */
-export function save(content: Blob, name: string): void {
-  const url = URL.createObjectURL(content);
-  Object.assign(document.createElement('a'), { href: url, download: name }).click();
-  URL.revokeObjectURL(url);
-}
+import { save } from '../../save';
 
 /** The run with all its steps as one JSON file. */
 export async function download(id: string): Promise<void> {
