@@ -46,8 +46,14 @@ export function valueOf({ text, isText }: Editable): unknown {
   return isText ? text : JSON.parse(text);
 }
 
+/** Inputs of a request; what was left out in the run is left out again. */
 export const inputsOf = (items: Editable[]): Record<string, unknown> =>
-  Object.fromEntries(items.map((item) => [item.name, requested(valueOf(item))]));
+  Object.fromEntries(
+    items.flatMap((item) => {
+      const value = requested(valueOf(item));
+      return value === null ? [] : [[item.name, value]];
+    }),
+  );
 
 export function isInvalid(item: Editable): boolean {
   try {
