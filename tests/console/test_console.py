@@ -144,11 +144,11 @@ async def test_rounds_of_a_container_in_a_container_are_chosen_one_by_one(opened
     async with opened(f"/runs/{run}?step=cell", bypass_csp=True) as page:
         rows = page.get_by_role("group", name="Rounds of Each row")
         cells = page.get_by_role("group", name="Rounds of Each cell")
-        await expect(rows).to_contain_text("1 of 3")
-        await expect(cells).to_contain_text("1 of 2")
+        await expect(rows).to_contain_text("3 of 3")
+        await expect(cells).to_contain_text("2 of 2")
         panel = page.get_by_role("complementary", name="Chosen step")
-        await expect(panel.get_by_role("group", name="Output")).to_contain_text("10")
-        await rows.get_by_role("button", name="Round after").press("Enter")
+        await expect(panel.get_by_role("group", name="Output")).to_contain_text("31")
+        await rows.get_by_role("button", name="Round before").press("Enter")
         await expect(rows).to_contain_text("2 of 3")
         await expect(cells).to_contain_text("2 of 2")  # the one that failed
         await expect(panel.get_by_text("ValueError: cell 21 is empty").first).to_be_visible()
