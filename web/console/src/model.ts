@@ -93,7 +93,10 @@ export interface Run extends RunLine {
   key?: { id: string; prefix: string | null; name: string } | null;
 }
 
-export type ExecutionStatus = 'running' | 'succeeded' | 'failed' | 'exception' | 'stopped';
+/** A node is paused while it waits for a person. */
+export type ExecutionStatus = 'running' | 'paused' | 'succeeded' | 'failed' | 'exception' | 'stopped';
+
+export const isOpen = (status: ExecutionStatus): boolean => status === 'running' || status === 'paused';
 
 export interface Attempt {
   attempt: number;

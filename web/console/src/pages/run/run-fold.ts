@@ -1,6 +1,6 @@
 /** Folds the events of a run's stream into the state of its steps, its rounds and its text. */
 
-import type { Execution, ExecutionStatus, LogEntry, RunStatus } from '../../model';
+import { isOpen, type Execution, type ExecutionStatus, type LogEntry, type RunStatus } from '../../model';
 
 interface NodeData {
   id: string;
@@ -142,7 +142,7 @@ export class RunFold {
 
   private end(data: NodeData & Partial<Execution>): void {
     const known = this.top.get(data.node_id);
-    if (!known || known.status !== 'running') return;
+    if (!known || !isOpen(known.status)) return;
     const { status = 'succeeded', inputs = null, process_data = null, outputs = null, error = null } = data;
     const elapsed_time = data.elapsed_time ?? null;
     const finished_at_ms = elapsed_time === null ? Date.now() : known.started_at_ms + elapsed_time * 1000;

@@ -1,7 +1,7 @@
 /** The steps of a run: the graph's nodes with what each did, in the order in which they are listed. */
 
 import type { State } from '@ui/states';
-import { hasEnded, type Execution, type Graph, type GraphEdge, type GraphNode, type RunStatus } from '../../model';
+import { hasEnded, isOpen, type Execution, type Graph, type GraphEdge, type GraphNode, type RunStatus } from '../../model';
 
 export interface Step {
   id: string;
@@ -18,6 +18,7 @@ const isNote = (node: GraphNode): boolean => node.type === '' || node.text !== u
 
 const STATES: Record<Execution['status'], State> = {
   running: 'running',
+  paused: 'waiting',
   succeeded: 'done',
   failed: 'failed',
   exception: 'partial-succeeded',
@@ -32,7 +33,7 @@ function handleOf(execution: Execution): string | null {
 }
 
 function leads(edge: GraphEdge, source: Execution | undefined): boolean {
-  if (!source || source.status === 'running' || source.status === 'failed' || source.status === 'stopped') return false;
+  if (!source || isOpen(source.status) || source.status === 'failed' || source.status === 'stopped') return false;
   const handle = handleOf(source);
   if (handle !== null) return edge.source_handle === handle;
   return source.status === 'exception' || edge.source_handle !== 'fail-branch';
@@ -90,9 +91,9 @@ export function trace(graph: Graph, executions: ReadonlyMap<string, Execution>, 
     const target = executions.get(edge.target);
     const source = executions.get(edge.source);
     if (MARKS.has(nodeOf.get(edge.source)?.type ?? ''))
-      return target ? (target.status === 'running' ? 'now' : 'took') : 'not';
+      return target ? (isOpen(target.status) ? 'now' : 'took') : 'not';
     if (!target || !leads(edge, source)) return 'not';
-    return target.status === 'running' && !ended ? 'now' : 'took';
+    return isOpen(target.status) && !ended ? 'now' : 'took';
   }
 
   const nodeOf = new Map(nodes.map((node) => [node.id, node]));

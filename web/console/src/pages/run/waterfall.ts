@@ -1,6 +1,6 @@
 /** The bars of a step in the waterfall, in percent of the run's time. */
 
-import type { Execution } from '../../model';
+import { isOpen, type Execution } from '../../model';
 
 export interface Bar {
   kind: '' | 'f' | 'r' | 'q' | 'ft' | 'p';
@@ -34,7 +34,7 @@ export function lanes(execution: Execution, span: Span, now: number, attemptName
   });
   const from = execution.started_at_ms;
   const to = execution.finished_at_ms ?? now;
-  const ended = execution.status === 'failed' ? 'f' : execution.status === 'running' ? 'r' : '';
+  const ended = execution.status === 'failed' ? 'f' : isOpen(execution.status) ? 'r' : '';
   const { attempts } = execution;
   if (!attempts.length) {
     const token = firstTokenOf(execution);
