@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -64,7 +64,7 @@ def _answer(opened: OpenedForm) -> tuple[dict[str, Value], str]:
 def _value(item: Mapping[str, Value], defaults: Mapping[str, Value]) -> Value:
     name, kind = str(item["output_variable_name"]), item["type"]
     if kind == "paragraph":
-        source = item.get("default") or {}
+        source = cast("Mapping[str, Value]", item.get("default") or {})
         default = defaults.get(name, source.get("value", "") if source.get("type") == "constant" else "")
         return str(click.prompt(name, default=default, err=True))
     if kind == "select":
