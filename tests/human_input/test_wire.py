@@ -171,6 +171,7 @@ async def test_a_blocking_request_returns_when_the_run_pauses(server: Serving) -
     app = await server.add("review", REVIEW)
     status, body = await app.run({"q": "Once"})
     assert (status, body["data"]["status"], body["data"]["finished_at"]) == (200, "paused", None)
+    assert body["data"]["total_steps"] == 2
     token = body["data"]["reasons"][0]["form_token"]
     _, detail = await app.call("GET", f"/v1/workflows/run/{body['workflow_run_id']}")
     assert detail["status"] == "paused"
