@@ -11,6 +11,7 @@ import pytest
 
 from headrace.api.form_page.messages import MESSAGES, language_of
 from headrace.api.form_page.page import Problem, form_page, message_page, policy
+from headrace.kernel.forms import LATEST
 from tests.form_page.forms import COMMENT, PAGE, PICTURES, PRIORITY, TONE, form
 
 
@@ -61,6 +62,10 @@ def test_each_input_has_a_control_and_a_label() -> None:
     assert page.named("input-link")[1]["type"] == "url"
     assert page.all("form")[0]["enctype"] == "multipart/form-data"
     assert page.all("time") == [{"datetime": "2024-01-17T12:20:29+00:00"}]
+
+
+def test_the_latest_time_is_shown() -> None:
+    assert "9999-12-31 23:59 UTC" in form_page(form(), "en", expires_at=LATEST)
 
 
 def test_actions_are_buttons_with_their_style() -> None:

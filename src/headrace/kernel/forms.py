@@ -16,6 +16,8 @@ SUBMITTED: Final = "submitted"
 TIMEOUT: Final = "timeout"
 EXPIRED: Final = "expired"
 
+LATEST: Final = 253_402_300_799  # the end of the year 9999: the latest time that dates can show
+
 WEBAPP: Final = "webapp"
 EMAIL: Final = "email"
 
@@ -26,7 +28,7 @@ FormOutcome: TypeAlias = FormSubmitted | FormExpired
 
 def expires_at(request: FormRequested, at: float) -> int:
     """When the time of a form that was requested `at` a time is over, in seconds since the epoch."""
-    return int(at) + request.seconds
+    return min(int(at) + request.seconds, LATEST)
 
 
 def token_of(request: FormRequested) -> str | None:

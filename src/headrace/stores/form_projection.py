@@ -13,8 +13,6 @@ from headrace.stores.encoding import clean
 from headrace.stores.projection import namespace
 from headrace.values import Value
 
-LATEST = 2**53  # seconds since the epoch: what every database and client can store
-
 
 class Settlement(NamedTuple):
     """How a form stopped waiting."""
@@ -36,7 +34,7 @@ def form_of(record: Record, event: FormRequested, app: str) -> Form:
         seq=record.seq or 0,
         token=None if token is None else clean(token),
         created_at=record.at,
-        expires_at=min(expires_at(event, record.at), LATEST),
+        expires_at=expires_at(event, record.at),
     )
 
 
