@@ -116,6 +116,7 @@ async def test_every_recipient_of_an_email_gets_a_token() -> None:
             {"type": "external", "email": "ada@example.com"},
             {"type": "member", "user_id": "m1"},
             {"type": "member", "reference_id": "m2"},
+            {"type": "external", "email": "ada@example.com"},
         ],
     }
     config = {"subject": "About {{#s.q#}}", "body": "Go to {{#url#}}", "recipients": recipients, "debug_mode": False}

@@ -141,17 +141,14 @@ def _default(item: FormInput, ctx: Context) -> str | None:
 
 
 def _delivery(delivery: Delivery, ctx: Context) -> dict[str, Value]:
-    """A way to deliver the form, with a token for each recipient, so that who answers is known."""
+    """A way to deliver the form, with a token for each recipient (one for those named twice), so that who answers is
+    known."""
     if delivery.type == WEBAPP:
         return {"type": WEBAPP, "token": token_urlsafe(_TOKEN_BYTES)}
     config = delivery.config
+    types = {item.email or item.reference_id or item.user_id: item.type for item in config.recipients.items}
     recipients: list[Value] = [
-        {
-            "type": recipient.type,
-            "to": recipient.email or recipient.reference_id or recipient.user_id,
-            "token": token_urlsafe(_TOKEN_BYTES),
-        }
-        for recipient in config.recipients.items
+        {"type": type_, "to": to, "token": token_urlsafe(_TOKEN_BYTES)} for to, type_ in types.items()
     ]
     if config.recipients.whole_workspace or config.recipients.include_bound_group:
         recipients.append({"type": "workspace", "to": "", "token": token_urlsafe(_TOKEN_BYTES)})
