@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -101,35 +101,26 @@ class LocalBus:
             for subscription in self._subscribers.get(record.run, ()):
                 subscription.push(record)
 
-    def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
-        return _Subscription(self, run, self._backlog)
-
-    def add(self, subscription: _Subscription) -> None:
-        self._subscribers.setdefault(subscription.run, []).append(subscription)
-
-    def remove(self, subscription: _Subscription) -> None:
-        subscriptions = self._subscribers[subscription.run]
-        subscriptions.remove(subscription)
-        if not subscriptions:
-            del self._subscribers[subscription.run]
+    @asynccontextmanager
+    async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
+        subscription = _Subscription(self._backlog)
+        subscriptions = self._subscribers.setdefault(run, [])
+        subscriptions.append(subscription)
+        try:
+            yield subscription
+        finally:
+            subscriptions.remove(subscription)
+            if not subscriptions:
+                del self._subscribers[run]
 
 
 @dataclass(slots=True, eq=False)
 class _Subscription:
     """The records that one subscriber has not read yet. It is read by one task."""
 
-    bus: LocalBus
-    run: RunId
     backlog: int
     records: deque[Record] = field(default_factory=deque[Record])
     waiter: asyncio.Future[None] | None = None
-
-    async def __aenter__(self) -> _Subscription:
-        self.bus.add(self)
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        self.bus.remove(self)
 
     def push(self, record: Record) -> None:
         if len(self.records) >= self.backlog:
@@ -169,15 +160,16 @@ class SharedBus(LocalBus):
         self._delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
         self.polling = Periodic("reading the records of other processes", self._poll, delay=POLL_SECONDS)
 
-    def add(self, subscription: _Subscription) -> None:
+    @asynccontextmanager
+    async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
         if not self._subscribers:
             self.polling.wake()
-        super().add(subscription)
-
-    def remove(self, subscription: _Subscription) -> None:
-        super().remove(subscription)
-        if subscription.run not in self._subscribers:
-            self._delivered.pop(subscription.run, None)
+        try:
+            async with super().subscribe(run) as records:
+                yield records
+        finally:
+            if run not in self._subscribers:
+                self._delivered.pop(run, None)
 
     async def _poll(self) -> float:
         if not self._subscribers:

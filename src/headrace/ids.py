@@ -13,26 +13,23 @@ _bytes: list[str] = []  # hexadecimal, 32 characters each
 def new_id() -> str:
     """A UUID (version 4) that cannot be guessed."""
     digits = _random()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_variant(digits)}{digits[17:20]}-{digits[20:]}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def new_run_id(now: float) -> str:
     """A UUID (version 7) that cannot be guessed, and begins with the time in milliseconds: new runs are together in the
     database's indexes. `now` is in seconds since the epoch."""
     time, digits = f"{max(0, int(now * 1000)):012x}"[-12:], _random()
-    return f"{time[:8]}-{time[8:]}-7{digits[13:16]}-{_variant(digits)}{digits[17:20]}-{digits[20:]}"
+    return f"{time[:8]}-{time[8:]}-7{digits[13:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _random() -> str:
-    """32 hexadecimal digits."""
+    """32 hexadecimal digits, random but for the variant of UUIDs."""
     if not _bytes:
         block = os.urandom(16 * _AT_ONCE).hex()
         _bytes.extend(block[at : at + 32] for at in range(0, len(block), 32))
-    return _bytes.pop()
-
-
-def _variant(digits: str) -> str:
-    return _VARIANT[int(digits[16], 16) & 3]
+    digits = _bytes.pop()
+    return f"{digits[:16]}{_VARIANT[int(digits[16], 16) & 3]}{digits[17:]}"
 
 
 def canonical_id(text: str) -> str | None:

@@ -79,7 +79,7 @@ class StopRequested:
 @frozen
 class RunEnded:
     """The run has ended. `status` is succeeded, partial-succeeded, failed or stopped. `response_text` is the whole
-    response of a failed run; that of other runs is in `outputs`. `costs` are by model (`kernel.summary.model_costs`),
+    response of a failed run; that of other runs is in `outputs`. `costs` are by model (`kernel.summary.model_cost`),
     `node` is the path of the node whose failure ended the run."""
 
     status: str

@@ -7,7 +7,8 @@ alone.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import TypeAlias, cast
 
 from headrace.errors import NodeError
 from headrace.frozen import frozen
@@ -26,7 +27,7 @@ from headrace.kernel.events import (
 from headrace.kernel.forms import EXPIRED
 from headrace.kernel.graph import DEFAULT_VALUE, FAIL_BRANCH, SOURCE, NodeSpec, Path, node_of
 from headrace.kernel.state import State
-from headrace.kernel.summary import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED, model_costs
+from headrace.kernel.summary import FAILED, PARTIAL_SUCCEEDED, STOPPED, SUCCEEDED, model_cost
 from headrace.values import Value
 
 MAX_PLANNED_ROUNDS = 100  # of one container, so that a plan stays short
@@ -164,5 +165,5 @@ def run_ended(state: State, status: str, error: str | None = None) -> RunEnded:
     outputs = state.run_outputs.current(failed=failed)
     response_text = (state.run_outputs.response_text or None) if failed else None
     node = state.failure.path if failed and state.failure else None
-    costs = model_costs(state.costs)
+    costs = [cast("Mapping[str, Value]", model_cost(*key, total)) for key, total in state.costs.items()]
     return RunEnded(status, outputs, error, state.tokens, state.steps, state.exceptions, response_text, costs, node)

@@ -264,11 +264,6 @@ def model_cost(provider: str, model: str, currency: str, total: UsageTotal) -> M
     }
 
 
-def model_costs(costs: Mapping[ModelKey, UsageTotal]) -> list[Mapping[str, Value]]:
-    """What each model has cost, for the last event of a run."""
-    return [cast("Mapping[str, Value]", model_cost(*key, total)) for key, total in costs.items()]
-
-
 class RunSummary(RunLifecycle):
     """The lifecycle of a run with its counts and usage, and the `failure` that ended it.
 

@@ -71,10 +71,10 @@ class TrackedRun:
 
     def node_type(self, path: Path) -> str:
         """The type of a node; `unknown` for one that is not registered, since the file may name it anything."""
-        spec = self.spec(path)
-        if spec is None or self.flow is None or isinstance(self.flow.nodes.get(spec.id), UnknownNode):
+        if self.flow is None:
             return UNKNOWN
-        return spec.type
+        spec = self.flow.graph.spec_of(path)
+        return UNKNOWN if isinstance(self.flow.nodes.get(spec.id), UnknownNode) else spec.type
 
 
 class Sink:

@@ -22,7 +22,6 @@ from headrace.api.dify.container_events import container_events, round_location,
 from headrace.api.dify.form_events import form_events
 from headrace.api.dify.schemas.events import (
     AgentLogData,
-    AgentStrategy,
     ExecutionMetadata,
     NodeExecutionIdentity,
     NodeFinishedData,
@@ -260,6 +259,8 @@ class RunEvents:
         }
 
     def _node_started(self, node: NodeTrace) -> NodeStartedData:
+        metadata = cast("ExecutionMetadata", self._graph.spec_of(node.path).metadata)
+        strategy = metadata.get("tool_info", {}).get("agent_strategy")
         return {
             **self._node(node),
             "inputs": None,
@@ -267,14 +268,8 @@ class RunEvents:
             "created_at": int(node.started_at),
             "extras": {},
             **(_TOP_LEVEL if is_top_level(node.path) else round_location(self._graph, node.path)),
-            "agent_strategy": self._strategy(node),
+            "agent_strategy": None if strategy is None else {"name": strategy, "icon": None},
         }
-
-    def _strategy(self, node: NodeTrace) -> AgentStrategy | None:
-        """The strategy of an agent, as its metadata has it."""
-        tool_info = cast("ExecutionMetadata", self._graph.spec_of(node.path).metadata).get("tool_info", {})
-        name = tool_info.get("agent_strategy")
-        return None if name is None else {"name": name, "icon": None}
 
     def _node_ended(
         self, node: NodeTrace, event: NodeSucceeded | NodeFailed | NodeRetried, at: float
