@@ -287,6 +287,19 @@ async def test_messages_have_the_forms_of_their_run(server: Serving) -> None:
     }
 
 
+async def test_a_message_keeps_the_form_that_nobody_answered(server: Serving, clock: Clock) -> None:
+    app = await server.add("chat", CHAT)
+    body = {"inputs": {}, "query": "Hello", "user": "u1", "response_mode": "blocking"}
+    _, answer = await app.call("POST", "/v1/chat-messages", json=body)
+    clock.now += 2 * HOUR
+    await expire_forms(server.run_service)
+    await whole(app, answer["workflow_run_id"])
+    _, page = await app.call("GET", f"/v1/messages?user=u1&conversation_id={answer['conversation_id']}")
+    [content] = page["data"][0]["extra_contents"]
+    assert (content["submitted"], content["form_submission_data"]) == (False, None)
+    assert content["form_definition"]["expiration_time"] <= clock.now
+
+
 async def test_forms_that_wait_are_listed(server: Serving, clock: Clock) -> None:
     app = await server.add("review", REVIEW)
     other = await server.add("other", REVIEW.replace("timeout: 1\n", "timeout: 2\n"))

@@ -72,6 +72,6 @@ def message_content(run: str, form: FormState) -> HumanInputContent:
         "type": "human_input",
         "workflow_run_id": run,
         "submitted": submitted is not None,
-        "form_definition": form_definition(form) if outcome is None else None,
+        "form_definition": form_definition(form) if submitted is None else None,
         "form_submission_data": None if submitted is None else _submission(form, submitted),
     }

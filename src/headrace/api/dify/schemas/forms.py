@@ -104,7 +104,7 @@ class FormExpiredData(TypedDict):
 
 
 class HumanInputContent(TypedDict):
-    """A form of a message's run: its definition while it waits, or what was submitted."""
+    """A form of a message's run: its definition, or what was submitted."""
 
     type: Literal["human_input"]
     workflow_run_id: str
