@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from headrace.access.keys import Rights
 from headrace.nodes import registry
 from headrace.runs.forms import expire_forms
 from tests.api.serving import Client, Event, Serving, serving
@@ -298,6 +299,24 @@ async def test_a_message_keeps_the_form_that_nobody_answered(server: Serving, cl
     [content] = page["data"][0]["extra_contents"]
     assert (content["submitted"], content["form_submission_data"]) == (False, None)
     assert content["form_definition"]["expiration_time"] <= clock.now
+
+
+async def test_a_key_that_only_reads_gets_no_token(server: Serving) -> None:
+    app = await server.add("chat", CHAT)
+    body = {"inputs": {}, "query": "Hello", "user": "u1", "response_mode": "blocking"}
+    _, answer = await app.call("POST", "/v1/chat-messages", json=body)
+    token = answer["data"]["reasons"][0]["form_token"]
+    _, key = await server.apps.access.create(Rights("default", frozenset({"read"})), "reader")
+    run = answer["workflow_run_id"]
+    for path in (
+        f"/v1/workflow/{run}/events?user=u1&include_state_snapshot=true",
+        f"/api/v1/workflow-runs/{run}/events",
+        f"/v1/messages?user=u1&conversation_id={answer['conversation_id']}",
+    ):
+        for bearer, shown in ((app.key, True), (key, False)):
+            async with app.session.get(app.url + path, headers={"Authorization": f"Bearer {bearer}"}) as response:
+                text = await response.text()
+            assert (response.status, "Hello: " in text, token in text) == (200, True, shown), path
 
 
 async def test_forms_that_wait_are_listed(server: Serving, clock: Clock) -> None:

@@ -160,6 +160,10 @@ class Api:
         CALLER.set(principal.id)
         return principal
 
+    async def answers_forms(self, request: Request) -> bool:
+        """Whether the request's key may answer forms, and so may have their tokens. As `authenticate` otherwise."""
+        return "run" in (await self._caller(request, None)).permissions
+
     def upload_limit(self, extension: str, most: int | None = None) -> int:
         """Bytes that a file of the caller's may have, by its name's extension; `most` instead where a kind of upload
         has a limit of its own."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, cast
 
-from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted
+from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, Record, RunPaused
 from headrace.kernel.graph import node_of
 from headrace.values import File, Value
 
@@ -34,6 +34,18 @@ def expires_at(request: FormRequested, at: float) -> int:
 def token_of(request: FormRequested) -> str | None:
     """The token by which clients of the API open a form; None if it is delivered by e-mail only."""
     return next((str(item["token"]) for item in request.deliveries if item["type"] == WEBAPP), None)
+
+
+def without_tokens(record: Record) -> Record:
+    """The record for clients that may not answer forms: a token alone opens the page of its form."""
+    match record.event:
+        case FormRequested() as event:
+            return record._replace(event=replace(event, deliveries=[]))
+        case RunPaused() as event:
+            reasons = tuple({**reason, "form_token": None} for reason in event.reasons)
+            return record._replace(event=replace(event, reasons=reasons))
+        case _:
+            return record
 
 
 def title_of(request: FormRequested, action: str) -> str:

@@ -25,7 +25,7 @@ from headrace.api.dify.schemas.messages import (
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, RunEnded
-from headrace.kernel.forms import FormState
+from headrace.kernel.forms import FormState, without_tokens
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import ENDED_WELL, duration
 from headrace.node import Flow
@@ -92,8 +92,9 @@ class Messages:
             raise NotFound("Message Not Exists.")
         return message
 
-    async def show(self, served: Served, message: Message) -> MessageView:
-        """A message of an app, whichever version of it answered."""
+    async def show(self, served: Served, message: Message, *, tokens: bool = False) -> MessageView:
+        """A message of an app, whichever version of it answered; its forms with their `tokens` for those who may answer
+        them."""
         flow = await self._flow(served, message)
         mask = SecretMask(flow.secrets)
         masked = replace(
@@ -109,7 +110,7 @@ class Messages:
         error, latency = masked.error if message.status == "failed" else None, 0.0
         forms: dict[str, FormState] = {}
         for record in await self._run_service.environment.journal.read(message.id):
-            record = mask.record(record)
+            record = mask.record(record if tokens else without_tokens(record))
             text.feed(record)
             reply.apply(record)
             thoughts.apply(record)

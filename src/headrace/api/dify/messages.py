@@ -83,7 +83,9 @@ class MessageRoutes(Routes):
                 raise NotFound("First Message Not Exists.")
         messages, more = await conversations.messages(conversation, before=first, limit=limit)
         ratings = await conversations.feedback_of([message.id for message in messages], end_user.id)
-        views = await asyncio.gather(*(self.messages.show(served, message) for message in reversed(messages)))
+        tokens = await self.api.answers_forms(request)
+        shown = (self.messages.show(served, message, tokens=tokens) for message in reversed(messages))
+        views = await asyncio.gather(*shown)
         data = [view.response(ratings.get(view.message.id)) for view in views]
         page: schemas.MessagePage = {"limit": limit, "has_more": more, "data": data}
         return json_response(page)

@@ -32,6 +32,7 @@ from headrace.apps.catalog import Served
 from headrace.conversations.messages import BASIC, MESSAGES
 from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.kernel.events import Record, RunId, RunPaused
+from headrace.kernel.forms import without_tokens
 from headrace.node import Flow
 from headrace.nodes.start import Start
 from headrace.nodes.trigger import Trigger
@@ -139,10 +140,10 @@ class RunRoutes(Routes):
         elif after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         run = view.records[0].run
-        records = self.api.run_service.follow(run, on_pause=True)
+        tokens, records = await self.api.answers_forms(request), self.api.run_service.follow(run, on_pause=True)
         close_from = None if past_pauses else max(last, after.seq + 1)
         events = events_for(run, view.served.flow, after)
-        stream = stream_events(events, records, queued.task, close_from, ids=wants_ids(request))
+        stream = stream_events(events, records, queued.task, close_from, ids=wants_ids(request), tokens=tokens)
         return EventStream(stream, self.api.options.ping_seconds)
 
     # ---------------------------------------------------------------------------------------------- get, stop, list
@@ -255,14 +256,21 @@ async def stop_task(api: Api, served: Served, task: str, user: str) -> None:
 
 
 async def stream_events(
-    events: RunEvents, records: AsyncGenerator[Record], task: str, close_from: int | None = 0, *, ids: bool
+    events: RunEvents,
+    records: AsyncGenerator[Record],
+    task: str,
+    close_from: int | None = 0,
+    *,
+    ids: bool,
+    tokens: bool = True,
 ) -> AsyncGenerator[bytes]:
-    """A run's events as Dify sends them; with `ids` also their positions. A pause ends the stream if its number is
-    `close_from` or above. An error in the middle becomes an event, since the status is already sent."""
+    """A run's events as Dify sends them; with `ids` also their positions, and without `tokens` those of forms are null.
+    A pause ends the stream if its number is `close_from` or above. An error in the middle becomes an event, since the
+    status is already sent."""
     try:
         async with aclosing(records):
             async for record in records:
-                for event in events.feed(record):
+                for event in events.feed(record if tokens else without_tokens(record)):
                     if ids and event.event != "error":  # without an id, a reader that resumes gets the error again
                         yield b"data: %b\nid: %b\n\n" % (events.encode(event), str(event.position).encode())
                     else:

@@ -185,9 +185,9 @@ class NativeRunRoutes(Routes):
         if after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         run, task = view.records[0].run, view.summary.request.task
-        records = self.api.run_service.follow(run, on_pause=True)
+        tokens, records = await self.api.answers_forms(request), self.api.run_service.follow(run, on_pause=True)
         events, close_from = events_for(run, view.served.flow, after), None if past_pauses else max(last, after.seq + 1)
-        stream = stream_events(events, records, task, close_from, ids=wants_ids(request))
+        stream = stream_events(events, records, task, close_from, ids=wants_ids(request), tokens=tokens)
         return EventStream(stream, self.api.options.ping_seconds)
 
     # --------------------------------------------------------------------------------------------------------- stop
