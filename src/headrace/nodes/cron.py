@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,19 @@ _NAMED = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-_DAYS_OF_MONTH, _DAYS_OF_WEEK = "1-31", "0-6"
+_DAYS_OF_MONTH, _DAYS_OF_WEEK, _MINUTES = "1-31", "0-6", "0-59"
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_VALUES = (range(60), range(24), range(1, 32), range(1, 13), range(7))  # of the fields
+_NAMES = ((), (), (), _MONTHS, _WEEKDAYS)
+_RANGE = re.compile(r"([0-9]{1,2}|[A-Z]{3})-([0-9]{1,2}|[A-Z]{3})")
 
 
 class Schedule:
     """When a schedule is due. ValueError if the expression or the time zone is not valid.
 
     A local time that the clocks skip is due at the first instant after it. One that they repeat is due once, the first
-    time; an expression for every hour or every minute is due each time.
+    time; an expression whose hour is `*` or `*/2` is due each time.
     """
 
     def __init__(self, expression: str, timezone: str) -> None:
@@ -77,8 +82,12 @@ class Schedule:
 def five_fields(expression: str) -> str:
     """An expression in five fields, as cronsim reads them. ValueError if it has not five.
 
-    Facts (croniter, which Dify uses): `?` stands for `*`, a day of the week `L` for Sunday. If both day fields are
-    restricted, either is enough, also where one begins with `*/`.
+    Facts (croniter, which Dify uses): `?` stands for `*`, a day of the week `L` for Sunday, and `L5` for the last
+    Friday of the month. A range may wrap around, as `FRI-SUN` and `22-2`; `1/2` in the days of the week ends on
+    Saturday. If both day fields are restricted, either is enough, also where one begins with `*/`.
+
+    `*/30 2` names local times as `0,30 2` does, so that the change of the clocks must not skip them; cronsim does skip
+    those of an expression whose minutes begin with `*`.
     """
     text = " ".join(expression.split())
     if len(text) > _LONGEST:
@@ -86,11 +95,37 @@ def five_fields(expression: str) -> str:
     fields = _NAMED.get(text.lower(), text).upper().split()
     if len(fields) != 5:
         raise ValueError(f"{text!r} is not a cron expression: it must have five fields, or be @daily or the like")
-    minute, hour, day, month, weekday = ("*" if field == "?" else field for field in fields)
-    day, weekday = day.replace("?", "*"), re.sub(r"(?<![0-9])L", "0", weekday)
+    fields = ["*" if field == "?" else field for field in fields]
+    fields[4] = ",".join(map(_weekday, fields[4].split(",")))
+    minute, hour, day, month, weekday = (
+        ",".join(_unwrapped(item, values, names) for item in field.split(","))
+        for field, values, names in zip(fields, _VALUES, _NAMES, strict=True)
+    )
+    day = day.replace("?", "*")
+    if not hour.startswith("*"):
+        minute = minute.replace("*", _MINUTES)
     if "*" not in (day, weekday):
         day, weekday = day.replace("*", _DAYS_OF_MONTH), weekday.replace("*", _DAYS_OF_WEEK)
     return f"{minute} {hour} {day} {month} {weekday}"
+
+
+def _weekday(item: str) -> str:
+    """A day of the week, or several, as cronsim reads them."""
+    if item == "L":
+        return "0"
+    item = re.sub(r"^L([0-7])$", r"\1L", item)  # the last one of the month
+    return re.sub(r"^([0-6]|[A-Z]{3})/", r"\1-6/", item)
+
+
+def _unwrapped(item: str, values: Sequence[int], names: Sequence[str]) -> str:
+    """The values of a range that wraps around; another item is returned as it is."""
+    if (match := _RANGE.fullmatch(item)) is None:
+        return item
+    by_name = dict(zip(names, values, strict=False))
+    first, last = (int(end) if end.isdigit() else by_name.get(end, -1) for end in match.groups())
+    if first not in values or last not in values or first <= last:
+        return item
+    return ",".join(str(value) for value in values if value <= last or value >= first)
 
 
 def _zone(name: str) -> ZoneInfo:
