@@ -35,7 +35,13 @@ async def test_a_schedule_that_is_resumed_is_handled_up_to_then(store: Triggers)
     assert (await store.trigger_states(["t1"]))["t1"] == TriggerState("t1", "a1", False, "@daily", 300.0)
 
 
-async def test_what_is_handled_never_decreases(store: Triggers) -> None:
+async def test_what_is_handled_begins_anew_with_another_schedule(store: Triggers) -> None:
+    await store.advance_trigger("t1", "a1", "@daily", 100.0)
+    await store.advance_trigger("t1", "a1", "@hourly", 50.0)
+    assert (await store.trigger_states(["t1"]))["t1"] == TriggerState("t1", "a1", False, "@hourly", 50.0)
+
+
+async def test_what_is_handled_of_a_schedule_never_decreases(store: Triggers) -> None:
     await asyncio.gather(*(store.advance_trigger("t1", "a1", "@daily", float(number % 10)) for number in range(20)))
     assert (await store.trigger_states(["t1"]))["t1"].handled == 9.0
 

@@ -227,6 +227,20 @@ async def test_a_clock_that_goes_back_starts_nothing_again(here: World):
     assert len(await here.runs()) == 1
 
 
+async def test_a_clock_that_was_years_ahead_does_not_stop_a_schedule(here: World, caplog: pytest.LogCaptureFixture):
+    await here.publish(triggered(cron("0 9 * * *")))
+    timer = ScheduleTimer(here.triggers, HOUR)
+    for moment in ("2026-11-30T09:00", "2030-01-01T09:00", "2026-11-30T08:59", "2026-11-30T09:00:01"):
+        here.clock.now = at(moment)
+        await timer.poll()
+    assert await starts(here) == ["30 09:00", "01 09:00"]
+    assert caplog.text.count("the clock was set back") == 1
+    for moment in ("2026-12-01T09:00:01", "2026-12-02T09:00:01"):
+        here.clock.now = at(moment)
+        await timer.poll()
+    assert len(await here.runs()) == 4
+
+
 async def test_two_processes_and_a_restart_start_it_once(tmp_path: Path):
     storage = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     clock = Clock(at("2026-11-01T00:00-04:00"))

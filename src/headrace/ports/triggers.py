@@ -31,5 +31,5 @@ class Triggers(Protocol):
         ...
 
     async def advance_trigger(self, trigger: str, app: str, schedule: str, handled: float) -> None:
-        """Stores the schedule, and up to when it is handled; that time never decreases."""
+        """Stores the schedule, and up to when it is handled; of the same schedule that time never decreases."""
         ...

@@ -5,7 +5,8 @@ that several processes on one database, and a restart, start it once. An instant
 running or the clock jumped, is made up for if it is the last one and not older than `grace` seconds.
 
 `handled` of a trigger's state begins when its schedule is first seen, changes or is resumed: what was due before does
-not count.
+not count. It begins anew as well if the clock was set back by more than `grace`: a process that was started with a
+clock years ahead would otherwise have handled those years.
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ class ScheduleTimer:
         if schedule is None or state.paused:
             return None
         now = self._triggers.clock()
-        if state.schedule != str(schedule):
+        is_ahead = state.handled > now + self._grace
+        if is_ahead:
+            logger.warning("%s, %s: the clock was set back, it begins anew", served.app.source, served.title)
+            await self._triggers.store.advance_trigger(served.id, served.app.id, "", now)  # only this decreases it
+        if is_ahead or state.schedule != str(schedule):
             await self._handled(served, schedule, now)
             return schedule.next(now)
         due = schedule.next(state.handled)

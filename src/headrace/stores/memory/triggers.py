@@ -24,7 +24,9 @@ class MemoryTriggers:
 
     async def advance_trigger(self, trigger: str, app: str, schedule: str, handled: float) -> None:
         state = self._states.get(trigger) or TriggerState(trigger, app)
-        self._states[trigger] = replace(state, schedule=schedule, handled=max(state.handled, handled))
+        if state.schedule == schedule:
+            handled = max(state.handled, handled)
+        self._states[trigger] = replace(state, schedule=schedule, handled=handled)
 
     def remove_of(self, app: str) -> None:
         self._states = {trigger: state for trigger, state in self._states.items() if state.app != app}

@@ -39,12 +39,16 @@ class SqlTriggers(SqlRepository):
         await self._merge(row, "schedule")
 
     async def _merge(self, row: Mapping[str, Any], column: str) -> None:
-        """Adds a row, or sets one column of the row that there is, and `handled` if that is later."""
+        """Adds a row, or sets one column of the row that there is, and `handled` if that is later or the schedule
+        changes."""
 
         def work(connection: Connection) -> None:
             insert = inserting(connection, triggers)
             new, old = insert.excluded, triggers.c
-            handled = case((old.handled > new.handled, old.handled), else_=new.handled)
+            keeps = old.handled > new.handled
+            if column == "schedule":
+                keeps &= old.schedule == new.schedule
+            handled = case((keeps, old.handled), else_=new.handled)
             values = {column: new[column], "handled": handled}
             connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values), cleaned(row))
 
