@@ -20,7 +20,7 @@ from headrace.retention import DAY, days_kept
 _PREFIX = "HEADRACE_"
 _DATA = Path(".headrace")
 _ALIKE = 0.85  # of a name and its misspelling, at least
-_OTHERS = re.compile(r"HEADRACE_(.*KEY|(CALLBACK_)?URL|COMPLETE)?")
+_OTHERS = re.compile(r"HEADRACE_(.*KEY|(CALLBACK_)?URL|COMPLETE|WEBHOOK_SECRET_.+)?")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
@@ -140,7 +140,9 @@ class Settings(BaseSettings):
     )
     file_url_seconds: float | None = Field(None, description="How long a file's link is valid; unset: as the file")
     trigger_grace: float = Field(
-        3600, ge=60, description="How late the run of a schedule may start, if no process was running when it was due"
+        3600,
+        ge=60,
+        description="Seconds by which the run of a schedule may be late, if no process was running when it was due",
     )
     ping_seconds: float = Field(10, gt=0, description="Seconds between pings of a silent stream")
     smtp_url: str = Field(
@@ -301,7 +303,7 @@ class Settings(BaseSettings):
 
 def unknown_settings(variables: Iterable[str]) -> dict[str, str]:
     """Environment variables with the prefix that are not settings, and the nearest setting ("" if none is near). Those
-    that clients and the shell's completion read are left out, unless one is almost a setting."""
+    that clients, webhooks and the shell's completion read are left out, unless one is almost a setting."""
     settings = {_PREFIX + name.upper() for name in Settings.model_fields}
     unknown = [name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in settings]
     if not unknown:

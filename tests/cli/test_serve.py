@@ -56,7 +56,15 @@ def test_it_says_what_is_served_and_how_to_call_it(server: Server):
         ("HEADRACE_", None),
         *(
             (f"HEADRACE_{name}", None)
-            for name in ("URL", "API_KEY", "CHAT_API_KEY", "WORKSPACE_KEY", "CALLBACK_URL", "COMPLETE")
+            for name in (
+                "URL",
+                "API_KEY",
+                "CHAT_API_KEY",
+                "WORKSPACE_KEY",
+                "CALLBACK_URL",
+                "COMPLETE",
+                "WEBHOOK_SECRET_1",
+            )
         ),
         ("PORT", None),
     ],
