@@ -21,7 +21,8 @@ LATEST: Final = 253_402_300_799  # the end of the year 9999: the latest time tha
 WEBAPP: Final = "webapp"
 EMAIL: Final = "email"
 
-_PLACEHOLDER = re.compile(r"\{\{#\$output\.([a-zA-Z_][a-zA-Z0-9_]{0,29})#\}\}")
+PLACEHOLDER = re.compile(r"\{\{#\$output\.([a-zA-Z_][a-zA-Z0-9_]{0,29})#\}\}")
+"""Where the content of a form has the value of an input."""
 
 FormOutcome: TypeAlias = FormSubmitted | FormExpired
 
@@ -55,7 +56,7 @@ def title_of(request: FormRequested, action: str) -> str:
 
 def rendered(request: FormRequested, data: Mapping[str, Value]) -> str:
     """The content of a form with what was filled in. A value is not searched for further placeholders."""
-    return _PLACEHOLDER.sub(lambda match: _shown(data.get(match[1])), request.content)
+    return PLACEHOLDER.sub(lambda match: _shown(data.get(match[1])), request.content)
 
 
 def _shown(value: Value) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from headrace.api.form_page.messages import MESSAGES
 from headrace.content.filetypes import extensions_of
 from headrace.content.markdown import to_html
 from headrace.kernel.events import FormRequested
+from headrace.kernel.forms import PLACEHOLDER
 from headrace.values import Value
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ PREFIX = "input-"
 """Before the name of an input in the page: `action` names the button that was pressed."""
 
 _HERE = Path(__file__).parent
-_PLACEHOLDER = re.compile(r"\{\{#\$output\.([A-Za-z_][A-Za-z0-9_]{0,29})#\}\}")
 _STYLES = frozenset({"primary", "default", "accent", "ghost"})
 
 
@@ -134,7 +133,7 @@ def _fields(form: FormRequested, language: str, typed: Mapping[str, str], wrong:
 def _parts(content: str, fields: Mapping[str, Field], images: Sequence[str]) -> Iterator[Part]:
     """The content with each field at its first placeholder; those without one follow."""
     left = dict(fields)
-    pieces = _PLACEHOLDER.split(content)  # text, name, text, name ... text
+    pieces = PLACEHOLDER.split(content)  # text, name, text, name ... text
     text = pieces[0]
     for name, after in zip(pieces[1::2], pieces[2::2], strict=True):
         field = left.pop(PREFIX + name, None)
