@@ -320,7 +320,7 @@ class Apps:
 
 
 def has_triggers(app: App) -> bool:
-    """Whether the current version of an app has triggers, which tells without loading it."""
+    """Whether the current version of an app has triggers; the app need not be loaded for it."""
     return bool(app.settings.get(_TRIGGERS))
 
 

@@ -1,4 +1,4 @@
-"""`headrace triggers`: webhooks and schedules. Works on a data folder with or without a running server."""
+"""`headrace triggers`: lists, pauses and fires triggers. Works on a data folder with or without a running server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def triggers() -> None:
 def list_(app: str | None, as_json: bool, data: Path | None) -> None:
     """Lists the triggers of an APP, or of all apps: the URLs of webhooks, and when schedules are due.
 
-    Whoever knows the URL of a webhook can start runs. Set HEADRACE_PUBLIC_URL to see the whole of it.
+    Anyone who knows the URL of a webhook can start runs. Set HEADRACE_PUBLIC_URL to see the whole URL.
     """
 
     async def work() -> None:

@@ -69,7 +69,7 @@ class Callback:
 
 class Callbacks(Protocol):
     """Callbacks to be delivered. They are added in the transaction that ends or pauses their run, or that requests
-    their form (`callbacks_of`)."""
+    their form (`callback_of`, `mails_of`)."""
 
     async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
         """Pending ones whose `next_at` has come and that no worker has claimed (`CALLBACK` and the id), in order of

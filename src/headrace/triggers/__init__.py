@@ -1,4 +1,4 @@
-"""Triggers: runs that webhooks and schedules start. `docs/triggers.md` has the rules."""
+"""Triggers: runs that webhooks, schedules and events of plugins start. `docs/triggers.md` has the rules."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class TriggerService:
         return True
 
     def webhook_id(self, trigger: ServedTrigger) -> str:
-        """The id in the URL of a webhook: whoever knows it may start runs."""
+        """The id in the URL of a webhook: anyone who knows it may start runs."""
         return self._apps.derived(f"webhook {trigger.app.id} {trigger.node}")[:_WEBHOOK_ID]
 
     def path(self, trigger: ServedTrigger) -> str | None:

@@ -64,7 +64,7 @@ class ScheduleTimer:
             logger.warning("%s, %s: the clock was set back, it begins anew", served.app.source, served.title)
             await self._triggers.store.advance_trigger(served.id, served.app.id, "", now)  # only this decreases it
         if is_ahead or state.schedule != str(schedule):
-            await self._handled(served, schedule, now)
+            await self._advance(served, schedule, now)
             return schedule.next(now)
         due = schedule.next(state.handled)
         if due is None or due > now:
@@ -80,10 +80,10 @@ class ScheduleTimer:
                 if error.status == 503:
                     raise  # this process is about to end: the next one starts the run
                 logger.error("%s, %s: not started: %s", served.app.source, served.title, error)
-        await self._handled(served, schedule, now if latest is None else latest)
+        await self._advance(served, schedule, now if latest is None else latest)
         return schedule.next(now)
 
-    async def _handled(self, served: ServedTrigger, schedule: Schedule, until: float) -> None:
+    async def _advance(self, served: ServedTrigger, schedule: Schedule, until: float) -> None:
         await self._triggers.store.advance_trigger(served.id, served.app.id, str(schedule), until)
 
 

@@ -81,7 +81,7 @@ class HumanInput(Node[HumanInputConfig]):
             ctx.new_id(),
             ctx.spec.title,
             ctx.variables.render(config.form_content, values.markdown),
-            [_frozen(item, ctx) for item in config.inputs],
+            [_form_input(item, ctx) for item in config.inputs],
             [action.model_dump() for action in config.user_actions],
             {
                 item.output_variable_name: default
@@ -95,13 +95,13 @@ class HumanInput(Node[HumanInputConfig]):
     def _result(self, form: FormState) -> Result:
         request, outcome = form.request, form.outcome
         if not isinstance(outcome, FormSubmitted):
-            return Result(_specials("", "", request.content), handle=TIMEOUT_HANDLE)
+            return Result(_action_outputs("", "", request.content), handle=TIMEOUT_HANDLE)
         data, title = outcome.data, title_of(request, outcome.action)
-        own = _specials(outcome.action, title, rendered(request, data))
+        own = _action_outputs(outcome.action, title, rendered(request, data))
         return Result({**data, **own}, inputs=data, handle=outcome.action)
 
 
-def _specials(action: str, title: str, content: str) -> dict[str, Value]:
+def _action_outputs(action: str, title: str, content: str) -> dict[str, Value]:
     return {"__action_id": action, "__action_value": title, "__rendered_content": content}
 
 
@@ -116,7 +116,7 @@ def _source(item: FormInput) -> tuple[str, StringSource | ListSource | None]:
             return "", None
 
 
-def _frozen(item: FormInput, ctx: Context) -> dict[str, Value]:
+def _form_input(item: FormInput, ctx: Context) -> dict[str, Value]:
     """An input as the form shows it, whose options no longer change."""
     shown = item.model_dump()
     if isinstance(item, Select) and item.option_source.type == "variable":

@@ -1,6 +1,6 @@
-"""The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`, of forms in
-`form_schema`. Times are seconds since the
-epoch. A change here needs a migration (`migrations/versions`) and its name at the end of REVISIONS."""
+"""The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`, of forms in `form_schema`.
+Times are seconds since the epoch. A change here needs a migration (`migrations/versions`) and its name at the end of
+REVISIONS."""
 
 from __future__ import annotations
 
