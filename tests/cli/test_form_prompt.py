@@ -36,6 +36,19 @@ def test_a_form_is_filled_in_on_the_terminal(tmp_path: Path, monkeypatch: pytest
     assert (outputs["action"], outputs["comment"]) == ("approve", "better")
 
 
+def test_an_answer_that_comes_too_late_leads_to_the_branch_of_a_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("headrace.cli.run"), "on_terminal", lambda: True)
+    file = tmp_path / "late.yml"
+    edges = ["s>ask", "ask:approve>e", "ask:__timeout>e"]
+    file.write_text(workflow({"ask": human_input(timeout=0)}, edges, OUTPUTS), "utf-8")
+    done = CliRunner().invoke(cli, ["run", str(file), "-i", "q=tea"], input="fine\napprove\n")
+    assert done.exit_code == 0, done.output
+    assert "This form has expired" in done.stderr
+    assert json.loads(done.stdout[done.stdout.index("{") :])["action"] == ""
+
+
 def test_elsewhere_the_run_says_that_it_waits(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["run", str(review(tmp_path)), "-i", "q=tea"])
     assert done.exit_code == 1

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 async def fill_in(running: Service, served: Served, run: RunId, user: str) -> None:
-    """Asks for the first form that a paused run waits for, until the answer is valid. KeyboardInterrupt for Ctrl-C."""
+    """Asks for the first form that a paused run waits for, until the answer is valid or its time is over.
+    KeyboardInterrupt for Ctrl-C."""
     from headrace.kernel.forms import WAITING
     from headrace.ports import FormToken
-    from headrace.runs.forms import read_form, submit_form
+    from headrace.runs.forms import expire_forms, read_form, submit_form
 
     form = next(form for form in await running.run_service.forms.forms_of(run) if form.status == WAITING)
     opened = await read_form(running.run_service, form, FormToken("", form.id, run, "terminal"))
@@ -44,9 +45,9 @@ async def fill_in(running: Service, served: Served, run: RunId, user: str) -> No
         except BadUsage as error:
             say(f"Error: {error.message}")
         except RequestError as error:
-            if error.status != 400:
-                raise
             say(f"Error: {error}")
+            if error.status != 400:  # its time is over
+                return await expire_forms(running.run_service)
 
 
 def _answer(opened: OpenedForm) -> tuple[dict[str, Value], str]:
