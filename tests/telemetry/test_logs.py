@@ -14,6 +14,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser
 
 from headrace.access.keys import new_key
 from headrace.kernel.secrets import STARS
@@ -41,13 +43,15 @@ def peers() -> Generator[Peers]:
 def lines() -> Generator[Lines]:
     """What has been logged as JSON since, by all of this process."""
     root = logging.getLogger()
-    handlers, level, uvicorn = root.handlers[:], root.level, logging.getLogger("uvicorn").level
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in ("uvicorn", "python_multipart")}
     stream = io.StringIO()
     write_logs("DEBUG", "json", Scrubber(["hush-hush"]), stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("uvicorn").setLevel(uvicorn)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
 
 
 def test_a_line_says_when_how_bad_who_and_what(lines: Lines):
@@ -115,6 +119,15 @@ def test_no_color(value: str | None, colored: bool, lines: Lines, monkeypatch: p
     write_logs("INFO", "console", Scrubber(), terminal)
     logging.getLogger("headrace.somebody").warning("it is yellow")
     assert ("\x1b[" in terminal.getvalue()) is colored
+
+
+@pytest.mark.usefixtures("lines")
+def test_forms_that_are_malformed_are_not_logged():
+    stream = io.StringIO()
+    write_logs("INFO", "json", Scrubber(), stream)
+    with pytest.raises(MultipartParseError):
+        MultipartParser(b"B").write(b"not a form")
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize("form", ["console", "json"])

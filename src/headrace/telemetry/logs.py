@@ -46,6 +46,7 @@ def write_logs(level: str, form: str, scrubber: Scrubber, stream: TextIO | None 
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level.upper() != "DEBUG":
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # Headrace itself reports that it has started
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the caller learns what is wrong with a form
 
 
 class LineFormatter(logging.Formatter):
