@@ -167,6 +167,14 @@ async def test_a_request_starts_a_run_with_what_was_declared(here: World, client
             "Invalid form body: Missing boundary in multipart.",
         ),
         (
+            {"content_type": "multipart/form-data"},
+            {
+                "content": b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\ncut',
+                "headers": {"Content-Type": "multipart/form-data; boundary=B"},
+            },
+            "Invalid form body: it ends before the last boundary",
+        ),
+        (
             {"content_type": "application/x-www-form-urlencoded"},
             {"content": b"a=1&" * 1001, "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
             "Invalid form body: Max number of fields exceeded",
@@ -243,6 +251,13 @@ async def test_forms_are_converted_and_their_files_stored(here: World, client: h
     path = await url(here, content_type="application/x-www-form-urlencoded", body=[field("n", "number", required=True)])
     assert (await client.post(path, data={"n": ["3", "4"], "empty": ""})).status_code == 200
     assert (await here.outputs())["_webhook_raw"]["body"] == {"n": 3, "empty": ""}
+
+
+async def test_a_form_may_be_empty_and_end_without_a_line_break(here: World, client: httpx.AsyncClient):
+    path = await url(here, content_type="multipart/form-data")
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    whole = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--B--'
+    assert [(await client.post(path, content=body, headers=headers)).status_code for body in (b"", whole)] == [200, 200]
 
 
 async def test_a_body_that_is_a_text_or_a_file(here: World, client: httpx.AsyncClient):

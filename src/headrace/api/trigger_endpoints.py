@@ -115,9 +115,13 @@ async def _multipart(headers: Mapping[str, str], body: bytes) -> tuple[Mapping[s
     async def pieces() -> AsyncGenerator[bytes]:
         yield body
 
-    parser = MultiPartParser(
-        Headers(headers), pieces(), max_files=_FILES, max_fields=_FIELDS, max_part_size=max(1, len(body))
-    )
+    class Parser(MultiPartParser):
+        is_complete = not body
+
+        def on_end(self) -> None:
+            self.is_complete = True
+
+    parser = Parser(Headers(headers), pieces(), max_files=_FILES, max_fields=_FIELDS, max_part_size=max(1, len(body)))
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -125,6 +129,8 @@ async def _multipart(headers: Mapping[str, str], body: bytes) -> tuple[Mapping[s
     fields: dict[str, str] = {}
     files: dict[str, Upload] = {}
     try:
+        if not parser.is_complete:
+            raise BadWebhook("Invalid form body: it ends before the last boundary")
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):
                 fields.setdefault(name, value)
