@@ -22,7 +22,7 @@ from headrace.rate_limits import Limiter, PlanFile
 from headrace.stores.memory import memory_storage
 from headrace.triggers import Webhooks, webhook_secrets
 from headrace.values import File
-from tests.triggers.world import World, triggered, webhook, world
+from tests.triggers.world import World, cron, triggered, webhook, world
 
 MAX_BODY = 10_000
 DAY = 24 * 3600
@@ -382,6 +382,12 @@ async def test_slack(here: World, client: httpx.AsyncClient):
 def test_a_secret_needs_its_sender(value: str):
     with pytest.raises(HeadraceError, match="HEADRACE_WEBHOOK_SECRET_X: must be github:SECRET"):
         webhook_secrets({"HEADRACE_WEBHOOK_SECRET_X": value})
+
+
+async def test_secrets_that_no_webhook_has_are_reported(here: World):
+    webhooks = Webhooks(here.triggers, here.storage.idempotency, here.files, webhook_secrets(SECRETS))
+    await here.publish(triggered(webhook(id="slack-1"), webhook(id="GitHub"), cron("@daily", id="stripe")))
+    assert await webhooks.unused_secrets() == ["HEADRACE_WEBHOOK_SECRET_STRIPE"]
 
 
 # --------------------------------------------------------------------------------------------------------- deliveries

@@ -125,6 +125,8 @@ async def serve(
             api.router.routes += plugin_endpoints.routes(running.endpoints, settings.max_body)
         triggers = running.triggers
         webhooks = Webhooks(triggers, running.storage.idempotency, running.files, webhook_secrets(os.environ))
+        for variable in await webhooks.unused_secrets():
+            logger.warning("%s: no webhook that is served has a node of this id", variable)
         api.router.routes += trigger_endpoints.routes(webhooks, settings.max_body)
         if running.subscriptions is not None:
             events = PluginEvents(triggers, running.storage.idempotency, running.subscriptions)

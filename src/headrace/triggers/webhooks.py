@@ -16,7 +16,7 @@ from headrace.ports import IdempotencyStore, Principal
 from headrace.ports.services import Files
 from headrace.triggers.deliveries import Deliveries
 from headrace.triggers.served import ServedTrigger, TriggerService
-from headrace.triggers.signatures import WebhookSecret, delivery_of, variable_of
+from headrace.triggers.signatures import PREFIX, WebhookSecret, delivery_of, variable_of
 from headrace.values import Value
 
 
@@ -70,6 +70,13 @@ class Webhooks:
 
     def secret_of(self, trigger: ServedTrigger) -> WebhookSecret | None:
         return self.secrets.get(variable_of(trigger.node))
+
+    async def unused_secrets(self) -> list[str]:
+        """The variables of secrets that no webhook has: one whose node's id is mistyped would verify nothing."""
+        if not self.secrets:
+            return []
+        used = {variable_of(one.node) for one in await self.triggers.triggers() if one.trigger.kind == "webhook"}
+        return sorted(PREFIX + name for name in self.secrets if name not in used)
 
     async def find(self, webhook: str) -> Webhook:
         """The webhook with the id of a URL. NotFound if there is none, or it is paused."""
