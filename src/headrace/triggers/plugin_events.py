@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from headrace.errors import HeadraceError
 from headrace.nodes.trigger_plugin import TriggerPlugin
-from headrace.ports import IdempotencyStore, Principal
+from headrace.ports import IdempotencyStore
 from headrace.ports.plugins import EndpointRequest, TriggerEvents, TriggerSubscriptions
 from headrace.triggers.deliveries import Deliveries
 from headrace.triggers.served import ServedTrigger, TriggerService, logger
@@ -44,13 +45,8 @@ class PluginEvents:
                 continue
             if variables is None:
                 continue
-            if (limiter := self._triggers.run_service.limiter) is not None:
-                app = trigger.app
-                await limiter.request(Principal(trigger.id, app.workspace, frozenset({"run"}), app=app.id), app)
-
-            async def start(run: str | None, trigger: ServedTrigger = trigger, inputs: Mapping[str, Value] = variables):
-                await self._triggers.fire(trigger, inputs, run, trace=trace)
-
+            await self._triggers.count_request(trigger)
+            start = partial(self._triggers.fire, trigger, variables, trace=trace)
             await self._deliveries.once(trigger, delivery, start)
         return events
 

@@ -13,7 +13,7 @@ from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunId
 from headrace.node import Config
 from headrace.nodes.trigger import Trigger
-from headrace.ports import App, RunFilter, TriggerState
+from headrace.ports import App, Principal, RunFilter, TriggerState
 from headrace.ports.journal import ListedRun
 from headrace.runs.service import RunService, Submission, SubmittedRun
 from headrace.values import Value
@@ -158,6 +158,12 @@ class TriggerService:
         return runs[0] if runs else None
 
     # -------------------------------------------------------------------------------------------------------- firing
+
+    async def count_request(self, trigger: ServedTrigger) -> None:
+        """Counts a request to a trigger against the plan of its app. LimitReached if that allows no more."""
+        if (limiter := self.run_service.limiter) is not None:
+            app = trigger.app
+            await limiter.request(Principal(trigger.id, app.workspace, frozenset({"run"}), app=app.id), app)
 
     async def fire(
         self,

@@ -12,7 +12,7 @@ from typing import cast
 
 from headrace.errors import NotFound
 from headrace.nodes.trigger_webhook import TriggerWebhook, WebhookRequest
-from headrace.ports import IdempotencyStore, Principal
+from headrace.ports import IdempotencyStore
 from headrace.ports.services import Files
 from headrace.triggers.deliveries import Deliveries
 from headrace.triggers.served import ServedTrigger, TriggerService
@@ -106,9 +106,7 @@ class Webhooks:
         by_slack = webhook.secret is not None and webhook.secret.sender == "slack"
         if by_slack and event.get("type") == "url_verification":
             return 200, {"challenge": event.get("challenge")}
-        app = webhook.trigger.app
-        if (limiter := self.triggers.run_service.limiter) is not None:
-            await limiter.request(Principal(webhook.trigger.id, app.workspace, frozenset({"run"}), app=app.id), app)
+        await self.triggers.count_request(webhook.trigger)
         delivery = delivery_of(call.headers, call.body, event)
         await self._deliveries.once(webhook.trigger, delivery, partial(self._start, webhook, call, inputs))
         return webhook.node.answer()
