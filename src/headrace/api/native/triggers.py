@@ -41,7 +41,7 @@ class TriggerRoutes(Routes):
     async def list_triggers(self, request: Request) -> Response:
         """List triggers.
 
-        The webhooks and schedules of all apps that the key may call, or of the one that the request names.
+        Those of all apps that the key may call, or of the one that the request names.
         """
         principal = await self.api.principal(request)
         apps = await self.api.choices(request)
