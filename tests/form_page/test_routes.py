@@ -174,7 +174,8 @@ async def test_files_that_are_not_accepted(
 async def test_bodies_that_are_no_answers(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = await asked(server, COMMENT)
     form = {"Content-Type": "multipart/form-data; boundary=x"}
-    assert (await ask.post(b'{"action": "approve"}', **{"Content-Type": "application/json"}))[0] == 415
+    status, page = await ask.post(b'{"action": "approve"}', **{"Content-Type": "application/json"})
+    assert (status, "The request is not an HTML form." in page) == (415, True)
     assert (await ask.post(b"--x\r\nContent-Disposition: nonsense", **form))[0] == 400
     assert (await ask.post(b"x", **{"Content-Type": "multipart/form-data"}))[0] == 400
     assert (await ask.post({f"field{number}": "x" for number in range(1001)}))[0] == 400

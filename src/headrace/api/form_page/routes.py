@@ -181,7 +181,7 @@ class FormPage:
         except RequestError:
             await body.drain()
             raise
-        raise of_status(415)
+        raise of_status(415, "The request is not an HTML form.")
 
 
 class Rate:
