@@ -14,11 +14,11 @@ from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TABLE = '\ufeffquery,extra\r\n"tea, green",\r\n"two ""lines""\nof text",\r\n\r\n'
+TABLE = '\ufeffquery,extra\r\n"tea, green",\r\n"two ""lines""\nof text",\r\n,,\r\n\r\n'
 
 
-def _file(name: str, text: str) -> FilePayload:
-    return {"name": name, "mimeType": "text/plain", "buffer": text.encode()}
+def _file(name: str, text: str, encoding: str = "utf-8") -> FilePayload:
+    return {"name": name, "mimeType": "text/plain", "buffer": text.encode(encoding)}
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +83,16 @@ async def test_files_that_are_no_batch_say_why(opened: Opened, path: str):
     async with opened(path) as page:
         for text, problem in (
             ("", "The file has no lines."),
+            ("query,query\na,b", 'The first row has "query" twice.'),
             ("query\na,b", "Row 2 has more cells than the first row."),
             ('query\n"a', "Row 2: a quotation mark is not closed."),
         ):
             await page.locator("input[type=file]").set_input_files(_file("wrong.csv", text))
             await expect(page.get_by_role("alert")).to_contain_text(problem)
             await expect(page.get_by_role("button", name="Start the batch")).to_have_count(0)
+        for encoding in ("big5", "utf-16"):  # as spreadsheets save
+            await page.locator("input[type=file]").set_input_files(_file("teas.csv", "query\n紅茶", encoding))
+            await expect(page.get_by_role("alert")).to_contain_text("The file is not UTF-8.")
 
 
 @pytest.mark.parametrize(

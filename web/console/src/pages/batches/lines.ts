@@ -11,7 +11,7 @@ export interface BatchFile {
 /** What is wrong with a file, and where. */
 export class FileProblem extends Error {
   constructor(
-    readonly kind: 'empty' | 'unknown' | 'value' | 'cells' | 'quote',
+    readonly kind: 'encoding' | 'empty' | 'unknown' | 'twice' | 'value' | 'cells' | 'quote',
     readonly row: number,
     readonly name: string,
   ) {
@@ -22,11 +22,20 @@ export class FileProblem extends Error {
 const OF_MESSAGE = ['query', 'conversation_id'];
 
 export async function linesOf(file: File, form: AppForm): Promise<BatchFile> {
-  const text = (await file.text()).replace(/^\uFEFF/, '');
+  const text = textOf(await file.arrayBuffer());
   const isTable = /\.(csv|tsv)$/i.test(file.name);
   const lines = isTable ? fromTable(text, form) : text.split('\n').filter((line) => line.trim());
   if (!lines.length) throw new FileProblem('empty', 0, file.name);
   return { body: lines.join('\n'), count: lines.length, first: lines[0]!.trim() };
+}
+
+/** Decoding another encoding as UTF-8 would replace its letters, and the batch would run with them. */
+function textOf(bytes: ArrayBuffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new FileProblem('encoding', 0, '');
+  }
 }
 
 function fromTable(text: string, form: AppForm): string[] {
@@ -36,8 +45,9 @@ function fromTable(text: string, form: AppForm): string[] {
   const isChat = form.mode.includes('chat');
   const inputs = new Map(form.inputs.map((input) => [input.name, input]));
   const names = head.map((name) => name.trim());
-  for (const name of names) {
+  for (const [at, name] of names.entries()) {
     if (!inputs.has(name) && !(isChat && OF_MESSAGE.includes(name))) throw new FileProblem('unknown', 1, name);
+    if (names.indexOf(name) < at) throw new FileProblem('twice', 1, name);
   }
   return records.map((record, index) => {
     const row = index + 2;
@@ -87,7 +97,7 @@ function separatorOf(text: string): string {
   return [',', ';', '\t'].reduce((best, mark) => (count(mark) > count(best) ? mark : best));
 }
 
-/** Rows of a table (RFC 4180), without empty ones. */
+/** Rows of a table (RFC 4180), without those that have only empty cells: spreadsheets write some. */
 function cells(text: string): string[][] {
   const separator = separatorOf(text);
   const rows: string[][] = [];
@@ -96,7 +106,7 @@ function cells(text: string): string[][] {
   let at = 0;
   const endRow = (): void => {
     row.push(cell);
-    if (row.length > 1 || cell.trim()) rows.push(row);
+    if (row.some((value) => value.trim())) rows.push(row);
     row = [];
     cell = '';
   };

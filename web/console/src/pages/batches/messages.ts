@@ -12,8 +12,10 @@ export const t = messages({
     choose: 'Choose a file',
     unreadable: 'This file could not be read.',
     problems: {
+      encoding: (_row: number, _name: string) => 'The file is not UTF-8. Save it as "CSV UTF-8".',
       empty: (_row: number, _name: string) => 'The file has no lines.',
       unknown: (_row: number, name: string) => `The app has no input named "${name}".`,
+      twice: (_row: number, name: string) => `The first row has "${name}" twice.`,
       value: (row: number, name: string) => `Row ${row}: the value of "${name}" has the wrong type.`,
       cells: (row: number, _name: string) => `Row ${row} has more cells than the first row.`,
       quote: (row: number, _name: string) => `Row ${row}: a quotation mark is not closed.`,
@@ -53,8 +55,10 @@ export const t = messages({
     choose: '選擇檔案',
     unreadable: '無法讀取這個檔案。',
     problems: {
+      encoding: () => '檔案不是 UTF-8。請另存為「CSV UTF-8」。',
       empty: () => '檔案沒有內容。',
       unknown: (_row, name) => `這個應用沒有名為「${name}」的輸入。`,
+      twice: (_row, name) => `第一列有兩個「${name}」。`,
       value: (row, name) => `第 ${row} 列：「${name}」的值類型不對。`,
       cells: (row) => `第 ${row} 列的欄位比第一列多。`,
       quote: (row) => `第 ${row} 列：引號沒有關閉。`,
@@ -94,8 +98,10 @@ export const t = messages({
     choose: '选择文件',
     unreadable: '无法读取此文件。',
     problems: {
+      encoding: () => '文件不是 UTF-8。请另存为“CSV UTF-8”。',
       empty: () => '文件没有内容。',
       unknown: (_row, name) => `此应用没有名为“${name}”的输入。`,
+      twice: (_row, name) => `第一行有两个“${name}”。`,
       value: (row, name) => `第 ${row} 行：“${name}”的值类型不对。`,
       cells: (row) => `第 ${row} 行的列比第一行多。`,
       quote: (row) => `第 ${row} 行：引号没有关闭。`,
