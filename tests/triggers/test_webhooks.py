@@ -359,7 +359,7 @@ async def test_slack(here: World, client: httpx.AsyncClient):
         here.clock.now = 1_531_420_618.0 + moved
         assert (await client.post(path, content=body, headers=headers)).status_code == 401
 
-    path = await url(here, "slack-1", response_body="ok")
+    path = await url(here, "slack-1", response_body="ok", body=[field("event_id", required=True)])
     at = str(int(here.clock.now))
 
     async def send(event: dict[str, Any], **more: str) -> httpx.Response:
@@ -372,6 +372,8 @@ async def test_slack(here: World, client: httpx.AsyncClient):
     response = await send({"type": "url_verification", "challenge": "3eZbrw1aB"})
     assert (response.status_code, response.json()) == (200, {"challenge": "3eZbrw1aB"})
     assert len(await here.runs()) == before
+    for body in ({"type": "url_verification", "challenge": 1}, {"type": "event_callback", "challenge": "3eZbrw1aB"}):
+        assert (await send(body)).status_code == 400
     event = {"type": "event_callback", "event_id": "Ev08MFMKH6"}
     await send(event)
     await send(event, **{"X-Slack-Retry-Num": "1", "X-Slack-Retry-Reason": "http_timeout"})

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import orjson
+
 from headrace.errors import NotFound
 from headrace.nodes.trigger_webhook import TriggerWebhook, WebhookRequest
 from headrace.ports import IdempotencyStore
@@ -101,11 +103,10 @@ class Webhooks:
     async def receive(self, webhook: Webhook, call: WebhookCall) -> tuple[int, Value]:
         """Starts a run for a request that is verified; returns the status and the body of the response once the run is
         durable. BadWebhook for a request that is not as declared, and whatever refuses a run."""
+        if (challenge := _challenge(webhook, call)) is not None:
+            return 200, {"challenge": challenge}
         inputs = webhook.node.accept(_request(webhook, call))
         event: Mapping[str, Value] = inputs["webhook_body"] if call.form is None else {}
-        by_slack = webhook.secret is not None and webhook.secret.sender == "slack"
-        if by_slack and event.get("type") == "url_verification":
-            return 200, {"challenge": event.get("challenge")}
         await self.triggers.count_request(webhook.trigger)
         delivery = delivery_of(call.headers, call.body, event)
         await self._deliveries.once(webhook.trigger, delivery, partial(self._start, webhook, call, inputs))
@@ -124,6 +125,21 @@ class Webhooks:
         return await self._files.save(
             upload.data, filename=upload.filename, mime_type=upload.content_type, app=webhook.trigger.app.id
         )
+
+
+def _challenge(webhook: Webhook, call: WebhookCall) -> str | None:
+    """What Slack sends to verify a URL, which has none of the fields that its events have; None for another request."""
+    if webhook.secret is None or webhook.secret.sender != "slack":
+        return None
+    try:
+        event: Value = orjson.loads(call.body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(event, dict):
+        return None
+    event = cast("Mapping[str, Value]", event)
+    challenge = event.get("challenge") if event.get("type") == "url_verification" else None
+    return challenge if isinstance(challenge, str) else None
 
 
 def _request(webhook: Webhook, call: WebhookCall) -> WebhookRequest:
