@@ -119,6 +119,11 @@ async def test_a_request_starts_a_run_with_what_was_declared(here: World, client
             "Parameter 'a' validation failed: Cannot convert 'nan' to number",
         ),
         (
+            {"params": [field("a", "number")]},
+            {"params": {"a": "9" * 5000}},
+            f"Parameter 'a' validation failed: Cannot convert '{'9' * 200}' to number",
+        ),
+        (
             {"params": [field("a", "boolean")]},
             {"params": {"a": "perhaps"}},
             "Parameter 'a' validation failed: Cannot convert 'perhaps' to boolean",

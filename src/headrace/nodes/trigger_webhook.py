@@ -40,6 +40,7 @@ _CHECKS: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
 }
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_SHOWN = 200  # characters of a value in a message
 _NO_BODY = frozenset({204, 205, 304})
 _SUCCESS: Mapping[str, Value] = {"status": "success", "message": "Webhook processed successfully"}
 
@@ -237,7 +238,7 @@ def _converted(value: Value, parameter: Parameter) -> Value:
             return _number(value)
         case "boolean":
             if value.lower() not in _WORDS:
-                raise ValueError(f"Cannot convert '{value}' to boolean")
+                raise ValueError(f"Cannot convert '{value[:_SHOWN]}' to boolean")
             return _WORDS[value.lower()]
         case _:
             raise ValueError(f"Unsupported type '{parameter.type}' for form data parameter '{parameter.name}'")
@@ -249,7 +250,7 @@ def _number(text: str) -> int | float:
     except ValueError:
         number = float("nan")
     if not isfinite(number):
-        raise ValueError(f"Cannot convert '{text}' to number")
+        raise ValueError(f"Cannot convert '{text[:_SHOWN]}' to number")
     return int(number) if number.is_integer() and int(number) in INTEGERS else number
 
 
