@@ -185,6 +185,12 @@ async def test_a_conversation_is_renamed_and_deleted(opened: Opened, served: Ser
         listed = page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
         await page.get_by_role("button", name="Rename the conversation").press("Enter")
         dialog = page.get_by_role("dialog", name="Rename the conversation")
+        await dialog.get_by_role("button", name="Cancel").press("g")
+        await page.keyboard.press("r")  # keys of the page below have no effect
+        await expect(dialog).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_be_hidden()
+        await page.keyboard.press("Enter")  # the focus is where it was
         await dialog.get_by_label("Name").fill("關於茶 🍵")
         await no_fault(page, WEB)
         await page.keyboard.press("Enter")

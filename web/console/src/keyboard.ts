@@ -20,12 +20,13 @@ export function typing(target: EventTarget | null): boolean {
 addEventListener('keydown', (event) => {
   if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
   if (event.key !== 'Escape' && typing(event.target)) return;
+  if (document.querySelector('dialog:modal')) return; // it has the keys, Escape too
   const led = event.timeStamp < leaderUntil; // when it was pressed, however late a busy page hears of it
   leaderUntil = 0;
   const place = led && places.find((item) => item.key === event.key);
   if (place) go(href(place.path));
   else if (event.key === 'g') leaderUntil = event.timeStamp + LEADER_SECONDS * 1000;
-  else if (event.key === '?') settingsShown.value = !settingsShown.value;
+  else if (event.key === '?') settingsShown.value = true;
   else {
     const handler = handlers.findLast((keys) => keys.has(event.key))?.get(event.key);
     if (!handler) return;
