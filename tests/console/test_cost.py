@@ -63,7 +63,9 @@ async def test_figures_are_those_of_the_api(opened: Opened, ran: dict[str, int])
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    text = file.read_text("utf-8")
+    assert text.startswith("\ufeff")  # else Excel reads it in the system's own encoding
+    return list(csv.DictReader(text.removeprefix("\ufeff").splitlines()))
 
 
 @pytest.mark.usefixtures("ran")

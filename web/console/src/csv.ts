@@ -9,3 +9,6 @@ function cell(value: Cell): string {
 }
 
 export const csvLine = (cells: Cell[]): string => `${cells.map(cell).join(',')}\r\n`;
+
+/** The first line of a file; without the mark before it, Excel does not read the file as UTF-8. */
+export const csvHead = (names: readonly string[]): string => `\uFEFF${csvLine([...names])}`;

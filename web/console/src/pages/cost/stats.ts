@@ -1,6 +1,6 @@
 /** What runs used and cost in a range of days, in all groupings that the page shows. */
 
-import { csvLine } from '../../csv';
+import { csvHead, csvLine } from '../../csv';
 import { everyDay, loadStats, type Stats, type StatsGroup } from '../../stats';
 
 export const GROUPINGS = ['app', 'model', 'key', 'user'] as const;
@@ -68,5 +68,5 @@ export function csvOf({ days, groups }: Costs): string {
   const rows = Object.entries({ day: days, ...groups }).flatMap(([by, list]) =>
     list.map((group) => csvLine([by, ...columns.map((column) => group[column])])),
   );
-  return [csvLine(['by', ...columns]), ...rows].join('');
+  return [csvHead(['by', ...columns]), ...rows].join('');
 }

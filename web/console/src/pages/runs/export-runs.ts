@@ -1,7 +1,7 @@
 /** The runs that pass the filters as a file. */
 
 import { call } from '../../api';
-import { csvLine } from '../../csv';
+import { csvHead, csvLine } from '../../csv';
 import type { Page, RunLine } from '../../model';
 import { queryOf, type Filters } from './filters';
 
@@ -41,7 +41,7 @@ export async function exportRuns(
   onProgress: (count: number) => void,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const parts = format === 'csv' ? [csvLine([...COLUMNS])] : [];
+  const parts = format === 'csv' ? [csvHead(COLUMNS)] : [];
   const query = queryOf(by);
   let cursor: string | null = null;
   let count = 0;
