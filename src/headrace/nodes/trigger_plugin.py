@@ -31,6 +31,9 @@ class TriggerPlugin(Trigger[PluginTriggerConfig]):
     partial: ClassVar[bool] = True
     notes: ClassVar[str] = "for subscriptions that the operator lists (`HEADRACE_PLUGIN_TRIGGERS`)"
 
+    def outputs_schema(self) -> None:
+        """None: the plugin has it, which may not be installed here."""
+
     @property
     def parameters(self) -> Mapping[str, Value]:
         """The constant values of the event's parameters."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from headrace.node import Config, null_means_default
+from headrace.node import Config, OutputType, null_means_default
 from headrace.nodes.cron import Schedule
 from headrace.nodes.trigger import Trigger
 
@@ -42,6 +42,9 @@ class TriggerSchedule(Trigger[ScheduleConfig]):
     type = "trigger-schedule"
     kind: ClassVar[str] = "schedule"
     notes: ClassVar[str] = "by the rules of triggers.md for changes of the clocks and missed times"
+
+    def outputs_schema(self) -> Mapping[str, OutputType]:
+        return {}
 
     @cached_property
     def schedule(self) -> Schedule:
