@@ -106,8 +106,10 @@ class PluginSubscriptions:
         except HeadraceError as error:
             refused = isinstance(error, PluginError) and error.error_type == _INVALID
             logger.warning("subscription to %s: %s", entry.provider, error)  # its name must not be in the log
-            code, status = ("bad_request", 400) if refused else ("internal_server_error", 500)
-            raise RequestError(str(error), code, status) from error
+            if refused:
+                raise RequestError(str(error), "bad_request", 400) from error
+            # the sender need not know which file or variable is at fault
+            raise RequestError("The subscription does not work.", "internal_server_error", 500) from error
         workspace = entry.workspace or self._workspace
         context = (entry.provider, subscription, raw, dispatch.payload)
         return TriggerEvents(entry.provider, workspace, dispatch.events, status, headers, body, context)
