@@ -165,7 +165,7 @@ async def test_idle_connections_that_the_server_has_closed_are_not_noticed(
 
 
 _PAUSED = """
-import asyncio, os, signal, sys
+import asyncio, signal, sys, threading
 from headrace.errors import StoreError
 from headrace.ports import Bucket
 from headrace.stores.sql import SqlStorage, postgresql
@@ -176,7 +176,7 @@ postgresql._TIMEOUTS["idle_in_transaction_session_timeout"] = "1s"
 def work(connection):
     connection.exec_driver_sql("UPDATE buckets SET tokens = 0")
     connection.exec_driver_sql("UPDATE workers SET seen_at = 0")
-    os.kill(os.getpid(), signal.SIGSTOP)
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # not one instruction later
 
 async def main():
     store = await SqlStorage.open(sys.argv[1])
