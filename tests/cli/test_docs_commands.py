@@ -4,10 +4,15 @@ here. docs/cli.md has the help of every command (tests/cli/test_docs.py)."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +24,7 @@ from tests.cli.conftest import Invoke
 from tests.cli.flows import field, flow
 
 ROOT = Path(__file__).parents[2]
+UV = os.environ.get("UV") or shutil.which("uv") or shutil.which(ROOT / "build" / "uv" / "bin" / "uv")
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -138,6 +144,26 @@ def test_the_python_packages_that_are_installed_are_here_with_their_extras():
     own = {f".[{extra}]" for extra in extras}
     assert installed("pip") == {*own, "./sdks/python", built}
     assert (ROOT / "sdks" / "python" / "pyproject.toml").exists()
+
+
+def test_the_python_packages_that_are_installed_work_together(tmp_path: Path):
+    """By uv's pip, which takes the lines as pip does, and fetches nothing twice; without the console's pages, which
+    other tests build."""
+    assert UV is not None, "uv makes an environment to install into"
+    clone, python = tmp_path / "clone", tmp_path / "venv" / "bin" / "python"
+    for folder in ("src", "sdks/python"):
+        shutil.copytree(ROOT / folder, clone / folder, ignore=shutil.ignore_patterns("static", "__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE", "web/hatch_build.py"):
+        clone.joinpath(file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, clone / file)
+    run = partial(subprocess.run, cwd=clone, capture_output=True, text=True, check=True)
+    try:
+        run([UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"])
+        run([UV, "pip", "install", "--quiet", "--python", python, *sorted(installed("pip") - {"./build/word-count"})])
+        run([python, "-c", "import headrace_client, jwt, opentelemetry.sdk, psycopg, pypdfium2"])
+        assert run([python.with_name("headrace"), "--version"]).stdout.startswith("headrace ")
+    except subprocess.CalledProcessError as error:
+        pytest.fail(error.stderr)
 
 
 def test_the_node_package_that_is_installed_is_the_one_that_npm_packs():
