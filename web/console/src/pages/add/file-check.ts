@@ -1,6 +1,7 @@
 /** A workflow file that is checked before it is served. */
 
-import { onScopeDispose, ref, shallowRef } from 'vue';
+import { onScopeDispose, shallowRef } from 'vue';
+import { useActions } from '../../action';
 import { ApiError, call, type CallOptions } from '../../api';
 import type { AppMode, Graph } from '../../model';
 import type { FileDiff } from '../versions/version-diff';
@@ -15,8 +16,7 @@ export interface Inspection {
 export function useFileCheck(app?: string) {
   const file = shallowRef<File>();
   const inspection = shallowRef<Inspection>();
-  const error = ref('');
-  const busy = ref(false);
+  const { busy, error, act } = useActions();
   let checking: AbortController | undefined;
   onScopeDispose(() => checking?.abort());
 
@@ -44,17 +44,7 @@ export function useFileCheck(app?: string) {
 
   /** Sends the checked file there; undefined where it was refused. */
   async function publish<T>(path: string): Promise<T | undefined> {
-    if (busy.value) return undefined;
-    busy.value = true;
-    try {
-      return await send<T>(path);
-    } catch (failure) {
-      if (!(failure instanceof ApiError)) throw failure;
-      error.value = failure.message;
-      return undefined;
-    } finally {
-      busy.value = false;
-    }
+    return await act(() => send<T>(path));
   }
 
   return { file, inspection, error, busy, check, publish };

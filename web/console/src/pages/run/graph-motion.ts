@@ -1,15 +1,27 @@
-/** Zoom by buttons and by Ctrl with the wheel, and moving the canvas by dragging it; what is under the pointer stays. */
+/**
+ * A graph in its canvas: it fits until somebody zooms, by buttons or by Ctrl with the wheel; the canvas is moved by
+ * dragging it. What is under the pointer stays.
+ */
 
-import { nextTick, type Ref } from 'vue';
+import { computed, nextTick, onMounted, onScopeDispose, ref, type Ref } from 'vue';
+import type { Graph } from '../../model';
+import { draw, fit, placed } from './graph-layout';
 
 const SMALLEST = 0.15;
 const LARGEST = 1.6;
 
-export function useGraphMotion(
-  canvas: Readonly<Ref<HTMLElement | null>>,
-  scale: Ref<number>,
-  zoom: Ref<number | null>,
-) {
+export function useGraphView(canvas: Readonly<Ref<HTMLElement | null>>, graph: () => Graph) {
+  const canvasWidth = ref(900);
+  const zoom = ref<number | null>(null); // null: fits
+  const places = computed(() => placed(graph()));
+  const fitted = computed(() => fit(places.value, canvasWidth.value));
+  const scale = computed(() => zoom.value ?? fitted.value);
+  const drawing = computed(() => draw(places.value, scale.value));
+
+  const resized = new ResizeObserver(([entry]) => (canvasWidth.value = Math.floor(entry!.contentRect.width)));
+  onMounted(() => resized.observe(canvas.value!));
+  onScopeDispose(() => resized.disconnect());
+
   async function setZoom(value: number, at?: { x: number; y: number }): Promise<void> {
     const element = canvas.value;
     if (!element) return;
@@ -50,5 +62,5 @@ export function useGraphMotion(
     addEventListener('pointercancel', end, { once: true });
   }
 
-  return { setZoom, onWheel, onPointerDown };
+  return { zoom, scale, drawing, setZoom, onWheel, onPointerDown };
 }
