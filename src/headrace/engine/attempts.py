@@ -8,9 +8,7 @@ from collections.abc import Coroutine, Sequence
 
 from headrace.errors import NodeError
 from headrace.kernel.events import (
-    FormExpired,
     FormRequested,
-    FormSubmitted,
     NodeFailed,
     NodeRetried,
     NodeSucceeded,
@@ -22,6 +20,7 @@ from headrace.kernel.events import (
     RunStarted,
     StepEnded,
 )
+from headrace.kernel.forms import FormOutcome
 from headrace.kernel.graph import Path
 from headrace.kernel.plan import node_failed, run_ended
 from headrace.kernel.state import State
@@ -96,8 +95,7 @@ def first_event(state: State, records: Sequence[Record]) -> RunResumed | RunEnde
     """The event with which a run continues whose driver has died while nodes were running."""
     if not state.running or state.paused:
         return None
-    outcomes = (FormSubmitted, FormExpired)
-    last = next(record.event for record in reversed(records) if not isinstance(record.event, outcomes))
+    last = next(record.event for record in reversed(records) if not isinstance(record.event, FormOutcome))
     if state.restarting and last == RunResumed():  # it is recorded already
         return None
     if _recoveries_without_progress(records) >= MAX_RECOVERIES:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 from uuid import uuid5
 
-from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, Record
-from headrace.kernel.forms import EMAIL, SUBMITTED, WEBAPP, expires_at, token_of
+from headrace.kernel.events import FormRequested, FormSubmitted, Record
+from headrace.kernel.forms import EMAIL, SUBMITTED, WEBAPP, FormOutcome, expires_at, token_of
 from headrace.ports import MAILTO, Callback, Form, FormToken
 from headrace.stores.encoding import clean
 from headrace.stores.projection import namespace
@@ -70,7 +70,7 @@ def mails_of(record: Record, event: FormRequested, app: str) -> Iterator[Callbac
         )
 
 
-def settlement_of(record: Record, event: FormSubmitted | FormExpired) -> Settlement:
+def settlement_of(record: Record, event: FormOutcome) -> Settlement:
     if isinstance(event, FormSubmitted):
         return Settlement(clean(event.form), SUBMITTED, clean(event.action), record.at)
     return Settlement(clean(event.form), clean(event.status), None, record.at)

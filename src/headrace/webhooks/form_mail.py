@@ -14,8 +14,8 @@ from email.utils import formatdate
 from typing import cast
 
 from headrace.content.markdown import to_html, to_subject
-from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted
-from headrace.kernel.forms import EMAIL
+from headrace.kernel.events import FormRequested
+from headrace.kernel.forms import EMAIL, FormOutcome
 from headrace.ports import MAILTO, Callback
 from headrace.ports.mail import Mailer, MailError
 from headrace.runs.reader import RunView
@@ -56,7 +56,7 @@ def _form_of(callback: Callback, view: RunView) -> FormRequested:
         event = record.event
         if record.seq == callback.seq and isinstance(event, FormRequested):
             form = event
-        elif form is not None and isinstance(event, FormSubmitted | FormExpired) and event.form == form.form:
+        elif form is not None and isinstance(event, FormOutcome) and event.form == form.form:
             raise MailError("the form is settled", final=True)
     if form is None or view.summary.ended is not None:
         raise MailError("the run has ended", final=True)

@@ -24,8 +24,8 @@ from headrace.api.dify.schemas.messages import (
 )
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
-from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, RunEnded
-from headrace.kernel.forms import FormState, without_tokens
+from headrace.kernel.events import FormRequested, RunEnded
+from headrace.kernel.forms import FormOutcome, FormState, without_tokens
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import ENDED_WELL, duration
 from headrace.node import Flow
@@ -116,7 +116,7 @@ class Messages:
             thoughts.apply(record)
             if isinstance(record.event, FormRequested):
                 forms[record.event.form] = FormState(record.event, record.at)
-            elif isinstance(record.event, FormSubmitted | FormExpired):
+            elif isinstance(record.event, FormOutcome):
                 forms[record.event.form].outcome = record.event
             elif isinstance(record.event, RunEnded):
                 latency = duration(message.created_at, record.at)

@@ -21,13 +21,10 @@ from headrace.kernel.events import (
     Record,
     RunEnded,
     RunId,
-    RunPaused,
     RunQueued,
-    RunResumed,
     RunStarted,
-    StopRequested,
 )
-from headrace.kernel.summary import PAUSED
+from headrace.kernel.summary import PAUSED, RUN_EVENTS
 from headrace.ports import Callback, Message
 from headrace.stores.encoding import Row, clean, decode, encode_value, pack
 from headrace.stores.form_projection import mails_of
@@ -52,19 +49,7 @@ from headrace.stores.sql.transaction import Transaction
 from headrace.stores.sql.writer import Call
 
 # they may change a RunRow, or a form
-_LISTED = frozenset(
-    {
-        RunQueued,
-        RunStarted,
-        RunPaused,
-        RunResumed,
-        StopRequested,
-        RunEnded,
-        FormRequested,
-        FormSubmitted,
-        FormExpired,
-    }
-)
+_LISTED = RUN_EVENTS | {FormRequested, FormSubmitted, FormExpired}
 _LAST = 2**31 - 1  # the highest number that the column takes
 _NAMED = 500  # runs in one statement
 _PROBED = "probed_at"
