@@ -312,7 +312,7 @@ class SqlJournal(SqlRepository):
         return await self._database.changed()
 
     async def unfinished(self) -> list[RunId]:
-        rows = await self._database.rows(select(runs.c.run).where(*UNFINISHED).order_by(runs.c.created_at))
+        rows = await self._database.rows(select(runs.c.run).where(*UNFINISHED).order_by(runs.c.created_at, runs.c.run))
         return [row["run"] for row in rows]
 
     async def probe(self) -> None:

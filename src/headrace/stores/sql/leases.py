@@ -105,7 +105,7 @@ class SqlLeases(SqlRepository):
         return host is not None and host == other["host"] and not is_alive(other["pid"], other["began"])
 
     async def orphaned(self) -> list[RunId]:
-        statement = select(runs.c.run).where(*UNFINISHED, self._available()).order_by(runs.c.created_at)
+        statement = select(runs.c.run).where(*UNFINISHED, self._available()).order_by(runs.c.created_at, runs.c.run)
         return [row["run"] for row in await self._database.rows(statement)]
 
     async def acquire(self, run: RunId) -> bool:
