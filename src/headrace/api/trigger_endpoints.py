@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import cast
 from urllib.parse import parse_qsl
 
-import orjson
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +20,6 @@ from headrace.nodes.trigger_webhook import BadWebhook
 from headrace.ports.plugins import EndpointRequest
 from headrace.triggers import PluginEvents, Upload, WebhookCall, Webhooks
 from headrace.triggers.signatures import BadSignature
-from headrace.values import Value
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _FIELDS, _FILES = 1000, 100  # of a form
@@ -63,22 +60,13 @@ def plugin_routes(events: PluginEvents, max_body: int) -> list[Route]:
         forwarded = EndpointRequest(
             request.method, f"/?{query}" if query else "/", str(request.url), request.headers.items(), body
         )
-        result = await events.receive(name, forwarded, _event(body), TRACE.get())
+        result = await events.receive(name, forwarded, TRACE.get())
         response = Response(b"" if result.status in (204, 304) else result.body, result.status)
         for name, value in result.headers:
             response.headers[name] = value
         return response
 
     return [Route("/triggers/plugin/{subscription}", call, methods=_METHODS, include_in_schema=False)]
-
-
-def _event(body: bytes) -> Mapping[str, Value]:
-    """The object that a body is in JSON; an empty one if it is something else."""
-    try:
-        content: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return cast("Mapping[str, Value]", content) if isinstance(content, dict) else {}
 
 
 def _refusal(status: int, error: str, reason: Exception) -> Response:

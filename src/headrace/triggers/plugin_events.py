@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
@@ -13,8 +12,7 @@ from headrace.ports import IdempotencyStore
 from headrace.ports.plugins import EndpointRequest, TriggerEvents, TriggerSubscriptions
 from headrace.triggers.deliveries import Deliveries
 from headrace.triggers.served import ServedTrigger, TriggerService, logger
-from headrace.triggers.signatures import delivery_of
-from headrace.values import Value
+from headrace.triggers.signatures import delivery_of, event_of
 
 
 class PluginEvents:
@@ -28,14 +26,12 @@ class PluginEvents:
         self._subscriptions = subscriptions
         self.check = subscriptions.check
 
-    async def receive(
-        self, name: str, request: EndpointRequest, event: Mapping[str, Value], trace: str | None
-    ) -> TriggerEvents:
-        """Starts the runs that a request is about; returns what the plugin responds, once they are durable. `event` is
-        the body, where it is JSON. NotFound for an unknown subscription, RequestError where the plugin refuses the
-        request."""
+    async def receive(self, name: str, request: EndpointRequest, trace: str | None) -> TriggerEvents:
+        """Starts the runs that a request is about; returns what the plugin responds, once they are durable. NotFound
+        for an unknown subscription, RequestError where the plugin refuses the request."""
         events = await self._subscriptions.dispatch(name, request)
-        delivery = delivery_of({key.lower(): value for key, value in request.headers}, request.body, event)
+        headers = {key.lower(): value for key, value in request.headers}
+        delivery = delivery_of(headers, request.body, event_of(request.body))
         for trigger in await self._listening(events):
             node = cast("TriggerPlugin", trigger.trigger)
             try:

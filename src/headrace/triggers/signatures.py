@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import cast
+
+import orjson
 
 from headrace.errors import HeadraceError
 from headrace.values import Value
@@ -92,6 +95,15 @@ class Delivery:
 
     id: str
     digest: str = ""
+
+
+def event_of(body: bytes) -> Mapping[str, Value]:
+    """The object that a body is in JSON; an empty one if it is something else."""
+    try:
+        content: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return cast("Mapping[str, Value]", content) if isinstance(content, dict) else {}
 
 
 def delivery_of(headers: Mapping[str, str], body: bytes, event: Mapping[str, Value]) -> Delivery | None:

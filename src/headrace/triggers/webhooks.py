@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-import orjson
-
 from headrace.errors import NotFound
 from headrace.nodes.trigger_webhook import TriggerWebhook, WebhookRequest
 from headrace.ports import IdempotencyStore
 from headrace.ports.services import Files
 from headrace.triggers.deliveries import Deliveries
 from headrace.triggers.served import ServedTrigger, TriggerService
-from headrace.triggers.signatures import PREFIX, WebhookSecret, delivery_of, variable_of
+from headrace.triggers.signatures import PREFIX, WebhookSecret, delivery_of, event_of, variable_of
 from headrace.values import Value
 
 
@@ -131,13 +129,7 @@ def _challenge(webhook: Webhook, call: WebhookCall) -> str | None:
     """What Slack sends to verify a URL, which has none of the fields that its events have; None for another request."""
     if webhook.secret is None or webhook.secret.sender != "slack":
         return None
-    try:
-        event: Value = orjson.loads(call.body)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(event, dict):
-        return None
-    event = cast("Mapping[str, Value]", event)
+    event = event_of(call.body)
     challenge = event.get("challenge") if event.get("type") == "url_verification" else None
     return challenge if isinstance(challenge, str) else None
 
