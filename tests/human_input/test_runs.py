@@ -27,7 +27,9 @@ from headrace.stores.sql import SqlStorage
 from tests.runs.service import Gate, working
 
 from .flows import REVIEW, human_input, workflow
-from .world import HOUR, Clock, people
+from .world import HOUR, Clock, People, people
+
+Two = tuple[People, People]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -35,6 +37,30 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     made = memory_storage() if request.param == "memory" else await SqlStorage.open(f"sqlite:///{tmp_path}/h.db")
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[Two]:
+    """Two processes on one database, with one clock; nothing has passed the gate."""
+    clock = Clock()
+    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/h.db") for _ in range(2)]
+    here, there = (people(store, clock) for store in stores)
+    Gate.reset()
+    for where in (here, there):
+        await where.service.leases.heartbeat()
+    yield here, there
+    for store in stores:
+        await store.aclose()
+
+
+async def begin_gated(where: People) -> str:
+    """Starts a run in a process; it waits for a person, and another branch of it is at the gate."""
+    served = await where.service.apps.publish("flow.yml", GATED)
+    run = (await where.service.submit(Submission(served, "somebody", {}))).run
+    await where.until(run, FormRequested)
+    async with asyncio.timeout(60):
+        await Gate.begun.wait()
+    return run
 
 
 async def refused(answer: Any) -> str:
@@ -196,11 +222,7 @@ async def test_other_branches_run_on_and_take_the_answer_meanwhile(store: Storag
     where = people(store)
     Gate.reset()
     async with working(where.service):
-        served = await where.service.apps.publish("flow.yml", GATED)
-        run = (await where.service.submit(Submission(served, "somebody", {}))).run
-        await where.until(run, FormRequested)
-        async with asyncio.timeout(60):
-            await Gate.begun.wait()
+        run = await begin_gated(where)
         await where.answer((await where.forms(run))[0], comment="early")
         Gate.opened.set()
         ended = await where.ended(run)
@@ -209,19 +231,10 @@ async def test_other_branches_run_on_and_take_the_answer_meanwhile(store: Storag
         assert not any(isinstance(event, RunPaused | RunResumed) for event in await where.events(run))
 
 
-async def test_a_run_that_is_driven_elsewhere_takes_the_answer_when_it_pauses(tmp_path: Path) -> None:
-    clock = Clock()
-    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/h.db") for _ in range(2)]
-    here, there = (people(store, clock) for store in stores)
-    Gate.reset()
-    for where in (here, there):
-        await where.service.leases.heartbeat()
+async def test_a_run_that_is_driven_elsewhere_takes_the_answer_when_it_pauses(two: Two) -> None:
+    here, there = two
     async with working(there.service):
-        served = await there.service.apps.publish("flow.yml", GATED)
-        run = (await there.service.submit(Submission(served, "somebody", {}))).run
-        await there.until(run, FormRequested)
-        async with asyncio.timeout(60):
-            await Gate.begun.wait()
+        run = await begin_gated(there)
         [form] = await here.forms(run)
         answering = asyncio.create_task(here.answer(form, comment="from here"))
         Gate.opened.set()
@@ -229,24 +242,13 @@ async def test_a_run_that_is_driven_elsewhere_takes_the_answer_when_it_pauses(tm
         async with working(here.service):
             ended = await here.ended(run)
     assert (ended.outputs["comment"], Gate.entered) == ("from here", 1)
-    for store in stores:
-        await store.aclose()
 
 
-async def test_a_run_that_is_driven_elsewhere_expires_there(tmp_path: Path) -> None:
-    clock = Clock()
-    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/h.db") for _ in range(2)]
-    here, there = (people(store, clock) for store in stores)
-    Gate.reset()
-    for where in (here, there):
-        await where.service.leases.heartbeat()
+async def test_a_run_that_is_driven_elsewhere_expires_there(two: Two) -> None:
+    here, there = two
     async with working(there.service):
-        served = await there.service.apps.publish("flow.yml", GATED)
-        run = (await there.service.submit(Submission(served, "somebody", {}))).run
-        await there.until(run, FormRequested)
-        async with asyncio.timeout(60):
-            await Gate.begun.wait()
-        clock.now += HOUR
+        run = await begin_gated(there)
+        here.clock.now += HOUR
         await expire_forms(here.service)
         assert [form.status for form in await here.forms(run)] == ["waiting"]
         await expire_forms(there.service)
@@ -254,8 +256,6 @@ async def test_a_run_that_is_driven_elsewhere_expires_there(tmp_path: Path) -> N
         Gate.opened.set()
         assert (await there.ended(run)).status == "succeeded"
     assert Gate.entered == 1
-    for store in stores:
-        await store.aclose()
 
 
 async def test_more_forms_than_are_read_at_once_expire(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
