@@ -114,8 +114,8 @@ async def test_a_paused_run_is_whose_who_resumes_it(two: Two) -> None:
 
 async def test_what_is_handed_back_is_anybodys_but_not_what_is_kept(two: Two) -> None:
     mine, other = two
-    for run in ("kept", "waits", "begun"):
-        await mine.journal.append(numbered(run, [queued(run)]))
+    for at, run in enumerate(("kept", "waits", "begun")):
+        await mine.journal.append(numbered(run, [queued(run)], at=at))
     await mine.journal.append(numbered("begun", [RunStarted()], after=1))
     await mine.leases.release({"kept": 1}.keys())
     assert await other.leases.orphaned() == ["waits", "begun"]
