@@ -1,10 +1,10 @@
-"""Queue and bus within one process, and the bus of one process among several that share a database."""
+"""Queue, bus and wire within one process, and the bus of one process among several that share a database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Sequence
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -12,7 +12,7 @@ from time import monotonic
 
 from headrace.background import Periodic
 from headrace.kernel.events import Record, RunId
-from headrace.ports import Journal
+from headrace.ports import Journal, RecordReceiver, Signal
 
 POLL_SECONDS = 0.1  # between polls of the journal: records of other processes are late by about half of it
 _PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not keep the database busy
@@ -199,3 +199,38 @@ class SharedBus(LocalBus):
                 self._deliver(await self._journal.read(run, before))
             if run in self._subscribers:
                 self._delivered[run] = head
+
+
+class LocalWire:
+    """A wire within one process: between the members of a `group`, which is empty in a process on its own."""
+
+    def __init__(self, group: list[LocalWire] | None = None) -> None:
+        self.receiver: RecordReceiver | None = None
+        self.is_connected = True
+        self._group = [] if group is None else group
+        self._group.append(self)
+        self._signal_receivers: defaultdict[Signal, list[Callable[[str], None]]] = defaultdict(list)
+        self._followed: set[RunId] = set()
+
+    def signal(self, signal: Signal, key: str = "") -> None:
+        for other in self._others():
+            for receive in other._signal_receivers[signal]:
+                asyncio.get_running_loop().call_soon(receive, key)
+
+    def on_signal(self, signal: Signal, receive: Callable[[str], None]) -> None:
+        self._signal_receivers[signal].append(receive)
+
+    def follow(self, run: RunId) -> None:
+        self._followed.add(run)
+
+    def unfollow(self, run: RunId) -> None:
+        self._followed.discard(run)
+
+    def publish(self, records: Sequence[Record]) -> None:
+        for other in self._others():
+            followed = [record for record in records if record.run in other._followed]
+            if followed and other.receiver is not None:
+                asyncio.get_running_loop().call_soon(other.receiver.on_records, followed)
+
+    def _others(self) -> Iterator[LocalWire]:
+        return (wire for wire in self._group if wire is not self)

@@ -57,6 +57,7 @@ from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
 from headrace.ports.triggers import Triggers, TriggerState
+from headrace.ports.wire import RecordReceiver, Signal, Wire
 
 __all__ = [
     "BATCH",
@@ -100,11 +101,13 @@ __all__ = [
     "Pruned",
     "Pruner",
     "Queue",
+    "RecordReceiver",
     "RunActivity",
     "RunFilter",
     "RunSums",
     "Runs",
     "SignInAttempt",
+    "Signal",
     "Slot",
     "Snapshot",
     "Storage",
@@ -113,4 +116,5 @@ __all__ = [
     "TriggerState",
     "Triggers",
     "Version",
+    "Wire",
 ]
