@@ -21,17 +21,27 @@ from headrace.kernel.events import RunEnded, RunQueued, StopRequested
 from headrace.node import Registry
 from headrace.nodes.answer import Answer
 from headrace.nodes.end import End
+from headrace.nodes.human_input.node import HumanInput
 from headrace.nodes.start import Start
 from headrace.ports.services import ToolContext
 from headrace.runs.called_runs import called_run
+from headrace.runs.forms import open_form, submit_form
 from headrace.runs.service import RunService, Submission
 from headrace.stores.memory import memory_storage
 from headrace.values import Value
 from tests.api.chats import chatflow
 from tests.engine.worlds import NOTHING
+from tests.human_input.flows import REVIEW
+from tests.human_input.world import no_file
 from tests.runs.service import ECHO, GATED, SECRET, Gate, working
 
-REGISTRY: Registry = {"start": Start, "end": End, "gate": Gate, "answer": Answer}  # pyright: ignore[reportAssignmentType]
+REGISTRY: Registry = {  # pyright: ignore[reportAssignmentType]
+    "start": Start,
+    "end": End,
+    "gate": Gate,
+    "answer": Answer,
+    "human-input": HumanInput,
+}
 REQUIRED = ECHO.replace("type: text-input}", "type: text-input, required: true}").replace("name: echo", "name: strict")
 
 
@@ -124,6 +134,25 @@ async def test_a_called_run_stops_with_its_caller(api: Api, calls: AppCalls) -> 
     events = [record.event for record in await journal.read(called_run("key"))]
     assert any(isinstance(event, StopRequested) for event in events)
     assert isinstance(events[-1], RunEnded)
+
+
+@pytest.mark.parametrize("mode", ["blocking", "streaming"])
+async def test_a_called_run_that_waits_for_a_person_holds_nobody(api: Api, calls: AppCalls, mode: str) -> None:
+    await api.apps.publish("review", REVIEW)
+    service, caller = api.run_service, await calling(api)
+    bodies = await answers(calls, caller, app_id="review", inputs={"q": "hi"}, response_mode=mode)
+    assert bodies[-1]["data"]["status"] == "paused"
+    (reason,) = bodies[-1]["data"]["reasons"]
+    Gate.opened.set()
+    async with asyncio.timeout(60):  # the caller ends
+        _ = [record async for record in service.follow(caller.context.run)]
+    opened = await open_form(service, reason["form_token"])
+    assert opened is not None
+    await submit_form(service, opened, "approve", {"comment": "fine"}, "ada", no_file)
+    async with asyncio.timeout(60):
+        *_, last = [record.event async for record in service.follow(called_run("key"), on_pause=True)]
+    assert isinstance(last, RunEnded)
+    assert (last.status, last.outputs["comment"]) == ("succeeded", "fine")
 
 
 async def test_runs_call_each_other_five_times_at_most(api: Api, calls: AppCalls) -> None:

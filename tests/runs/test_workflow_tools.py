@@ -27,8 +27,10 @@ from headrace.kernel.events import (
     StepEnded,
     StepStarted,
 )
-from headrace.node import Config, Context, Node, Registry, Result
+from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
+from headrace.nodes.human_input.node import HumanInput
+from headrace.nodes.loop import Loop, LoopStart
 from headrace.nodes.start import Start
 from headrace.nodes.tool import ToolNode
 from headrace.ports import RunFilter, Storage
@@ -40,6 +42,7 @@ from headrace.runs.workflow_tools import WorkflowTools
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from headrace.values import File
+from tests.human_input.flows import REVIEW, human_input, workflow
 from tests.resources import only
 from tests.runs.service import GATED, SECRET, Gate, working
 
@@ -59,7 +62,26 @@ class Maker(Node[Config]):
         return Result({"answer": "yes", "numbers": [1, 2], "image": IMAGE, "notes": [NOTES]}, usage=usage)
 
 
-REGISTRY: Registry = {"start": Start, "end": End, "gate": Gate, "tool": ToolNode, "maker": Maker}  # pyright: ignore[reportAssignmentType]
+class Pausing(Node[Config]):
+    """Pauses its run."""
+
+    type = "pausing"
+
+    async def run(self, ctx: Context) -> Pause:
+        return Pause({})
+
+
+REGISTRY: Registry = {  # pyright: ignore[reportAssignmentType]
+    "start": Start,
+    "end": End,
+    "gate": Gate,
+    "tool": ToolNode,
+    "maker": Maker,
+    "pausing": Pausing,
+    "human-input": HumanInput,
+    "loop": Loop,
+    "loop-start": LoopStart,
+}
 
 
 def app(name: str, *nodes: dict[str, Any], variables: Any = (), outputs: dict[str, list[str]] | None = None) -> str:
@@ -101,6 +123,7 @@ OUTPUTS = {"answer": ["m", "answer"], "numbers": ["m", "numbers"], "image": ["m"
 MAKER = app("maker", {"id": "m", "type": "maker", "title": "Make"}, variables=FIELDS, outputs=OUTPUTS)
 SEEN = {"text": ["t", "text"], "files": ["t", "files"], "json": ["t", "json"], "answer": ["t", "answer"]}
 CALLER = app("caller", tool("maker", kind={"type": "constant", "value": "a"}), outputs=SEEN)
+PAUSED = app("caller", tool("pausing"), outputs={"text": ["t", "text"]})
 WAITER = app("waiter", tool("gated"), outputs={"text": ["t", "text"]})
 
 
@@ -293,6 +316,36 @@ async def test_an_app_finds_the_apps_of_its_own_workspace_only(where: RunService
     (stranger,) = await serve(where, CALLER, workspace="others")
     with pytest.raises(NodeError, match=r"serve an app of that name.* that are served: caller"):
         await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker", app=stranger.app.id))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_an_app_that_waits_for_people_is_not_a_tool(where: RunService, inside: bool):
+    nested = {
+        "round": {"type": "loop", "title": "Loop", "loop_count": 1, "start_node_id": "first"},
+        "first": {"type": "loop-start", "title": "", "parent": "round"},
+        "ask": human_input(parent="round"),
+    }
+    review = workflow(nested, ["s>round", "first>ask", "round>e"]) if inside else REVIEW
+    asking = app("caller", tool("review"), outputs={"text": ["t", "text"]})
+    _, waiting, caller = await serve(where, MAKER, review, asking)
+    async with working(where):
+        end = await end_of(where, await begin(where, caller))
+    assert end.status == "failed"
+    assert end.error is not None
+    assert "The app 'review' cannot be a tool: it has human-input nodes." in end.error
+    assert await where.runs.list_runs(RunFilter(waiting.app.id)) == (0, [])
+    assert list(await WorkflowTools(where, {}, "default").specs()) == ["maker", "caller"]
+
+
+async def test_a_run_that_pauses_fails_the_tool_and_is_stopped(where: RunService):
+    _, caller = await serve(where, app("pausing", {"id": "m", "type": "pausing", "title": "Pause"}), PAUSED)
+    async with working(where):
+        run = await begin(where, caller)
+        end = await end_of(where, run)
+        assert end.error is not None
+        (child,) = await children(where, run)
+        assert f"The run {child} has paused, and a tool cannot wait for it." in end.error
+        assert (await end_of(where, child)).status == "stopped"
 
 
 async def test_a_chat_is_no_tool(where: RunService):

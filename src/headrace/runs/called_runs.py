@@ -14,7 +14,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from headrace.background import back_off
 from headrace.errors import NodeError, StoreError
-from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, StopRequested
+from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued, StopRequested
 from headrace.kernel.graph import attempt_key
 from headrace.kernel.trace import RunTrace
 from headrace.runs.service import RunService
@@ -48,12 +48,12 @@ async def callers(run_service: RunService, run: RunId) -> Sequence[RunQueued]:
 
 
 async def follow_called(run_service: RunService, run: RunId, caller: RunId, user: str) -> AsyncGenerator[Record]:
-    """The records of a called run until it ends. It is stopped if the run that called it is over before."""
+    """The records of a called run until it ends or pauses. It is stopped if the run that called it is over before."""
     ended = False
     try:
         with run_service.slots.lend():
-            async for record in run_service.follow(run, on_pause=True):
-                ended = isinstance(record.event, RunEnded)
+            async for record in run_service.follow(run):
+                ended = isinstance(record.event, RunEnded | RunPaused)
                 yield record
     finally:
         if not ended:
@@ -96,9 +96,13 @@ async def stop_called(run_service: RunService, records: Sequence[Record]) -> Non
             await run_service.stop(called_run(key), "")
 
 
-async def is_abandoned(run_service: RunService, queued: RunQueued) -> bool:
-    """Whether a run was called by one that has ended, which its process did not live to stop."""
-    if not queued.source.startswith(CALLED_BY):
+async def is_abandoned(run_service: RunService, records: Sequence[Record]) -> bool:
+    """Whether a run was called by one that has ended, which its process did not live to stop. A run that has paused
+    continues without its caller, which was given the pause as the answer."""
+    queued = records[0].event
+    if not isinstance(queued, RunQueued) or not queued.source.startswith(CALLED_BY):
         return False
-    records = await run_service.environment.journal.read(queued.source.removeprefix(CALLED_BY))
-    return bool(records) and isinstance(records[-1].event, RunEnded)
+    if any(isinstance(record.event, RunPaused) for record in records):
+        return False
+    calling = await run_service.environment.journal.read(queued.source.removeprefix(CALLED_BY))
+    return bool(calling) and isinstance(calling[-1].event, RunEnded)

@@ -200,7 +200,7 @@ class Worker:
         conversation = queued.conversation
         # any process may end a run that is to be stopped, since it starts no node
         if not any(isinstance(record.event, StopRequested) for record in records):
-            if not new and await is_abandoned(run_service, queued):
+            if not new and await is_abandoned(run_service, records):
                 await run_service.stop(run, "")
                 return
             # of several processes that start a new run the journal lets one; a started one may have a live owner

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, RequestError
-from headrace.kernel.events import RunId
+from headrace.kernel.events import RunEnded, RunId
 from headrace.kernel.summary import ENDED_WELL, RunSummary
+from headrace.nodes.human_input.node import HumanInput
 from headrace.nodes.start import Input, Start
 from headrace.ports import App
 from headrace.ports.services import (
@@ -75,8 +76,8 @@ class WorkflowTools:
         """See `ToolSource.specs`."""
         apps = self._run_service.apps
         served = [await apps.version(app, app.version) for app in await apps.catalog.apps(self._workspace)]
-        workflows = [entry for entry in served if entry.app.mode == "workflow"]
-        return {entry.app.name: [spec_of(entry.app, start_of(entry), entry.app.name)] for entry in workflows}
+        tools = [entry for entry in served if not _why_not_a_tool(entry)]
+        return {entry.app.name: [spec_of(entry.app, start_of(entry), entry.app.name)] for entry in tools}
 
     async def aclose(self) -> None:
         """Nothing is open: the runs are the service's."""
@@ -97,11 +98,23 @@ def _unknown(reference: ToolReference) -> str:
 
 def start_of(served: Served) -> Start:
     """The start node of an app that can be a tool. NodeError if it cannot."""
+    if problem := _why_not_a_tool(served):
+        raise NodeError(f"The app '{served.app.name}' cannot be a tool: {problem}.", NOT_FOUND)
     start = served.flow.nodes[served.flow.graph.root]
-    if served.flow.mode != "workflow" or not isinstance(start, Start):
-        message = f"The app '{served.app.name}' cannot be a tool: it is of mode '{served.flow.mode}', not a workflow."
-        raise NodeError(message, NOT_FOUND)
+    assert isinstance(start, Start)
     return start
+
+
+def _why_not_a_tool(served: Served) -> str:
+    """As in Dify an app that waits for a person cannot be a tool: a caller would hold its node for days."""
+    flow = served.flow
+    if flow.mode != "workflow":
+        return f"it is of mode '{flow.mode}', not a workflow"
+    if not isinstance(flow.nodes[flow.graph.root], Start):
+        return "it begins with a trigger, and has no start node"
+    if any(spec.type == HumanInput.type for spec in flow.graph.all_nodes()):
+        return "it has human-input nodes"
+    return ""
 
 
 def spec_of(app: App, start: Start, name: str) -> ToolSpec:
@@ -153,12 +166,13 @@ class WorkflowTool:
         async with aclosing(follow_called(self.run_service, run, context.run, context.user)) as records:
             async for record in records:
                 summary.apply(record)
-        for message in self._messages(run, summary):
+        if summary.ended is None:
+            await self.run_service.stop(run, context.user)
+            raise NodeError(f"The run {run} has paused, and a tool cannot wait for it.", INVOKE_ERROR)
+        for message in self._messages(run, summary, summary.ended):
             yield message
 
-    def _messages(self, run: RunId, summary: RunSummary) -> list[ToolMessage]:
-        ended = summary.ended
-        assert ended is not None  # a run is followed to its end
+    def _messages(self, run: RunId, summary: RunSummary, ended: RunEnded) -> list[ToolMessage]:
         if ended.status not in ENDED_WELL:
             stopped = ended.status == "stopped" or not ended.error
             raise NodeError(f"The run {run} was stopped." if stopped else str(ended.error), INVOKE_ERROR)

@@ -1,7 +1,8 @@
 """Apps that plugins call back for: a run of a served app, with its events or its response in Dify's format.
 
 A run that a workflow's plugin calls is a called run like that of a workflow tool (`runs/called_runs`). An endpoint of a
-plugin has no run: what it calls is a run like those of the API.
+plugin has no run: what it calls is a run like those of the API. A run that waits for a person is answered like a
+request of the API: its events end, or its response says so; the run continues by itself.
 """
 
 from __future__ import annotations
