@@ -96,7 +96,6 @@ _NOT_NODES = {
     "agent (version 2)": "type `agent` with `agent_node_kind: dify_agent`: an agent of Dify 1.16 and later, from the "
     "file's `agent_packages`",
     "datasource": "",
-    "human-input (version 2)": "type `human-input` with `version: 2`, which Dify prepares",
     "knowledge-index": "",
 }
 

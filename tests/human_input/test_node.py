@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from headrace.dsl.load import load
-from headrace.dsl.unknown_node import UnknownNode
+from headrace.dsl.load import inspect, load
 from headrace.errors import InvalidParam, NodeError, RequestError
 from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted
 from headrace.kernel.forms import FormState
@@ -21,9 +20,10 @@ from headrace.nodes import registry
 from headrace.nodes.human_input.answer import accept
 from headrace.nodes.human_input.config import HumanInputConfig
 from headrace.nodes.human_input.node import HumanInput
+from headrace.ports.mail import MailSetup
 from headrace.ports.services import Limits
 from headrace.values import File, Value
-from tests.engine.worlds import NOTHING
+from tests.resources import only
 
 from .flows import APPROVE, PARAGRAPH, WEBAPP, human_input, workflow
 
@@ -43,7 +43,7 @@ def context(scopes: Mapping[str, Mapping[str, Value]] | None = None) -> Context:
         spec=NodeSpec("ask", "human-input", "Review"),
         variables=Variables(scopes or {"s": {"q": "Once upon a time"}}),
         inputs={},
-        resources=NOTHING,
+        resources=only(mail=MailSetup()),
         limits=Limits(),
         emit=lambda name, text: None,
         key="run/ask/0",
@@ -273,8 +273,53 @@ async def test_files_are_allowed_by_their_extension() -> None:
     assert await accept(request, "approve", {"doc": {}}, picture) == {"doc": PICTURE}
 
 
-def test_a_node_of_the_second_version_is_named() -> None:
-    data = {"type": "human-input", "title": "Review", "version": "2", "recpients_spec": [], "user_actions": [APPROVE]}
-    flow = load(workflow({"ask": data}, ["s>ask", "ask:approve>e"]), registry(()), "review.yml")
-    assert isinstance(flow.nodes["ask"], UnknownNode)
-    assert flow.nodes["ask"].kind == "human-input (version 2)"
+MESSAGE = {"subject": "About {{#s.q#}}", "body": "Go to {{#url#}}"}
+INITIATOR = {"type": "initiator"}
+ANN = {"type": "onetime_email", "email": "ann@example.com"}
+DYNAMIC = {"type": "dynamic_email", "selector": ["s", "mail"]}
+CONTACT = {"type": "contact", "contact_id": "m1"}
+
+
+def second(*recipients: Mapping[str, Any], spelling: str = "recipients_spec") -> HumanInput:
+    """A node of version 2."""
+    data = human_input(version="2", message_template=MESSAGE, debug_mode={"enabled": False, "channels": []})
+    del data["delivery_methods"]
+    return HumanInput(HumanInputConfig.model_validate({**data, spelling: list(recipients)}))
+
+
+@pytest.mark.parametrize("spelling", ["recipients_spec", "recpients_spec"])
+async def test_the_recipients_of_version_2(spelling: str) -> None:
+    where = second(INITIATOR, ANN, DYNAMIC, CONTACT, {"type": "all_workspace_contacts"}, spelling=spelling)
+    request = await requested(where, {"s": {"q": "it", "mail": " bob@example.com "}})
+    web, mail = request.deliveries
+    assert (web["type"], mail["type"]) == ("webapp", "email")
+    assert (mail["subject"], mail["body"]) == ("About it", "Go to {{#url#}}")
+    assert [item["to"] for item in mail["recipients"]] == ["ann@example.com", "bob@example.com", "m1", ""]
+    assert (("s", "mail"), ("recipients_spec", 2, "selector")) in list(where.reads())
+    problems = list(where.missing_requirements(only(mail=MailSetup())))
+    assert [problem for problem in problems if "HEADRACE_MEMBERS" in problem] == [
+        "The address of a recipient is not known: set HEADRACE_MEMBERS=m1=ADDRESS."
+    ]
+
+
+async def test_version_2_fails_if_nobody_can_answer() -> None:
+    for recipients in [], [DYNAMIC], [CONTACT], [{"type": "all_workspace_contacts"}]:
+        with pytest.raises(NodeError, match="No one can approve this step") as raised:
+            await requested(second(*recipients), {"s": {"mail": 7}})
+        assert raised.value.kind == "HumanInputDeliveryError"
+    (mail,) = (await requested(second(ANN, DYNAMIC), {"s": {"mail": 7}})).deliveries
+    assert [item["to"] for item in mail["recipients"]] == ["ann@example.com", "{{#s.mail#}}"]
+    (web,) = (await requested(second(INITIATOR))).deliveries
+    assert web["type"] == "webapp"
+
+
+def test_a_recipient_of_an_unknown_type_is_refused() -> None:
+    with pytest.raises(ValidationError, match="recipients_spec"):
+        second({"type": "pigeon"})
+
+
+def test_a_file_with_version_2_loads() -> None:
+    data = human_input(version="2", recipients_spec=[INITIATOR], message_template=MESSAGE)
+    content = workflow({"ask": data}, ["s>ask", "ask:approve>e"])
+    assert isinstance(load(content, registry(()), "review.yml").nodes["ask"], HumanInput)
+    assert inspect(content, registry(()))[1] == []

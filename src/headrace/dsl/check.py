@@ -48,9 +48,8 @@ class Draft:
 
     @property
     def kind(self) -> str:
-        """The name of its type in messages: Dify has two kinds of agent and of human-input nodes with one type."""
-        second = self.data.get("agent_node_kind") == "dify_agent" or "recpients_spec" in self.data  # as Dify spells it
-        return f"{self.type} (version 2)" if second else self.type
+        """The name of its type in messages: Dify has two kinds of agent nodes with one type."""
+        return f"{self.type} (version 2)" if self.data.get("agent_node_kind") == "dify_agent" else self.type
 
 
 @dataclass(frozen=True, slots=True)

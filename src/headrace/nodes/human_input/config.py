@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from headrace.node import Config, null_means_default
+from headrace.kernel.forms import EMAIL, WEBAPP
+from headrace.node import Config, SelectorField, null_means_default
 
 
 class StringSource(Config):
@@ -73,14 +74,16 @@ class Action(Config):
 
 
 class Recipient(Config):
-    """An address, or a member of Dify's workspace by id: newer files have it as `reference_id`."""
+    """An address, a variable that has one, or a member of Dify's workspace by id: newer files have it as
+    `reference_id`."""
 
     type: str
     email: str = ""
     user_id: str = ""
     reference_id: str = ""
+    selector: SelectorField = ()
 
-    _null = null_means_default("email", "user_id", "reference_id")
+    _null = null_means_default("email", "user_id", "reference_id", "selector")
 
 
 class Recipients(Config):
@@ -109,15 +112,61 @@ class Delivery(Config):
     _null = null_means_default("enabled", "config")
 
 
+class RecipientSpec(Config):
+    """A recipient in version 2 of the node. The initiator is the user of the run: its form is for clients of the API,
+    like that of a web app."""
+
+    type: Literal["initiator", "contact", "onetime_email", "dynamic_email", "all_workspace_contacts"]
+    contact_id: str = ""
+    email: str = ""
+    selector: SelectorField = ()
+
+    _null = null_means_default("contact_id", "email", "selector")
+
+
+class MessageTemplate(Config):
+    subject: str = ""
+    body: str = ""
+
+    _null = null_means_default("subject", "body")
+
+
 class HumanInputConfig(Config):
+    """Version 2 of the node has `recipients_spec` and `message_template` instead of `delivery_methods`."""
+
     delivery_methods: list[Delivery] = Field(default_factory=list[Delivery])
+    recipients_spec: list[RecipientSpec] | None = Field(
+        default=None, validation_alias=AliasChoices("recipients_spec", "recpients_spec")
+    )
+    message_template: MessageTemplate = Field(default_factory=MessageTemplate)
     form_content: str = ""
     inputs: list[FormInput] = Field(default_factory=list[FormInput])
     user_actions: list[Action] = Field(default_factory=list[Action])
     timeout: int = Field(36, ge=0)
     timeout_unit: Literal["hour", "day"] = "hour"
 
-    _null = null_means_default("delivery_methods", "form_content", "inputs", "user_actions", "timeout", "timeout_unit")
+    _null = null_means_default(
+        "delivery_methods", "message_template", "form_content", "inputs", "user_actions", "timeout", "timeout_unit"
+    )
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """How the form is delivered, in either version of the node."""
+        if self.recipients_spec is None:
+            return [item for item in self.delivery_methods if item.enabled and item.type in (WEBAPP, EMAIL)]
+        by_type = {spec.type for spec in self.recipients_spec}
+        recipients = Recipients(
+            whole_workspace="all_workspace_contacts" in by_type,
+            items=[
+                Recipient(type=spec.type, email=spec.email, reference_id=spec.contact_id, selector=spec.selector)
+                for spec in self.recipients_spec
+                if spec.type in ("contact", "onetime_email", "dynamic_email")
+            ],
+        )
+        message = self.message_template
+        mail = DeliveryConfig(subject=message.subject, body=message.body, recipients=recipients)
+        web = [Delivery(type=WEBAPP)] if "initiator" in by_type else []
+        return [*web, *([Delivery(type=EMAIL, config=mail)] if by_type - {"initiator"} else [])]
 
     @field_validator("inputs", mode="before")
     @classmethod

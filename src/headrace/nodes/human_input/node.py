@@ -23,6 +23,7 @@ from headrace.nodes.human_input.config import (
     HumanInputConfig,
     ListSource,
     Paragraph,
+    Recipient,
     Select,
     StringSource,
 )
@@ -38,7 +39,7 @@ class HumanInput(Node[HumanInputConfig]):
     type = "human-input"
     instant: ClassVar[bool] = True
     branching: ClassVar[bool] = True
-    notes: ClassVar[str] = "first and later forms of the file format; see [human input](human-input.md)"
+    notes: ClassVar[str] = "both versions; first and later forms of the file format; see [human input](human-input.md)"
 
     def branches(self) -> Iterable[str]:
         return [*(action.id for action in self.config.user_actions), TIMEOUT_HANDLE]
@@ -60,7 +61,7 @@ class HumanInput(Node[HumanInputConfig]):
         return {**answers, "__action_id": text, "__action_value": text, "__rendered_content": text}
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
-        mails = [item.config.recipients for item in self.config.delivery_methods if item.enabled and item.type == EMAIL]
+        mails = [item.config.recipients for item in self.config.deliveries if item.type == EMAIL]
         if mails and resources.mail.missing:
             yield f"To send e-mails, set {', '.join(resources.mail.missing)}."
         for recipients in mails:
@@ -68,7 +69,7 @@ class HumanInput(Node[HumanInputConfig]):
                 yield "No e-mail can be sent to a whole workspace of Dify: name its members in the file."
             for recipient in recipients.items:
                 member = recipient.reference_id or recipient.user_id
-                if not recipient.email and member not in resources.mail.members:
+                if not (recipient.email or recipient.selector) and member not in resources.mail.members:
                     yield f"The address of a recipient is not known: set HEADRACE_MEMBERS={member}=ADDRESS."
 
     async def run(self, ctx: Context) -> Result | FormRequested:
@@ -76,6 +77,9 @@ class HumanInput(Node[HumanInputConfig]):
 
     def _request(self, ctx: Context) -> FormRequested:
         config = self.config
+        deliveries = [_delivery(item, ctx) for item in config.deliveries]
+        if config.recipients_spec is not None and not any(_reaches_somebody(item, ctx) for item in deliveries):
+            raise NodeError("No one can approve this step.", "HumanInputDeliveryError")
         return FormRequested(
             ctx.path,
             ctx.new_id(),
@@ -89,7 +93,7 @@ class HumanInput(Node[HumanInputConfig]):
                 if (default := _default(item, ctx)) is not None
             },
             config.timeout * _SECONDS[config.timeout_unit],
-            [_delivery(item, ctx) for item in config.delivery_methods if item.enabled and item.type in (WEBAPP, EMAIL)],
+            deliveries,
         )
 
     def _result(self, form: FormState) -> Result:
@@ -146,7 +150,7 @@ def _delivery(delivery: Delivery, ctx: Context) -> dict[str, Value]:
     if delivery.type == WEBAPP:
         return {"type": WEBAPP, "token": token_urlsafe(_TOKEN_BYTES)}
     config = delivery.config
-    types = {item.email or item.reference_id or item.user_id: item.type for item in config.recipients.items}
+    types = {_address(item, ctx): item.type for item in config.recipients.items}
     recipients: list[Value] = [
         {"type": type_, "to": to, "token": token_urlsafe(_TOKEN_BYTES)} for to, type_ in types.items()
     ]
@@ -158,3 +162,21 @@ def _delivery(delivery: Delivery, ctx: Context) -> dict[str, Value]:
         "body": ctx.variables.render(config.body, values.markdown),
         "recipients": recipients,
     }
+
+
+def _address(recipient: Recipient, ctx: Context) -> str:
+    """The address of a recipient, or the id of a member. A variable that has no text is named instead, so that it can
+    be seen why no e-mail was sent."""
+    if not recipient.selector:
+        return recipient.email or recipient.reference_id or recipient.user_id
+    _, value = ctx.variables.find(recipient.selector)
+    text = value.strip() if isinstance(value, str) else ""
+    return text or f"{{{{#{'.'.join(recipient.selector)}#}}}}"
+
+
+def _reaches_somebody(delivery: Mapping[str, Value], ctx: Context) -> bool:
+    if delivery["type"] == WEBAPP:
+        return True
+    return any(
+        "@" in recipient["to"] or recipient["to"] in ctx.resources.mail.members for recipient in delivery["recipients"]
+    )
