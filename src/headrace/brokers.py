@@ -1,9 +1,9 @@
-"""Queue, bus and wire within one process, and the bus of one process among several that share a database."""
+"""Bus and wire within one process, and the bus of one process among several that share a database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,66 +16,6 @@ from headrace.ports import Journal, RecordReceiver, Signal
 
 POLL_SECONDS = 0.1  # between polls of the journal: records of other processes are late by about half of it
 _PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not keep the database busy
-
-
-class LocalQueue:
-    """The runs that wait in this process, first in, first out.
-
-    A run that is put again while it waits is claimed once; put again while it is claimed, once more after its release.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: OrderedDict[RunId, None] = OrderedDict()
-        self._claimed: dict[RunId, bool] = {}  # whether it was put again meanwhile
-        self._waiters: deque[asyncio.Future[RunId]] = deque()
-
-    def __len__(self) -> int:
-        """How many runs wait."""
-        return len(self._waiting)
-
-    async def put(self, run: RunId) -> None:
-        self._put(run)
-
-    def _put(self, run: RunId) -> None:
-        if run in self._claimed:
-            self._claimed[run] = True
-            return
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                self._claimed[run] = False
-                waiter.set_result(run)
-                return
-        self._waiting[run] = None
-
-    @asynccontextmanager
-    async def claim(self, worker: str) -> AsyncGenerator[RunId]:
-        """Waits for a run. It returns to the queue if the block is left by an exception (also by cancellation)."""
-        run = await self._next()
-        completed = False
-        try:
-            yield run
-            completed = True
-        finally:
-            was_put_again = self._claimed.pop(run)
-            if was_put_again or not completed:
-                self._put(run)
-
-    async def _next(self) -> RunId:
-        if self._waiting:
-            run, _ = self._waiting.popitem(last=False)
-            self._claimed[run] = False
-            return run
-        waiter: asyncio.Future[RunId] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():  # it received a run and was cancelled at the same time
-                run = waiter.result()
-                del self._claimed[run]
-                self._put(run)
-            raise
 
 
 class LocalBus:

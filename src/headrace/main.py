@@ -42,10 +42,11 @@ from headrace.adapters.tools import (
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
 from headrace.batches import BatchRunner
-from headrace.brokers import LocalBus, LocalQueue, SharedBus
+from headrace.brokers import LocalBus, SharedBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
+from headrace.dispatch import LocalDispatch
 from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError
@@ -225,9 +226,9 @@ async def service(
         environment = EngineEnvironment(storage.journal, bus, resources, settings.limits)
         apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
-        queue = LocalQueue()
+        dispatch = LocalDispatch(storage.leases)
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
-        run_service = RunService(apps, environment, queue, storage, settings.max_active_requests, limiter)
+        run_service = RunService(apps, environment, dispatch, storage, settings.max_active_requests, limiter)
         tool_sources["workflow"] = WorkflowTools(run_service, tools_config.workflows, settings.workspace)
         plugins.late_handlers = lambda: _late_handlers(run_service, files, environment, settings.workspace)
         webhook_sender = WebhookSender(
@@ -240,7 +241,7 @@ async def service(
             mails=_mails(settings),
         )
         if telemetry:
-            telemetry.observe_service(run_service, queue)
+            telemetry.observe_service(run_service, dispatch)
         batch_runner = BatchRunner(
             run_service, storage.batches, storage.claims, Chats(run_service, Annotations(storage.conversations).answer)
         )

@@ -25,10 +25,11 @@ from headrace.api.app import ApiOptions, create_app
 from headrace.api.native import NativeServices
 from headrace.apps.catalog import Apps, Served
 from headrace.batches import BatchRunner
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import NodeError
 from headrace.node import Config, Context, Node, Pause, Registry, Result
@@ -339,7 +340,7 @@ async def serving(
     run_service = RunService(
         apps,
         EngineEnvironment(store.journal, LocalBus(), resources, clock=clock),
-        LocalQueue(),
+        LocalDispatch(store.leases),
         store,
         max_active,
         limiter,

@@ -14,7 +14,8 @@ from headrace.adapters.files import FileStore
 from headrace.api.auth import Api, ApiOptions
 from headrace.api.dify.app_calls import AppCalls
 from headrace.apps.catalog import Apps
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import HeadraceError, NotFound, RequestError
 from headrace.kernel.events import RunEnded, RunQueued, StopRequested
@@ -60,7 +61,7 @@ async def api(tmp_path: Path) -> AsyncGenerator[Api]:
     Gate.reset()
     store = memory_storage()
     environment = EngineEnvironment(store.journal, LocalBus(), NOTHING)
-    where = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, LocalQueue(), store)
+    where = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, LocalDispatch(store.leases), store)
     for name, content in {"chat": chatflow(), "echo": ECHO, "gated": GATED, "strict": REQUIRED}.items():
         await where.apps.publish(name, content)
     files = FileStore(tmp_path, store.catalog, SECRET, None, "http://headrace.example")  # type: ignore[arg-type]

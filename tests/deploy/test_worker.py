@@ -7,7 +7,10 @@ import contextlib
 
 import pytest
 
+from headrace.dispatch import LocalDispatch
 from headrace.errors import ServerDraining
+from headrace.kernel.events import RunId
+from headrace.ports import Claim, Slots
 from headrace.runs.worker import Worker
 from headrace.stores.memory import memory_storage
 from tests.runs.service import GATED, Gate, asked, publish
@@ -39,6 +42,17 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await working
     assert worker.is_idle
-    async with contextlib.AsyncExitStack() as stack:
-        given = [await stack.enter_async_context(run_service.queue.claim("another")) for _ in range(6)]
-    assert given == [waiting, *runs]
+    given: list[RunId] = []
+    all_given = asyncio.Event()
+
+    async def take(claim: Claim) -> None:
+        given.append(claim.run)
+        if len(given) == 6:
+            all_given.set()
+
+    another = asyncio.create_task(LocalDispatch(run_service.leases).work(take, Slots(1)))
+    await asyncio.wait_for(all_given.wait(), 60)
+    another.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await another
+    assert given == [*runs, waiting]

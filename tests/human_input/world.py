@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.apps.catalog import Apps
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import InvalidParam
 from headrace.kernel.events import Event, Record, RunEnded, RunId, RunPaused
@@ -82,4 +83,4 @@ def people(store: Storage, clock: Clock | None = None, **limits: Any) -> People:
     environment = EngineEnvironment(store.journal, LocalBus(), NOTHING, Limits(**limits), clock=clock)
     types = {**registry(), "gate": Gate}
     apps = Apps(store.catalog, types, SECRET)  # pyright: ignore[reportArgumentType]
-    return People(RunService(apps, environment, LocalQueue(), store), clock)
+    return People(RunService(apps, environment, LocalDispatch(store.leases), store), clock)

@@ -18,7 +18,8 @@ from headrace.api.auth import Api, ApiOptions
 from headrace.api.native.run_lines import RunLines
 from headrace.api.native.run_news import RunNews
 from headrace.apps.catalog import Apps
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import StoreError, Unauthorized
 from headrace.kernel.events import Record, RunEnded, RunQueued
@@ -111,7 +112,8 @@ class World:
         self.journal = there.journal
         self.catalog = Apps(here.catalog, REGISTRY, b"s" * 32)
         bus = LocalBus()
-        self.run_service = RunService(self.catalog, EngineEnvironment(here.journal, bus, only()), LocalQueue(), here)
+        environment = EngineEnvironment(here.journal, bus, only())
+        self.run_service = RunService(self.catalog, environment, LocalDispatch(here.leases), here)
         self.lines = RunLines(Api(self.catalog, self.run_service, Any, ApiOptions()))
         self.news = RunNews(self.run_service, self.lines)
 

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp
 from headrace.api.app import create_app
 from headrace.api.native import NativeServices
 from headrace.apps.catalog import Apps
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.node import Registry
 from headrace.ports import Storage
@@ -26,6 +27,7 @@ def apps_of(store: Storage, registry: Registry = REGISTRY) -> Apps:
 
 def api_of(apps: Apps, store: Storage) -> ASGIApp:
     """The API of a process that serves these apps."""
-    run_service = RunService(apps, EngineEnvironment(store.journal, LocalBus(), NOTHING), LocalQueue(), store)
+    environment = EngineEnvironment(store.journal, LocalBus(), NOTHING)
+    run_service = RunService(apps, environment, LocalDispatch(store.leases), store)
     services = NativeServices(store.idempotency, cast("Any", SimpleNamespace()), cast("Any", None))
     return create_app(apps, run_service, cast("Any", None), services=services)

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
@@ -86,7 +87,7 @@ def run_service(store: Storage, bus: LocalBus | None = None, max_active: int = 0
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
         world,
-        LocalQueue(),
+        LocalDispatch(store.leases),
         store,
         max_active,
     )

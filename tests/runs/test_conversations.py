@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace import dispatch
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import TooManyRequests
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
@@ -20,7 +22,7 @@ from headrace.nodes.answer import Answer
 from headrace.nodes.assigner import Assigner
 from headrace.nodes.start import Start
 from headrace.ports import Conversation, ConversationVariable, Message, Storage
-from headrace.runs import conversation_queue, reader, worker
+from headrace.runs import conversation_queue, reader
 from headrace.runs.forks import retry
 from headrace.runs.service import MAX_NUMBER_CONFLICTS, RunService, Submission
 from headrace.stores.memory import memory_storage
@@ -74,7 +76,7 @@ def run_service(store: Storage) -> RunService:
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
         EngineEnvironment(store.journal, LocalBus(), NOTHING),
-        LocalQueue(),
+        LocalDispatch(store.leases),
         store,
     )
 
@@ -240,7 +242,7 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
     monkeypatch.setattr(conversation_queue, "POLL_SECONDS", 0.02)
     # nothing makes up for what is not heard live, or not called
     monkeypatch.setattr(reader, "POLL_SECONDS", 60)
-    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 60)
+    monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 60)
     stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
     for item in stores:
         await item.leases.heartbeat()

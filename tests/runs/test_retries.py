@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace import dispatch
 from headrace.engine import outbox
 from headrace.engine.attempts import MAX_RECOVERIES, TOO_MANY_RECOVERIES
 from headrace.errors import SequenceConflict, StoreError
@@ -37,9 +38,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     Gate.reset()
     Gate.opened.set()
     monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(worker, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(worker, "MAX_PAUSE", 0.01)
-    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.01)
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(dispatch, "MAX_PAUSE", 0.01)
+    monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 0.01)
 
 
 class Failing(MemoryJournal):
@@ -155,8 +156,8 @@ async def test_a_node_whose_result_is_never_kept_is_not_run_for_ever(monkeypatch
 
 
 async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(worker, "MAX_PAUSE", 0.2)
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(dispatch, "MAX_PAUSE", 0.2)
     tries: list[float] = []
 
     class Locked(MemoryLeases):
@@ -206,8 +207,8 @@ async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.L
 
 
 async def test_a_run_that_rests_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "FIRST_PAUSE", 1000.0)
-    monkeypatch.setattr(worker, "MAX_PAUSE", 1000.0)
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 1000.0)
+    monkeypatch.setattr(dispatch, "MAX_PAUSE", 1000.0)
     tried = asyncio.Event()
 
     class Locked(MemoryLeases):

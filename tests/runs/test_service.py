@@ -255,7 +255,7 @@ class Full(MemoryJournal):
 
 async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("headrace.runs.reader.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("headrace.dispatch.FIRST_PAUSE", 0.01)
     async with working(run_service(memory_storage(Full()))) as where:
         served = await publish(where, ECHO)
         with pytest.raises(StoreError):
@@ -277,7 +277,7 @@ class Locked(MemoryLeases):
 
 
 async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("headrace.runs.worker.FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("headrace.dispatch.FIRST_PAUSE", 0.1)
     store = memory_storage()
     where = run_service(store)
     where.leases = leases = Locked(where.environment.journal)

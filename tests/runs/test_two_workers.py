@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace import dispatch
 from headrace.kernel.events import NodeStarted, RunEnded, RunId, RunResumed, StopRequested
 from headrace.runs import worker
 from headrace.runs.service import RunService
@@ -23,8 +24,8 @@ SILENT = GATED.replace("{variable: text, value_selector: [g, text]}, ", "")  # t
 
 @pytest.fixture
 async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[RunService]]:
-    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
-    monkeypatch.setattr(worker, "RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "OVERTAKEN_SECONDS", 0.02)
     Gate.reset()
     stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
     yield [made(store) for store in stores]  # pyright: ignore[reportArgumentType]
@@ -115,7 +116,7 @@ async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[RunSer
 async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
     two: list[RunService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "RENEW_SECONDS", 60)
+    monkeypatch.setattr(worker, "OVERTAKEN_SECONDS", 60)
     mine, other = two
     served = await publish(mine, SILENT)
     async with both(two):

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from headrace import dispatch
 from headrace.adapters.tools import ToolRegistry
 from headrace.api.dify.run_events import RunEvents
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import NodeError, StoreError
 from headrace.kernel.events import (
@@ -33,11 +35,11 @@ from headrace.nodes.human_input.node import HumanInput
 from headrace.nodes.loop import Loop, LoopStart
 from headrace.nodes.start import Start
 from headrace.nodes.tool import ToolNode
-from headrace.ports import RunFilter, Storage
+from headrace.ports import RunFilter, Slots, Storage
 from headrace.ports.services import ToolParameter, ToolReference
-from headrace.runs import called_runs, worker
+from headrace.runs import called_runs
 from headrace.runs.called_runs import called_run, stop_called
-from headrace.runs.service import RunService, Slots, Submission
+from headrace.runs.service import RunService, Submission
 from headrace.runs.workflow_tools import WorkflowTools
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
@@ -130,7 +132,7 @@ WAITER = app("waiter", tool("gated"), outputs={"text": ["t", "text"]})
 def made(store: Storage, names: dict[str, str] | None = None) -> RunService:
     sources: dict[str, Any] = {}
     environment = EngineEnvironment(store.journal, LocalBus(), only(tools=ToolRegistry(sources)))
-    service = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, LocalQueue(), store)
+    service = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, LocalDispatch(store.leases), store)
     sources["workflow"] = WorkflowTools(service, names or {}, "default")
     return service
 
@@ -411,7 +413,7 @@ async def test_a_stopped_run_fails_its_caller(where: RunService):
 
 
 async def test_a_process_that_ends_leaves_both_runs_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
+    monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 0.02)
     Gate.reset()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     first = made(store)
@@ -438,8 +440,8 @@ async def test_a_process_that_ends_leaves_both_runs_to_the_next(tmp_path: Path, 
 async def test_a_run_that_is_stopped_after_its_process_died_stops_what_it_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
 ):
-    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
-    monkeypatch.setattr(worker, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 0.02)
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.01)
     Gate.reset()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     first = made(store)
@@ -463,7 +465,7 @@ async def test_a_run_that_is_stopped_after_its_process_died_stops_what_it_called
 async def test_a_run_whose_caller_has_ended_is_stopped_by_the_next_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool
 ):
-    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.02)
+    monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 0.02)
     Gate.reset()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     first = made(store)

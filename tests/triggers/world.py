@@ -14,7 +14,8 @@ import yaml
 from headrace.adapters.files import FileStore
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
-from headrace.brokers import LocalBus, LocalQueue
+from headrace.brokers import LocalBus
+from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.kernel.events import NodeSucceeded, Record, RunQueued
 from headrace.nodes import registry
@@ -115,6 +116,6 @@ async def world(
     files = FileStore(folder / "files", storage.catalog, SECRET, NoHttp(), "http://host.example", clock)
     environment = EngineEnvironment(storage.journal, LocalBus(), only(files=files), clock=clock)
     apps = Apps(storage.catalog, registry(()), SECRET, clock)
-    run_service = RunService(apps, environment, LocalQueue(), storage, limiter=limiter)
+    run_service = RunService(apps, environment, LocalDispatch(storage.leases), storage, limiter=limiter)
     async with background("worker", Worker(run_service).run()):
         yield World(storage, run_service, files, TriggerService(run_service), clock)

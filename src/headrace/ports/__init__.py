@@ -1,7 +1,7 @@
 """The protocols of storage and of communication between processes. Each has one contract suite that every
 implementation passes (`tests/contracts`).
 
-Only the journal and the catalog must be right; the queue and the bus need only be fast: the journal restores what they
+Only the journal and the catalog must be right; dispatch and the bus need only be fast: the journal restores what they
 lose.
 """
 
@@ -17,7 +17,7 @@ from headrace.ports.async_api import (
     IdempotencyRecord,
     IdempotencyStore,
 )
-from headrace.ports.brokers import Bus, Queue
+from headrace.ports.brokers import Bus
 from headrace.ports.catalog import (
     WORKSPACE,
     WORKSPACE_NAME,
@@ -41,6 +41,7 @@ from headrace.ports.conversations import (
     Feedback,
     Message,
 )
+from headrace.ports.dispatch import Backlog, Claim, Dispatch, Drive, Priority, ReadyRun, Slots
 from headrace.ports.forms import Form, Forms, FormToken
 from headrace.ports.journal import (
     BUCKETS_PER_OCTAVE,
@@ -69,6 +70,7 @@ __all__ = [
     "Annotation",
     "App",
     "Audited",
+    "Backlog",
     "Batch",
     "BatchLine",
     "Batches",
@@ -79,11 +81,14 @@ __all__ = [
     "Callback",
     "Callbacks",
     "Catalog",
+    "Claim",
     "Claims",
     "CodeFlow",
     "Conversation",
     "ConversationVariable",
     "Conversations",
+    "Dispatch",
+    "Drive",
     "EndUser",
     "Feedback",
     "Form",
@@ -98,9 +103,10 @@ __all__ = [
     "ListedRun",
     "Message",
     "Principal",
+    "Priority",
     "Pruned",
     "Pruner",
-    "Queue",
+    "ReadyRun",
     "RecordReceiver",
     "RunActivity",
     "RunFilter",
@@ -109,6 +115,7 @@ __all__ = [
     "SignInAttempt",
     "Signal",
     "Slot",
+    "Slots",
     "Snapshot",
     "Storage",
     "StoredFile",

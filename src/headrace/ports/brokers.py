@@ -1,4 +1,4 @@
-"""Queue and bus need only be fast: the journal restores what they lose."""
+"""The bus need only be fast: the journal restores what it loses."""
 
 from __future__ import annotations
 
@@ -7,17 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from headrace.kernel.events import Record, RunId
-
-
-class Queue(Protocol):
-    """Runs waiting for a worker. A message is a hint: no run is lost or doubled with it."""
-
-    async def put(self, run: RunId) -> None: ...
-
-    def claim(self, worker: str) -> AbstractAsyncContextManager[RunId]:
-        """Waits for a run; holds its lease (renewed) until the block ends. If the block raises, or the worker dies, the
-        run is released."""
-        ...
 
 
 class Bus(Protocol):

@@ -34,7 +34,7 @@ class ConversationQueue:
         self.remote = Periodic("releasing messages", self._release_remote, delay=POLL_SECONDS)
 
     async def may_run(self, run: RunId, conversation: str) -> bool:
-        """Whether the run is the next of its conversation. If not, it is put back into the queue once it is."""
+        """Whether the run is the next of its conversation. If not, it is dispatched again once it is."""
         waiting = self._waiting.setdefault(conversation, _WaitingRuns())
         waiting.runs.add(run)  # before the query: a run that ends meanwhile releases it
         next_run = await self._run_service.conversations.next_message(conversation)
@@ -46,7 +46,7 @@ class ConversationQueue:
         return False
 
     async def release_next(self, conversation: str) -> None:
-        """Queues the next run of a conversation if it waits here; called when a run has ended or paused."""
+        """Dispatches the next run of a conversation if it waits here; called when a run has ended or paused."""
         waiting = self._waiting.get(conversation)
         if waiting is None:
             return
@@ -56,7 +56,7 @@ class ConversationQueue:
             self._remove(conversation, runs)  # they were stopped
         elif waiting.next in waiting.runs:
             self._remove(conversation, {waiting.next})
-            await self._run_service.queue.put(waiting.next)
+            await self._run_service.dispatch_again(waiting.next)
 
     def _remove(self, conversation: str, runs: set[RunId]) -> None:
         waiting = self._waiting.get(conversation)

@@ -7,6 +7,7 @@ workflow are masked in all results.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -16,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import Driver, EngineEnvironment
-from headrace.errors import SequenceConflict, ServerDraining, TooManyRequests
+from headrace.errors import SequenceConflict, ServerDraining, StoreError, TooManyRequests
 from headrace.frozen import frozen, new_dict
 from headrace.ids import new_id, new_run_id
 from headrace.kernel.events import (
@@ -31,10 +32,23 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.node import Flow
-from headrace.ports import Conversation, ConversationVariable, EndUser, Queue, Storage
+from headrace.ports import (
+    WORKSPACE,
+    App,
+    Conversation,
+    ConversationVariable,
+    Dispatch,
+    EndUser,
+    Priority,
+    ReadyRun,
+    Slots,
+    Storage,
+)
 from headrace.rate_limits import Limiter
 from headrace.runs.reader import RunReader
 from headrace.values import File, Value
+
+logger = logging.getLogger(__name__)
 
 MAX_NUMBER_CONFLICTS = 100  # of a message with those of other processes, before it is rejected
 
@@ -132,32 +146,6 @@ class StartedRun:
     flow: Flow
 
 
-class Slots:
-    """How many runs a worker drives at once."""
-
-    def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
-        self._lent = 0  # slots that were given back too early, and are not given back again
-
-    async def acquire(self) -> None:
-        await self._free.acquire()
-
-    def release(self) -> None:
-        if self._lent:
-            self._lent -= 1
-        else:
-            self._free.release()
-
-    @contextmanager
-    def lend(self) -> Generator[None]:
-        """Frees a slot for the time in which its run waits for another one, which could not start otherwise."""
-        self._free.release()
-        try:
-            yield
-        finally:
-            self._lent += 1
-
-
 class RunService(RunReader):
     """Accepts runs and returns their records. Workers (worker.py) drive them."""
 
@@ -165,13 +153,13 @@ class RunService(RunReader):
         self,
         apps: Apps,
         environment: EngineEnvironment,
-        queue: Queue,
+        dispatch: Dispatch,
         storage: Storage,
         max_active: int = 0,
         limiter: Limiter | None = None,
     ) -> None:
         super().__init__(apps, environment)
-        self.queue = queue
+        self.dispatch = dispatch
         self.runs = storage.runs
         self.conversations = storage.conversations
         self.leases = storage.leases
@@ -188,17 +176,20 @@ class RunService(RunReader):
 
     # ------------------------------------------------------------------------------------------------------ submit
 
-    async def submit(self, submission: Submission, run: RunId | None = None, *, admitted: bool = False) -> SubmittedRun:
+    async def submit(
+        self, submission: Submission, run: RunId | None = None, *, admitted: bool = False, interactive: bool = False
+    ) -> SubmittedRun:
         """Queues a run; once this returns, it is durable. `run` is its id, if it is given; a run that already has this
         id is returned instead. Two messages of one conversation at the same time get two numbers, and run in this
         order; TooManyRequests for one whose number is taken by other processes again and again. `admitted`: the run is
-        part of one that is in progress, and no limit applies to it."""
+        part of one that is in progress, and no limit applies to it; `interactive`: its caller waits for it."""
         known, run = run is not None, run or new_run_id(self.environment.clock())
         conversation, app = submission.conversation, submission.served.app.id
         if conversation is None:
             if not admitted:
                 await self._admit(run, app, known=known)
-            return await self._enqueue(submission.records(self.environment.clock(), run))
+            records = submission.records(self.environment.clock(), run)
+            return await self._enqueue(records, submission.served.app, interactive=interactive)
         # the journal accepts a number once; messages of one process wait for each other, to avoid conflicts
         async with self._number_locks.setdefault(conversation, asyncio.Lock()):
             await self._admit(run, app, known=known)
@@ -208,7 +199,8 @@ class RunService(RunReader):
                 newest, _ = await self.conversations.messages(conversation, limit=1)
                 number = newest[0].number + 1 if newest else 1
                 with suppress(SequenceConflict):  # a message of another process has this number
-                    return await self._enqueue(submission.records(self.environment.clock(), run, number))
+                    records = submission.records(self.environment.clock(), run, number)
+                    return await self._enqueue(records, submission.served.app, interactive=interactive)
         raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
 
     async def begin(self, records: Sequence[Record], *, known: bool) -> SubmittedRun:
@@ -216,7 +208,7 @@ class RunService(RunReader):
         queued = records[0].event
         assert isinstance(queued, RunQueued)
         await self._admit(records[0].run, queued.app, known=known)
-        return await self._enqueue(records)
+        return await self._enqueue(records, await self.apps.find(queued.app))
 
     async def _admit(self, run: RunId, app: str, *, known: bool = False) -> None:
         """ServerDraining where no more runs are accepted, LimitReached where a plan allows none. `known`: a run with
@@ -226,22 +218,40 @@ class RunService(RunReader):
         if self.limiter is not None and (app_record := await self.apps.find(app)) is not None:
             await self.limiter.admit(run, app_record, known=known)
 
-    async def _enqueue(self, records: Sequence[Record]) -> SubmittedRun:
-        """Appends the first records of a run, and queues it; returns an existing run with this id. SequenceConflict if
-        there is none, and the number of its message is taken."""
+    async def _enqueue(self, records: Sequence[Record], app: App | None, *, interactive: bool = False) -> SubmittedRun:
+        """Appends the first records of a run, and dispatches it; returns an existing run with this id. SequenceConflict
+        if there is none, and the number of its message is taken."""
         run = records[0].run
+        queued = records[0].event
+        assert isinstance(queued, RunQueued)
         try:
             await self.environment.journal.append(records)
         except SequenceConflict:
             records = await self.environment.journal.read(run)
             if not records:
                 raise
+            queued = records[0].event
+            assert isinstance(queued, RunQueued)
         else:
-            await self.queue.put(run)
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
+            await self._dispatch(ready_run(run, len(records), queued.app, app, queued.source, interactive=interactive))
         at, message = records[0].at, "query" in queued.system
         return SubmittedRun(run, queued.task, at, queued.version, message, queued.conversation)
+
+    async def _dispatch(self, work: ReadyRun) -> None:
+        """Hands over a run whose record is safe: if that fails, the reconciler repeats it."""
+        try:
+            await self.dispatch.ready(work)
+        except StoreError as error:
+            logger.log(error.level, "run %s waits for the reconciler: %s", work.run, error)
+
+    async def dispatch_again(self, run: RunId, *, interactive: bool = False) -> None:
+        """Hands over a run that waited for something else than a worker. No effect on an unknown run."""
+        listed = await self.runs.find_run(run)
+        if listed is None:
+            return
+        seq = (await self.environment.journal.last_sequences([run]))[run]
+        app = await self.apps.find(listed.app)
+        await self._dispatch(ready_run(run, seq, listed.app, app, listed.source, interactive=interactive))
 
     def open(self, submission: Submission, run: RunId | None = None) -> AbstractAsyncContextManager[StartedRun]:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
@@ -255,7 +265,7 @@ class RunService(RunReader):
         """Opens a run that may exist, or wait for another one: that is decided before it is driven."""
         app = submission.served.app.id
         with self._caller_slot(app):
-            submitted = await self.submit(submission, run)
+            submitted = await self.submit(submission, run, interactive=True)
             flow = await self.apps.flow(app, submitted.version)
             yield StartedRun(submitted.run, submitted.task, self.follow(submitted.run), flow)
 
@@ -281,15 +291,24 @@ class RunService(RunReader):
         with self._caller_slot(queued.app):
             await self._admit(record.run, queued.app)
             async with self.environment.bus.subscribe(record.run) as live:
-                appended = asyncio.ensure_future(self.environment.journal.append([record]))
-                # a worker of this process need not wait for the append and read the journal: appends keep their order
-                self._handover[record.run] = [record]
-                await self.queue.put(record.run)
+                app = submission.served.app
+                work = ready_run(record.run, 1, app.id, app, queued.source, interactive=True)
+                if self.dispatch.ready_here(work):
+                    # a worker of this process need not wait for the append and read the journal: appends keep their
+                    # order
+                    self._handover[record.run] = [record]
+                    appended = asyncio.ensure_future(self.environment.journal.append([record]))
+                else:
+                    appended = asyncio.ensure_future(self._append_first(record, work))
                 # the run is durable before the caller knows its id; a caller who leaves does not end it
                 await asyncio.shield(appended)
                 flow = submission.served.flow
                 records = self._live(record.run, live, [record], flow.mask, 0)
                 yield StartedRun(record.run, queued.task, records, flow)
+
+    async def _append_first(self, record: Record, work: ReadyRun) -> None:
+        await self.environment.journal.append([record])
+        await self._dispatch(work)
 
     def take_handover(self, run: RunId) -> list[Record] | None:
         """The records of a run that was just submitted in this process; None for others, which are in the journal."""
@@ -319,14 +338,26 @@ class RunService(RunReader):
                 return await self.append(run, len(records), event)
 
     async def append(self, run: RunId, after: int, *events: Event) -> None:
-        """Appends events after the last one of a run that is not driven in this process, and queues it.
+        """Appends events after the last one of a run that is not driven in this process, and dispatches it.
         SequenceConflict if that is not its last one."""
         now = self.environment.clock()
         await self.environment.journal.append(
             [Record(run, seq, now, event) for seq, event in enumerate(events, after + 1)]
         )
         self._handover.pop(run, None)
-        await self.queue.put(run)
+        await self.dispatch_again(run, interactive=any(isinstance(event, StopRequested) for event in events))
+
+
+def ready_run(run: RunId, seq: int, app: str, known: App | None, source: str, *, interactive: bool = False) -> ReadyRun:
+    """A run to be dispatched. `known` is its app, unless that was deleted; `interactive`: somebody waits for the run,
+    as another run waits for those that it calls."""
+    if source.startswith(("batch:", "trigger-schedule:")):
+        priority = Priority.BATCH
+    elif interactive or source.startswith("run:"):
+        priority = Priority.INTERACTIVE
+    else:
+        priority = Priority.API
+    return ReadyRun(run, seq, WORKSPACE if known is None else known.workspace, app, priority)
 
 
 def last_event(records: Sequence[Record]) -> Event:

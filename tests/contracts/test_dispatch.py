@@ -1,0 +1,199 @@
+"""What every dispatch promises."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from headrace import dispatch as local
+from headrace.dispatch import LocalDispatch
+from headrace.kernel.events import RunId
+from headrace.ports import Claim, Dispatch, Drive, Priority, ReadyRun, Slots
+from headrace.stores.memory import memory_storage
+
+
+def work(run: RunId, workspace: str = "default", priority: Priority = Priority.API, seq: int = 1) -> ReadyRun:
+    return ReadyRun(run, seq, workspace, "app", priority)
+
+
+@pytest.fixture(params=["local"])
+def dispatch(monkeypatch: pytest.MonkeyPatch) -> Dispatch:
+    monkeypatch.setattr(local, "FIRST_PAUSE", 0.01)
+    return LocalDispatch(memory_storage().leases)
+
+
+@asynccontextmanager
+async def working(dispatch: Dispatch, drive: Drive, slots: int | Slots = 1) -> AsyncGenerator[asyncio.Task[None]]:
+    task = asyncio.create_task(dispatch.work(drive, Slots(slots) if isinstance(slots, int) else slots))
+    try:
+        async with asyncio.timeout(60):
+            yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+class Driven:
+    """Drives that end when they are allowed to. `fails`: how many of the next ones raise."""
+
+    def __init__(self) -> None:
+        self.begun: asyncio.Queue[Claim] = asyncio.Queue()
+        self.ended: asyncio.Queue[RunId] = asyncio.Queue()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+        self.fails = 0
+        self.now = 0
+        self.most = 0
+
+    async def __call__(self, claim: Claim) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.begun.put_nowait(claim)
+        try:
+            await self.may_end.wait()
+            if self.fails:
+                self.fails -= 1
+                raise ZeroDivisionError
+            self.ended.put_nowait(claim.run)
+        finally:
+            self.now -= 1
+
+    async def begins(self, count: int) -> list[RunId]:
+        return [(await self.begun.get()).run for _ in range(count)]
+
+
+async def test_runs_are_driven_in_order(dispatch: Dispatch) -> None:
+    driven = Driven()
+    for run in ("a", "b", "c"):
+        await dispatch.ready(work(run))
+    async with working(dispatch, driven):
+        assert await driven.begins(3) == ["a", "b", "c"]
+
+
+async def test_a_worker_waits_for_runs(dispatch: Dispatch) -> None:
+    driven = Driven()
+    async with working(dispatch, driven):
+        for run in ("a", "b"):
+            await dispatch.ready(work(run))
+            assert await driven.begins(1) == [run]
+
+
+async def test_a_run_that_is_ready_twice_is_driven_once(dispatch: Dispatch) -> None:
+    driven = Driven()
+    for run in ("a", "a", "b", "a"):
+        await dispatch.ready(work(run))
+    async with working(dispatch, driven):
+        assert await driven.begins(2) == ["a", "b"]
+        await dispatch.ready(work("c"))
+        assert await driven.begins(1) == ["c"]
+
+
+async def test_a_run_that_is_ready_while_it_is_driven_is_driven_once_more(dispatch: Dispatch) -> None:
+    driven = Driven()
+    driven.may_end.clear()
+    async with working(dispatch, driven, slots=3):
+        await dispatch.ready(work("a"))
+        assert await driven.begins(1) == ["a"]
+        await dispatch.ready(work("a", seq=2))
+        await dispatch.ready(work("a", seq=3))
+        await dispatch.ready(work("b"))
+        assert await driven.begins(1) == ["b"], "nobody else may drive a claimed run"
+        driven.may_end.set()
+        assert await driven.begins(1) == ["a"]
+        assert [await driven.ended.get() for _ in range(3)] == ["a", "b", "a"]
+        await dispatch.ready(work("c"))
+        assert await driven.begins(1) == ["c"]
+
+
+async def test_a_drive_that_fails_is_repeated(dispatch: Dispatch) -> None:
+    driven = Driven()
+    driven.fails = 2
+    async with working(dispatch, driven):
+        await dispatch.ready(work("a"))
+        claims = [await driven.begun.get() for _ in range(3)]
+        assert [claim.run for claim in claims] == ["a"] * 3
+        assert [claim.attempt for claim in claims] == [1, 2, 3]
+        assert await driven.ended.get() == "a"
+
+
+async def test_a_worker_that_ends_leaves_its_runs_to_the_next(dispatch: Dispatch) -> None:
+    driven = Driven()
+    driven.may_end.clear()
+    for run in ("a", "b", "c"):
+        await dispatch.ready(work(run))
+    async with working(dispatch, driven, slots=2):
+        assert await driven.begins(2) == ["a", "b"]
+    assert not driven.now
+    driven.may_end.set()
+    async with working(dispatch, driven, slots=2):
+        assert sorted(await driven.begins(3)) == ["a", "b", "c"]
+
+
+async def test_a_worker_that_drains_ends_what_it_drives_and_takes_nothing_more(dispatch: Dispatch) -> None:
+    driven = Driven()
+    driven.may_end.clear()
+    async with working(dispatch, driven, slots=2):
+        await dispatch.ready(work("a"))
+        assert await driven.begins(1) == ["a"]
+        dispatch.drain()
+        await dispatch.ready(work("b"))
+        driven.may_end.set()
+        assert await driven.ended.get() == "a"
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert driven.begun.empty()
+
+
+async def test_no_more_runs_than_slots_are_driven_at_once(dispatch: Dispatch) -> None:
+    driven = Driven()
+    driven.may_end.clear()
+    runs = [f"r{number}" for number in range(100)]
+    for run in runs:
+        await dispatch.ready(work(run))
+    async with working(dispatch, driven, slots=7):
+        await driven.begins(7)
+        driven.may_end.set()
+        assert sorted([await driven.ended.get() for _ in runs]) == sorted(runs)
+    assert driven.most == 7
+
+
+async def test_a_slot_that_is_lent_starts_another_run(dispatch: Dispatch) -> None:
+    slots = Slots(1)
+    called, ended = asyncio.Event(), asyncio.Event()
+
+    async def drive(claim: Claim) -> None:
+        if claim.run == "called":
+            called.set()
+            return
+        await dispatch.ready(work("called"))
+        with slots.lend():
+            await called.wait()
+        ended.set()
+
+    async with working(dispatch, drive, slots):
+        await dispatch.ready(work("caller"))
+        await ended.wait()
+
+
+async def test_the_backlog_counts_what_waits(dispatch: Dispatch) -> None:
+    assert await dispatch.backlog() == (0, 0)
+    for run in ("a", "b"):
+        await dispatch.ready(work(run))
+    waiting, oldest = await dispatch.backlog()
+    assert waiting == 2
+    assert 0 <= oldest < 60
+
+
+def test_a_lost_claim_calls_back_whenever_it_is_lost() -> None:
+    calls: list[str] = []
+    early, late = Claim("a"), Claim("b")
+    early.lose()
+    early.on_lost(lambda: calls.append("early"))
+    late.on_lost(lambda: calls.append("late"))
+    late.lose()
+    assert (calls, early.lost, late.lost) == (["early", "late"], True, True)
