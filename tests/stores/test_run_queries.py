@@ -9,6 +9,7 @@ import pytest
 from headrace.kernel.summary import FAILED, PAUSED, RUNNING
 from headrace.ports import RunFilter
 from headrace.stores.sql import SqlStorage
+from tests.contracts.examples import whole
 from tests.stores.plans import listening, plan_of
 
 
@@ -42,3 +43,15 @@ async def test_a_search_does_not_fold_each_text(store: SqlStorage):
     with listening(store) as statements:
         await store.runs.list_runs(RunFilter("app", keyword="Tea"))
     assert all("lower(" not in statement for statement, _ in statements)
+
+
+async def test_last_numbers_are_found_without_reading_all_events(store: SqlStorage):
+    await store.journal.append(whole("r1"))
+    with listening(store) as statements:
+        assert await store.journal.last_sequences(["r1"]) == {"r1": 5}
+    steps = await plan_of(store, *statements[-1])
+    assert [step for step in steps if "events" in step] == [
+        "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (run=? AND seq=?)",
+        "SEARCH events_1 USING COVERING INDEX sqlite_autoindex_events_1 (run=?)",
+    ]
+    assert not [step for step in steps if "GROUP BY" in step]
