@@ -99,6 +99,7 @@ def test_upgrade_says_what_it_would_do_and_does_it(tmp_path: Path, invoke: Invok
 def test_a_newer_database_is_left_alone(data: Path, invoke: Invoke, command: list[str]):
     with closing(sqlite3.connect(data / "headrace.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE installation SET value = '9999' WHERE name = 'readable_by'")
     result = invoke("db", *command)
     assert result.exit_code == 1
     assert "is of a newer version of Headrace (schema 9999" in result.stderr
@@ -248,6 +249,7 @@ def test_a_full_disk_leaves_nothing_behind(data: Path, tmp_path: Path):
             f'ulimit -f {limit}; exec "$@"',
             "_",
             sys.executable,
+            "-B",  # a compiled module would be cut off, too, and stay so
             "-m",
             "headrace",
             "db",
