@@ -38,7 +38,7 @@ class Server:
     def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
         self._programs = programs
         self._folder = folder
-        self._user = user
+        self.user = user  # that its programs run as, if not this one
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         data = folder / "data"
@@ -63,7 +63,7 @@ class Server:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, *options],
-                user=self._user,
+                user=self.user,
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,

@@ -20,7 +20,7 @@ from headrace.errors import StoreError
 from headrace.stores.sql.failures import is_disconnected, is_transient, read_error, reason, write_error
 from headrace.stores.sql.migrations import migrate
 from headrace.stores.sql.postgresql import postgresql_engine
-from headrace.stores.sql.schema import BEGIN
+from headrace.stores.sql.transaction import begin
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Database:
     def _write(self, work: Callable[[Connection], T]) -> T:
         try:
             with self.engine.connect() as connection:  # rolls back what was not committed
-                connection.exec_driver_sql(BEGIN[self.engine.dialect.name])
+                begin(connection)
                 result = work(connection)
                 connection.exec_driver_sql("COMMIT")
         except (SQLAlchemyError, OSError) as error:
@@ -199,7 +199,11 @@ def _sqlite(url: URL, full_sync: bool) -> Engine:
         except OSError as error:
             raise StoreError(f"{url.database} cannot be created: {error}") from error
     engine = create_engine(
-        url, isolation_level="AUTOCOMMIT", pool_size=READERS + 2, connect_args={"timeout": BUSY_SECONDS}
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=READERS + 2,
+        connect_args={"timeout": BUSY_SECONDS},
+        execution_options={"begin": "BEGIN IMMEDIATE"},  # else SQLite may refuse to write after a read
     )
 
     def configure(connection: Any, _: object) -> None:

@@ -23,33 +23,58 @@ _NETWORK: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
+PGBOUNCER = "pgbouncer"  # a parameter of the URL, as Prisma has it
 
 
 def postgresql_engine(url: URL, connections: int) -> Engine:
     """The engine of a database that a server keeps. StoreError if the driver is not installed; that the server is too
-    old is raised by the first connection."""
+    old is raised by the first connection.
+
+    With `pgbouncer=true` in the URL each transaction may be executed by another session: then nothing is left in one,
+    neither a setting nor a prepared statement.
+    """
     if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise StoreError(f"{url.drivername} is not supported; write the database's URL as postgresql://...")
-    network = {name: value for name, value in _NETWORK.items() if name not in url.query}
+    pooled = _is_pooled(url)
+    options: dict[str, Any] = {name: value for name, value in _NETWORK.items() if name not in url.query}
+    begin = "BEGIN"
+    if pooled:
+        options["prepare_threshold"] = None
+        begin = "; ".join([begin, *(f"SET LOCAL {name} = '{value}'" for name, value in _TIMEOUTS.items())])
     try:
         engine = create_engine(
-            url.set(drivername="postgresql+psycopg"),
+            url.difference_update_query((PGBOUNCER,)).set(drivername="postgresql+psycopg"),
             isolation_level="AUTOCOMMIT",
             pool_size=connections,
-            connect_args=network,
+            connect_args=options,
+            execution_options={"begin": begin},
         )
     except ImportError as error:
         raise StoreError(
             f"PostgreSQL needs a package that is not installed ({error}): pip install 'headrace[postgresql]'"
         ) from error
-    event.listen(engine, "connect", _configure)
+
+    def configure(connection: Any, _: object) -> None:
+        _check_version(connection)
+        connection.autocommit = True  # a setting that is made within a transaction is undone with it
+        for name, value in () if pooled else _TIMEOUTS.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+    event.listen(engine, "connect", configure)
     return engine
 
 
-def _configure(connection: Any, _: object) -> None:
+def _is_pooled(url: URL) -> bool:
+    match url.query.get(PGBOUNCER, "false"):
+        case "true":
+            return True
+        case "false":
+            return False
+        case value:
+            raise StoreError(f"pgbouncer={value} in the database's URL is neither true nor false.", transient=False)
+
+
+def _check_version(connection: Any) -> None:
     major = connection.info.server_version // 10_000
     if major < _OLDEST:
         raise StoreError(f"The server is PostgreSQL {major}; Headrace needs {_OLDEST} or later.")
-    connection.autocommit = True  # a setting that is made within a transaction is undone with it
-    for name, value in _TIMEOUTS.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (name, value))

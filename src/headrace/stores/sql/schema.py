@@ -51,7 +51,6 @@ REVISIONS = (
     "0013",
     "0014",
 )
-BEGIN = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}  # else SQLite may refuse to write after a read
 
 events = Table(
     "events",

@@ -16,6 +16,7 @@ from headrace.errors import StoreError
 from headrace.stores.sql.database import engine_of
 from headrace.stores.sql.failures import reason
 from headrace.stores.sql.migrations import revision_of
+from headrace.stores.sql.postgresql import PGBOUNCER
 from headrace.stores.sql.schema import REVISIONS, metadata
 
 _PAGES = 2048  # copied at once
@@ -127,7 +128,8 @@ def in_use(file: Path) -> bool:
 
 def backup_commands(url: str) -> tuple[str, str]:
     """The commands that dump and restore a PostgreSQL database, without its password."""
-    target = make_url(url)._replace(drivername="postgresql", password=None).render_as_string()
+    target = make_url(url).difference_update_query((PGBOUNCER,))
+    target = target._replace(drivername="postgresql", password=None).render_as_string()
     return (
         f"pg_dump --format=custom --file=headrace.dump '{target}'",
         f"pg_restore --clean --if-exists --dbname='{target}' headrace.dump",

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from headrace.stores.sql.bulk_insert import BulkInsert, Values
-from headrace.stores.sql.schema import BEGIN
+
+
+def begin(connection: Connection) -> None:
+    """Begins a transaction; see the engine's option `begin`."""
+    connection.exec_driver_sql(connection.get_execution_options()["begin"])
 
 
 class Transaction:
@@ -48,7 +52,7 @@ class Transaction:
             self._connection.exec_driver_sql("COMMIT")
 
     def _begin(self) -> None:
-        self._connection.exec_driver_sql(BEGIN[self._connection.dialect.name])
+        begin(self._connection)
         self._begun = True
 
     def _send(self) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from headrace.errors import StoreError
-from headrace.stores.sql.schema import BEGIN, REVISIONS, metadata
+from headrace.stores.sql.schema import REVISIONS, metadata
+from headrace.stores.sql.transaction import begin
 
 _LOCK = int.from_bytes(b"headrace")
 
@@ -16,7 +17,7 @@ def migrate(connection: Connection, name: str) -> None:
     """Creates or migrates the tables if necessary. `name` is the database's, for errors."""
     if revision_of(connection, name) == REVISIONS[-1]:
         return
-    connection.exec_driver_sql(BEGIN[connection.dialect.name])
+    begin(connection)
     try:
         if connection.dialect.name == "postgresql":
             # waits for another process that migrates, however long that takes
