@@ -6,7 +6,7 @@ import json
 import pathlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise
@@ -62,8 +62,9 @@ class World:
         self.flow = folder / "flow.yml"
         self.flow.write_text(FLOW.format(url=f"http://{peer.address}"))
 
-    def serve(self) -> Serve:
+    def serve(self, more: Mapping[str, str] | None = None) -> Serve:
         environ = {
+            **(more or {}),
             "HEADRACE_EGRESS_ALLOW": self.peer.address,
             "HEADRACE_CONCURRENCY": str(RUNS),
             "HEADRACE_DATABASE_URL": self.database,

@@ -206,6 +206,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path:
     await (await SqlStorage.open(f"sqlite:///{file}")).aclose()
     newer = sqlite3.connect(file)
     newer.execute("UPDATE alembic_version SET version_num = '9999'")
+    newer.execute("DELETE FROM installation")
     newer.commit()
     newer.close()
     before = _schema(file)

@@ -51,6 +51,11 @@ REVISIONS = (
     "0013",
     "0014",
 )
+# The oldest of these whose version of Headrace can work with the newest, while processes are replaced one by one. A
+# migration that only adds (tables, indexes, columns that may be null or have a server default) leaves it as it is. One
+# that removes, renames or restricts anything sets it to itself; so does one that adds a table which may mention stored
+# files, since older versions would delete them.
+READABLE_BY = "0014"
 
 events = Table(
     "events",

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from headrace.errors import StoreError
 from headrace.stores.sql.database import engine_of
 from headrace.stores.sql.failures import reason
-from headrace.stores.sql.migrations import revision_of
+from headrace.stores.sql.migrations import pending, revision_of
 from headrace.stores.sql.postgresql import PGBOUNCER
 from headrace.stores.sql.schema import REVISIONS, metadata
 
@@ -35,7 +35,7 @@ class DatabaseStatus:
     @property
     def pending(self) -> list[str]:
         """The pending migrations, in order."""
-        return [*REVISIONS[0 if self.revision is None else REVISIONS.index(self.revision) + 1 :]]
+        return [*pending(self.revision)]
 
 
 def file_of(url: str) -> Path | None:
