@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from pathlib import Path
 
@@ -15,11 +15,8 @@ import pytest
 from httpx import _config as httpx_config
 from httpx._transports import default as httpx_transports
 from hypothesis import HealthCheck, settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
-from xdist.workermanage import WorkerController
 
-from tests import forking, leftovers, logged
+from tests import forking, leftovers, logged, parallel
 from tests.postgresql import postgresql_server as postgresql_server
 from tests.postgresql import postgresql_url as postgresql_url
 
@@ -61,10 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     logged.listen()
     leftovers.reset_signals()
     share_caches()
-    if not is_worker(config):
-        handle, name = tempfile.mkstemp(prefix="headrace-leftovers-")
-        os.close(handle)
-        config.stash[_REPORT] = Path(name)
+    handle, name = tempfile.mkstemp(prefix="headrace-leftovers-")
+    os.close(handle)
+    config.stash[_REPORT] = Path(name)
 
 
 def share_caches() -> None:
@@ -74,37 +70,22 @@ def share_caches() -> None:
     os.environ["MYPY_CACHE_DIR"] = str(Path(__file__).parents[1] / "build" / "mypy")
 
 
-def is_worker(config: pytest.Config) -> bool:
-    """Whether this process is one of several that run tests, and not the one that reports."""
-    return hasattr(config, "workerinput")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parallel.add_option(parser)
 
 
-def pytest_configure_node(node: WorkerController) -> None:
-    node.workerinput["leftovers"] = str(node.config.stash[_REPORT])
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """What takes long is begun early: it is not to come last."""
+    groups: dict[Path, list[int]] = defaultdict(list)
+    for index, item in enumerate(session.items):
+        folder = item.path.parent
+        groups[folder if folder.name in WHOLE else item.path].append(index)
 
+    def order(group: list[int]) -> int:
+        folder = session.items[group[0]].path.parent.name
+        return LONG.index(folder) if folder in LONG else len(LONG)
 
-def pytest_xdist_auto_num_workers() -> int:
-    """More processes than cores: tests of servers wait a third of the time, for sockets, disks and timers."""
-    return (os.cpu_count() or 1) + 2
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return Schedule(config, log)
-
-
-class Schedule(LoadScopeScheduling):
-    """The tests of a file run in one process, and so do those of a folder whose fixtures are expensive."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        folder = file.rpartition("/")[0]
-        return folder if folder.rpartition("/")[2] in WHOLE else file
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Processes are given the tests in this order: what takes long is not to come last."""
-    if is_worker(config):
-        items.sort(key=lambda item: LONG.index(item.path.parent.name) if item.path.parent.name in LONG else len(LONG))
+    return parallel.run(session, sorted(groups.values(), key=order))
 
 
 def pytest_collection_finish() -> None:
@@ -114,18 +95,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def report_of(config: pytest.Config) -> Path:
-    """The file that the processes of this session report to what they leave behind."""
-    return Path(config.workerinput["leftovers"]) if is_worker(config) else config.stash[_REPORT]
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     forking.close()
-    report = report_of(session.config)
+    report = session.config.stash[_REPORT]
     with report.open("a", encoding="utf-8") as file:
         leftovers.kill_children(lambda line: print(line, file=file, flush=True))
-    if is_worker(session.config):
+    if parallel.is_worker(session.config):
         return
     session.config.stash[_LEFT] = report.read_text("utf-8").splitlines()
     report.unlink()
@@ -144,9 +120,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if is_worker(config):
+    if parallel.is_worker(config):
         # closed with the process
-        leftovers.watch_the_end(report_of(config).open("a", encoding="utf-8"), leftovers.WORKER_GRACE)
+        leftovers.watch_the_end(config.stash[_REPORT].open("a", encoding="utf-8"), leftovers.WORKER_GRACE)
     else:
         leftovers.watch_the_end(sys.__stderr__ or sys.stderr, leftovers.GRACE)
 

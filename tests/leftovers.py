@@ -20,7 +20,7 @@ from typing import TextIO
 
 PATIENCE = 5.0  # seconds that processes which are ending are given
 GRACE = 20.0  # seconds that threads are given after that
-WORKER_GRACE = 4.0  # and those of a worker, which xdist kills after ten
+WORKER_GRACE = 4.0  # and those of a worker, which the session waits for
 _KEPT = ("SIGHUP", "SIGPIPE", "SIGXFSZ", "SIGTSTP", "SIGTTIN", "SIGTTOU")  # nohup's, job control's, and Python's own
 
 

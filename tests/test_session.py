@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,29 @@ def test_it():
     program = f"import signal; print({handled}, signal.pthread_sigmask(0, []))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "True set()\\n"
 """
+DYING = """
+import os, pytest, warnings
+
+def test_before():
+    print("before")
+    assert False
+
+@pytest.mark.filterwarnings("default")
+def test_it():
+    warnings.warn("to be seen")
+    os._exit(7)
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.filterwarnings("default")
+def test_after(number, tmp_path):
+    warnings.warn("about this")
+    assert list(tmp_path.iterdir()) == []
+"""
 
 
-def session(folder: Path, test: str, *before: str, workers: int = 0) -> subprocess.CompletedProcess[str]:
+def session(
+    folder: Path, test: str, *before: str, workers: int = 0, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """A session of this one test file, that is to end soon, whatever is left."""
     file = folder / "test_it.py"
     file.write_text(test)
@@ -90,7 +111,7 @@ def session(folder: Path, test: str, *before: str, workers: int = 0) -> subproce
     command = [*before, sys.executable, "-m", "pytest", *plugins, *quiet, "-c", "pyproject.toml", f"-n{workers}"]
     environ = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(
-        [*command, str(file)], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
+        [*command, *options, str(file)], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -123,3 +144,18 @@ def test_signals_that_are_ignored_or_blocked_are_so_no_more(tmp_path: Path):
     block = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [2]); signal.signal(2, signal.SIG_IGN); "
     done = session(tmp_path, SIGNALS, sys.executable, "-c", block + "os.execv(sys.argv[1], sys.argv[1:])")
     assert done.returncode == 0, done.stdout
+
+
+def test_a_test_that_ends_its_process_is_named_and_the_others_are_run(tmp_path: Path):
+    done = session(tmp_path, DYING, workers=2)
+    assert (done.returncode, "2 failed, 3 passed, 3 warnings" in done.stdout) == (1, True), done.stdout
+    assert "::test_it - the process that ran this test ended with code 7" in done.stdout
+    assert "Captured stdout call" in done.stdout
+    assert "UserWarning: about this" in done.stdout
+
+
+def test_the_first_failure_ends_a_session_of_several_processes_if_wanted(tmp_path: Path):
+    done = session(tmp_path, DYING, workers=2, options=["-x"])
+    assert done.returncode == 2, done.stdout
+    assert "1 failed" in done.stdout
+    assert "stopping after 1 failures" in done.stdout
