@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
     for name in COPIED:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "node_modules", "dist", ".venv")
+            ignored = shutil.ignore_patterns("node_modules", "dist", ".venv")
             shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
         else:
             shutil.copy(ROOT / name, tmp_path / name)
