@@ -107,6 +107,13 @@ class StoreError(HeadraceError):
         return logging.DEBUG if self.transient else logging.ERROR
 
 
+class NewerRecord(StoreError):
+    """A newer version of Headrace wrote a record of a run, and only such a version can read it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=False)
+
+
 def store_error(error: BaseException) -> StoreError | None:
     """The store's error, if that is the only cause of a failure; the first one of a group."""
     if isinstance(error, StoreError):

@@ -141,6 +141,21 @@ async def test_whoever_closes_leaves_its_runs_to_others_at_once(two: Two) -> Non
     assert await other.leases.acquire("r1") is True
 
 
+async def test_one_run_can_be_given_up(two: Two) -> None:
+    mine, other = two
+    await mine.leases.heartbeat()
+    for name in ("r1", "r2"):
+        await mine.journal.append(numbered(name, [queued(name), RunStarted()]))
+    await other.leases.disown("r1")
+    assert await other.leases.orphaned() == [], "it is another's"
+    await mine.leases.disown("r1")
+    await mine.leases.disown("nobody")
+    assert await other.leases.orphaned() == ["r1"]
+    assert await other.leases.acquire("r1")
+    await mine.journal.append(numbered("r2", [RunEnded("succeeded")], after=2))
+    assert await other.leases.orphaned() == ["r1"]
+
+
 async def test_what_the_other_writes_to_a_run_is_seen(two: Two) -> None:
     mine, other = two
     names = [f"r{n}" for n in range(1100)]  # more than one statement takes

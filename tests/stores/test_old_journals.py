@@ -172,7 +172,7 @@ def test_the_old_journal_holds_every_type_of_event() -> None:
     [
         ("RunTeleported", b"[]", "a newer version of Headrace wrote it"),
         ("RunStarted", b"[1, 2", "cannot be read"),
-        ("RunStarted", b"[1, 2]", "cannot be read"),
+        ("RunStarted", b"[1, 2]", "a newer version of Headrace wrote it"),
         ("RunQueued", b"[]", "cannot be read"),
         ("NodeStarted", b"{}", "cannot be read"),
         ("NodeStarted", b'~[{"$":"ghost","v":1}]', "cannot be read"),

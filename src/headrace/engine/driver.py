@@ -26,7 +26,7 @@ from headrace.engine.attempts import (
 from headrace.engine.environment import EngineEnvironment
 from headrace.engine.outbox import FLUSH_SECONDS, Outbox, StreamBuffer
 from headrace.engine.steps import StepRunner
-from headrace.errors import NodeError, SequenceConflict, StoreError
+from headrace.errors import NewerRecord, NodeError, SequenceConflict, StoreError
 from headrace.kernel.containers import GraphInstance
 from headrace.kernel.events import (
     REASONING,
@@ -108,6 +108,8 @@ class Driver:
                 return self.state
             case SequenceConflict():
                 return await self._continue_after_conflict()
+            case NewerRecord() as error:
+                raise error
             case ValueError() as error:
                 return await self._end_unstorable(str(error))
             case StoreError(transient=False) as error:

@@ -67,11 +67,15 @@ class Leases(Protocol):
 
     async def orphaned(self) -> list[RunId]:
         """The unfinished runs (see `Journal.unfinished`) without an owner or of this worker, oldest first: what a
-        reconciler returns to the queue."""
+        reconciler returns to the queue. Runs whose records this version cannot read are left out."""
         ...
 
     async def acquire(self, run: RunId) -> bool:
         """Makes this worker the owner of a run without one. False if it has another: one of two callers gets it."""
+        ...
+
+    async def disown(self, run: RunId) -> None:
+        """Gives up one of this worker's runs."""
         ...
 
     async def release(self, keep: Collection[RunId] = ()) -> None:

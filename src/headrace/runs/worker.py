@@ -9,7 +9,7 @@ from typing import Protocol
 
 from headrace.background import Periodic, background
 from headrace.engine import Driver
-from headrace.errors import HeadraceError, StoreError
+from headrace.errors import HeadraceError, NewerRecord, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
 from headrace.ports import Claim, Slots
@@ -83,6 +83,9 @@ class Worker:
         self._claims[run] = claim
         try:
             await self._drive(claim)
+        except NewerRecord as error:
+            logger.warning("run %s is left to a worker of a newer version: %s", run, error)
+            await self.run_service.leases.disown(run)
         except Exception as error:
             self._failures[run] += 1
             transient = isinstance(error, StoreError) and error.transient

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from headrace.errors import StoreError
+from headrace.errors import NewerRecord, StoreError
 from headrace.kernel.events import EVENTS, Event, Record, RunPaused
 from headrace.values import DEEPEST, TOO_DEEP, File, Value, Variable
 
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 Row = tuple[str, int, float, str, bytes]
 """run, seq, at, type, body: a record as stores keep it."""
+
+VERSION = 1
+"""Of the records that this version of Headrace reads. A type of event that is new, or that gets another field, has a
+higher one in SINCE: workers of older versions leave such runs to those of newer ones."""
+
+SINCE: Mapping[type[Event], int] = {}
 
 _TAG = "$"
 _TAGGED = b"~"
@@ -60,17 +66,22 @@ def pack(event: Event) -> list[Any]:
 
 
 def decode(row: Row) -> Record:
-    """The record of a row. StoreError if it is damaged, or of a newer version."""
+    """The record of a row. NewerRecord if it is of a newer version, StoreError if it is damaged."""
     run, seq, at, name, body = row
     if name not in EVENTS:
-        raise StoreError(
+        raise NewerRecord(
             f"run {run}: event {seq} is of the unknown type {name}; "
-            "a newer version of Headrace wrote it, and only such a version can read it.",
-            transient=False,
+            "a newer version of Headrace wrote it, and only such a version can read it."
         )
     try:
+        values = decode_value(body)
+        if len(values) > len(_FIELDS[EVENTS[name]]):
+            raise NewerRecord(
+                f"run {run}: event {seq} ({name}) has an unknown field; "
+                "a newer version of Headrace wrote it, and only such a version can read it."
+            )
         # fields that were added since take their defaults, so that old journals stay readable
-        event = EVENTS[name](*decode_value(body))
+        event = EVENTS[name](*values)
     except (ValueError, TypeError, KeyError) as error:
         damaged = f"run {run}: event {seq} ({name}) cannot be read: {error}"
         raise StoreError(damaged, transient=False) from error

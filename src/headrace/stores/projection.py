@@ -64,6 +64,7 @@ class RunRow:
     price: int | None = None
     currency: str | None = None
     error_node: str | None = None
+    min_version: int = 1  # of a worker that can read all its records: see `encoding.VERSION`
     started_at: float | None = None
 
     @classmethod

@@ -26,6 +26,9 @@ class MemoryLeases:
     async def acquire(self, run: RunId) -> bool:
         return run in await self._journal.unfinished()
 
+    async def disown(self, run: RunId) -> None:
+        """No other worker could acquire it."""
+
     async def release(self, keep: Collection[RunId] = ()) -> None:
         """No other worker could acquire them."""
 

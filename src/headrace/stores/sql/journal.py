@@ -26,7 +26,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.summary import PAUSED, RUN_EVENTS
 from headrace.ports import Callback, Message
-from headrace.stores.encoding import Row, clean, decode, encode_value, pack
+from headrace.stores.encoding import SINCE, Row, clean, decode, encode_value, pack
 from headrace.stores.form_projection import mails_of
 from headrace.stores.projection import (
     LARGEST_SUM,
@@ -72,6 +72,7 @@ _UPDATE_RUN = "ON CONFLICT (run) DO UPDATE SET " + ", ".join(
         "price",
         "currency",
         "error_node",
+        "min_version",
     )
 )
 
@@ -207,6 +208,13 @@ class JournalWork:
                 if active.row and run not in keep:
                     active.row.owner = None
 
+    def disown(self, connection: Connection, owner: str, run: RunId) -> None:
+        """Releases one run of an owner."""
+        connection.execute(update(runs).where(runs.c.run == run, runs.c.owner == owner).values(owner=None))
+        for known in (self._active, self._touched):
+            if (active := known.get(run)) and active.row:
+                active.row.owner = None
+
     def _active_run(self, transaction: Transaction, job: Append) -> _Active:
         active = self._touched.get(job.key)
         if active is None:
@@ -237,6 +245,9 @@ class JournalWork:
             changed[record.run] = active.row
             if active.exchange:
                 self._exchanges.change(active.exchange, record, active.row.status)
+        if active.row and (version := SINCE.get(type(event), 1)) > active.row.min_version:
+            active.row.min_version = version
+            changed[record.run] = active.row
         if isinstance(event, RunEnded):
             active.ended = True
             if active.forms:
@@ -291,7 +302,7 @@ class SqlJournal(SqlRepository):
             kind = type(event)
             # encoded here and now, so that it does not matter if the values change later
             rows.append((run, seq, record.at, kind.__name__, encode_value(pack(event))))
-            if kind in _LISTED:
+            if kind in _LISTED or kind in SINCE:
                 listed.append(record)
             elif isinstance(event, NodeSucceeded) and event.assigned:
                 assigns = True

@@ -18,13 +18,13 @@ from collections.abc import Collection
 from pathlib import Path
 from time import monotonic, time
 
-from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.errors import StoreError
 from headrace.ids import new_id
 from headrace.kernel.events import RunId
-from headrace.stores.encoding import clean
+from headrace.stores.encoding import VERSION, clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.journal import JournalWork
 from headrace.stores.sql.repository import SqlRepository, inserting, put
@@ -112,14 +112,18 @@ class SqlLeases(SqlRepository):
         statement = update(runs).where(runs.c.run == clean(run), self._available()).values(owner=self._journal.owner)
         return await self._execute(statement) > 0
 
+    async def disown(self, run: RunId) -> None:
+        await self._write(lambda connection: self._journal.disown(connection, self.worker, run))
+
     async def release(self, keep: Collection[RunId] = ()) -> None:
         kept = frozenset(keep)
         await self._write(lambda connection: self._journal.release(connection, self.worker, kept))
 
     def _available(self) -> ColumnElement[bool]:
-        """Whether a run belongs to no other living worker."""
+        """Whether a run belongs to no other living worker, and this one can read it."""
         living = select(workers.c.id).where(workers.c.id == runs.c.owner).exists()
-        return or_(runs.c.owner.is_(None), runs.c.owner == self.worker, ~living)
+        free = or_(runs.c.owner.is_(None), runs.c.owner == self.worker, ~living)
+        return and_(free, runs.c.min_version <= VERSION)
 
     async def leave(self) -> None:
         """Removes the worker's row: other workers can acquire its runs at once."""

@@ -50,6 +50,7 @@ REVISIONS = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )
 # The oldest of these whose version of Headrace can work with the newest, while processes are replaced one by one. A
 # migration that only adds (tables, indexes, columns that may be null or have a server default) leaves it as it is. One
@@ -92,6 +93,7 @@ runs = Table(
     Column("price", BigInteger),
     Column("currency", String),
     Column("error_node", Text),
+    Column("min_version", Integer, nullable=False, server_default="1"),
 )
 Index("ix_runs_app_created_at", runs.c.app, runs.c.created_at)
 Index("ix_runs_session", runs.c.app, runs.c.session, runs.c.created_at)
