@@ -12,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from headrace.apps.catalog import Served
+from headrace.cli.serve import _workflows
 from headrace.errors import LoadError
 from headrace.main import Service, service
-from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
+from headrace.server.workflow_files import Watch, WorkflowFile, WorkflowFolder, publish_all
 from headrace.settings import Settings
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, field, flow, llm
@@ -39,7 +40,7 @@ async def test_a_folder_is_served_by_name_and_a_broken_file_is_reported(
     (tmp_path / "notes.txt").write_text("no workflow")
     (tmp_path / "inside.yml").mkdir()
     named = WorkflowFile(tmp_path / "b.yml", "bee")
-    published = await publish_all(running, [named], [tmp_path])
+    published = await publish_all(running, [named], [WorkflowFolder(tmp_path)])
     assert [(file.name, served.app.source) for file, served in published] == [
         ("b.yml", "bee"),
         ("a.yaml", str(tmp_path / "a.yaml")),
@@ -65,6 +66,18 @@ async def test_a_name_stays_when_the_file_moves(tmp_path: Path, running: Service
     assert (second.app.id, second.app.source) == (first.app.id, "shop")
 
 
+async def test_the_files_of_a_named_folder_stay_when_it_moves(tmp_path: Path, running: Service):
+    served: list[Served] = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        echo(folder / "a.yml")
+        served += [app for _, app in await publish_all(running, [], [WorkflowFolder(folder, "shop")])]
+    first, second = served
+    assert (second.app.id, second.app.source) == (first.app.id, "shop/a.yml")
+    files, folders = _workflows([tmp_path / "one"], ["shop"])
+    assert (files, folders) == ([], [WorkflowFolder(tmp_path / "one", "shop")])
+
+
 class Published:
     """What a `Watch` publishes."""
 
@@ -82,7 +95,7 @@ class Published:
 async def test_changes_are_published(tmp_path: Path, running: Service, caplog: pytest.LogCaptureFixture):
     file = echo(tmp_path / "a.yml")
     text = file.read_text()
-    await publish_all(running, [], [tmp_path])
+    await publish_all(running, [], [WorkflowFolder(tmp_path)])
     published = Published()
     broken, deleted = asyncio.Event(), asyncio.Event()
 
@@ -95,7 +108,7 @@ async def test_changes_are_published(tmp_path: Path, running: Service, caplog: p
 
     handler = Events()
     logging.getLogger("headrace.server.workflow_files").addHandler(handler)
-    watching = asyncio.create_task(Watch(running, [], [tmp_path]).run(published))
+    watching = asyncio.create_task(Watch(running, [], [WorkflowFolder(tmp_path)]).run(published))
     try:
         (tmp_path / "next").write_text(text.replace("name: a", "name: renamed"))
         os.replace(tmp_path / "next", file)  # as editors do
@@ -132,15 +145,15 @@ async def test_a_file_is_served_once_however_its_path_is_written(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     echo(tmp_path / "a.yml")
-    ((_, served),) = await publish_all(running, [WorkflowFile(Path("../a.yml"), "shop")], [tmp_path])
+    ((_, served),) = await publish_all(running, [WorkflowFile(Path("../a.yml"), "shop")], [WorkflowFolder(tmp_path)])
     assert served.app.source == "shop"
 
 
 async def test_a_folder_that_is_gone_does_not_stop_the_others(tmp_path: Path, running: Service):
     file, folder, published = echo(tmp_path / "a.yml"), tmp_path / "folder", Published()
     folder.mkdir()
-    await publish_all(running, [WorkflowFile(file)], [folder])
-    watching = asyncio.create_task(Watch(running, [WorkflowFile(file)], [folder]).run(published))
+    await publish_all(running, [WorkflowFile(file)], [WorkflowFolder(folder)])
+    watching = asyncio.create_task(Watch(running, [WorkflowFile(file)], [WorkflowFolder(folder)]).run(published))
     try:
         folder.rmdir()
         file.write_text(file.read_text().replace("name: a", "name: renamed"))
@@ -158,7 +171,6 @@ async def test_a_folder_that_is_gone_does_not_stop_the_others(tmp_path: Path, ru
     [
         (["--name", "shop"], "--name shop: must be NAME=FILE, unless there is one FILE"),
         (["a.yml", "b.yml", "--name", "shop"], "--name shop: must be NAME=FILE, unless there is one FILE"),
-        ([".", "--name", "shop"], "--name shop: must be NAME=FILE, unless there is one FILE"),
         (["a.yml", "--name", "a/b"], "--name a/b: must be letters, digits, . _ - (100 at most)"),
         (["--name", "=a.yml"], "--name : must be letters, digits, . _ - (100 at most)"),
         (["--name", "x=a.yml", "--name", "x=b.yml"], "--name x: is given more than once"),

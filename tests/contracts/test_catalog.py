@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.ports import App, Catalog, Key, Storage, StoredFile, Version
+from headrace.stores.sql import SqlStorage
 
 from .examples import PICTURE
 
@@ -56,6 +57,26 @@ async def test_saving_an_app_again_replaces_it_everywhere(store: Catalog) -> Non
     assert await store.app("a1") == moved
     assert await store.apps() == [moved]
     assert await store.app_of_source(APP.source) is None
+
+
+async def test_a_source_has_one_app_in_a_workspace(store: Catalog) -> None:
+    assert await store.add_app(APP) == APP
+    assert await store.add_app(replace(APP, id="a2", name="Other")) == APP
+    elsewhere = replace(APP, id="a3", workspace="team")
+    assert await store.add_app(elsewhere) == elsewhere
+    assert await store.apps() == [APP, elsewhere]
+
+
+async def test_processes_that_publish_a_source_at_once_make_one_app(url: str) -> None:
+    processes = [await SqlStorage.open(url) for _ in range(4)]
+    for n in range(10):
+        apps = [replace(APP, id=f"{n}-{k}", source=f"/{n}.yml") for k in range(len(processes))]
+        pairs = zip(processes, apps, strict=True)
+        added = await asyncio.gather(*(process.catalog.add_app(app) for process, app in pairs))
+        assert len({app.id for app in added}) == 1
+    assert len(await processes[0].catalog.apps()) == 10
+    for process in processes:
+        await process.aclose()
 
 
 async def test_apps_are_listed_oldest_first(store: Catalog) -> None:

@@ -88,35 +88,42 @@ class Apps:
         if flow is None:
             flow = await asyncio.to_thread(load, content, self.registry, source)
         async with self._publishing:
-            app = await self.catalog.app_of_source(source, workspace)
-            file_digest = digest(content)
-            if app is not None and app.settings.get(_FILE) == file_digest:
-                served = await self.version(app, app.version)
-                if served.version.digest != file_digest:
-                    logger.info("%s is unchanged; version %d stays the current one", source, served.version.number)
-                return await self._marked(served)
-            app_id = app.id if app else str(uuid.uuid4())
-            version, new = await self._versioned(app_id, content)
-            kept = {key: app.settings[key] for key in (_NAME,) if key in app.settings} if app else {}
-            published = App(
-                app_id,
-                str(kept.get(_NAME, flow.name)),
-                flow.mode,
-                source,
-                version.id,
-                flow.description,
-                app.created_at if app else version.created_at,
-                {**_settings_of(flow), **kept, _FILE: file_digest},
-                workspace,
-            )
-            if new:
-                await self.catalog.add_version(version)  # first: an app's current version is always there
+            return await self._publish(source, content, workspace, flow)
+
+    async def _publish(self, source: str, content: str, workspace: str, flow: Flow) -> Served:
+        app = await self.catalog.app_of_source(source, workspace)
+        file_digest = digest(content)
+        if app is not None and app.settings.get(_FILE) == file_digest:
+            served = await self.version(app, app.version)
+            if served.version.digest != file_digest:
+                logger.info("%s is unchanged; version %d stays the current one", source, served.version.number)
+            return await self._marked(served)
+        app_id = app.id if app else str(uuid.uuid4())
+        version, new = await self._versioned(app_id, content)
+        kept = {key: app.settings[key] for key in (_NAME,) if key in app.settings} if app else {}
+        published = App(
+            app_id,
+            str(kept.get(_NAME, flow.name)),
+            flow.mode,
+            source,
+            version.id,
+            flow.description,
+            app.created_at if app else version.created_at,
+            {**_settings_of(flow), **kept, _FILE: file_digest},
+            workspace,
+        )
+        if new:
+            await self.catalog.add_version(version)  # first: an app's current version is always there
+        if app is not None:
             await self.catalog.save_app(published)
-            if app is None:
-                await self._keep_key(published, self.own_key(published))
-            self._flows[version.id] = (version, flow)
-            self._invalidate()
-            return Served(published, version, flow)
+        elif (await self.catalog.add_app(published)).id != app_id:  # another process was first
+            await self.catalog.remove_app(app_id)
+            return await self._publish(source, content, workspace, flow)
+        else:
+            await self._keep_key(published, self.own_key(published))
+        self._flows[version.id] = (version, flow)
+        self._invalidate()
+        return Served(published, version, flow)
 
     async def publish_version(self, app: App, content: str, *, current: bool = True) -> Published:
         """Adds a content to an app's versions, unless it is one already; makes it the current one if `current`.

@@ -93,12 +93,12 @@ def _triggers(flow: Flow) -> Iterator[str]:
 
 
 def _workflow_files(paths: Iterable[Path]) -> Iterator[Path]:
-    from headrace.server.workflow_files import files_in
+    from headrace.server.workflow_files import WorkflowFolder, files_in
 
     for path in paths:
         if not path.is_dir():
             yield path
-        elif files := files_in([path]):
+        elif files := files_in([WorkflowFolder(path)]):
             yield from (file.path for file in files)
         else:
             raise BadUsage(f"{path}: has no workflow files")

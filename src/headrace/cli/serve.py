@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from headrace.apps.catalog import Served
     from headrace.main import Service
     from headrace.server.serve import ServedFile
-    from headrace.server.workflow_files import WorkflowFile
+    from headrace.server.workflow_files import WorkflowFile, WorkflowFolder
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ logger = logging.getLogger(__name__)
     "--name",
     "names",
     multiple=True,
-    metavar="NAME[=FILE]",
-    help="Identify the app of a FILE by this name instead of its path, so that it can be moved; repeatable.",
+    metavar="NAME[=FILE|FOLDER]",
+    help="Identify the app of a FILE, or those of a FOLDER, by this name instead of the path, which may then differ "
+    "between hosts; repeatable.",
 )
 @click.option("--watch", is_flag=True, help="Publish files again when they change, and files that are added.")
 @click.option("--host", help="Address to listen on.  [HEADRACE_HOST; default: 127.0.0.1]")
@@ -189,13 +190,11 @@ class _Until:
         task.result()
 
 
-def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[WorkflowFile], list[Path]]:
-    """(files, folders). BadUsage if a name is not valid, is given twice, or has no file."""
-    from headrace.server.workflow_files import WorkflowFile
+def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[WorkflowFile], list[WorkflowFolder]]:
+    """(files, folders). BadUsage if a name is not valid, is given twice, or has no file or folder."""
+    from headrace.server.workflow_files import WorkflowFile, WorkflowFolder
 
-    paths = unique_paths(files)
-    folders = [path for path in paths if path.is_dir()]
-    rest = [path for path in paths if path not in folders]
+    rest = unique_paths(files)
     named: dict[str, Path] = {}
     for option in names:
         name, equals, path = option.partition("=")
@@ -206,8 +205,10 @@ def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[Workfl
             raise BadUsage(f"--name {option}: must be NAME=FILE, unless there is one FILE")
         named[name] = Path(path) if equals else rest.pop()
     taken = {os.path.abspath(path) for path in named.values()}
-    unnamed = [WorkflowFile(path) for path in rest if os.path.abspath(path) not in taken]
-    return [*(WorkflowFile(path, name) for name, path in named.items()), *unnamed], folders
+    paths: list[tuple[Path, str | None]] = [(path, name) for name, path in named.items()]
+    paths += [(path, None) for path in rest if os.path.abspath(path) not in taken]
+    folders = [WorkflowFolder(path, name) for path, name in paths if path.is_dir()]
+    return [WorkflowFile(path, name) for path, name in paths if not path.is_dir()], folders
 
 
 def _log_ready(running: Service, url: str, served: Sequence[ServedFile]) -> None:
@@ -224,14 +225,15 @@ def _log_missing(running: Service, served: ServedFile) -> None:
         logger.warning("%s (%s): %s", entry.app.name, file, problem)
 
 
-def _welcome(running: Service, url: str, served: Sequence[ServedFile], folders: Sequence[Path]) -> str:
+def _welcome(running: Service, url: str, served: Sequence[ServedFile], folders: Sequence[WorkflowFolder]) -> str:
     lines = [f"Headrace is ready at {url} (API reference: {url}/docs)"]
     if running.console is not None:
         lines += ["", f"  console   {running.console.link(running.public_url)}"]
     for entry in served:
         lines += ["", *_served(running, url, entry)]
     if not served:
-        where = f"There are no workflow files in {', '.join(map(str, folders))}" if folders else "Name a file"
+        paths = ", ".join(str(folder.path) for folder in folders)
+        where = f"There are no workflow files in {paths}" if folders else "Name a file"
         lines += ["", f"  No workflows are served yet. {where}; `headrace apps add FILE` adds one."]
     return "\n".join([*lines, ""])
 

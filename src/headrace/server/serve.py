@@ -19,8 +19,8 @@ from headrace.background import background
 from headrace.errors import HeadraceError, LoadError
 from headrace.factories import code_flow_of, identity_of
 from headrace.main import Service, service
-from headrace.server.console import console_access, console_refusal
-from headrace.server.workflow_files import Watch, WorkflowFile, publish_all
+from headrace.server.console import console_refusal
+from headrace.server.workflow_files import Watch, WorkflowFile, WorkflowFolder, publish_all
 from headrace.settings import Settings
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 
@@ -34,7 +34,7 @@ ServedFile: TypeAlias = tuple[Path, Served, str]
 async def serve(
     settings: Settings,
     workflows: Sequence[WorkflowFile],
-    folders: Sequence[Path] = (),
+    folders: Sequence[WorkflowFolder] = (),
     *,
     on_ready: Callable[[Service, str, Sequence[ServedFile]], None],
     ready_file: Path | None = None,

@@ -30,21 +30,29 @@ class WorkflowFile:
     name: str | None = None
 
 
-def files_in(folders: Iterable[Path], named: Iterable[WorkflowFile] = ()) -> list[WorkflowFile]:
+@dataclass(frozen=True, slots=True)
+class WorkflowFolder:
+    """A folder to serve. With a `name`, its files' apps are identified by that and their own name, not their path."""
+
+    path: Path
+    name: str | None = None
+
+
+def files_in(folders: Iterable[WorkflowFolder], named: Iterable[WorkflowFile] = ()) -> list[WorkflowFile]:
     """The workflow files in folders, by name; not those in folders inside, nor hidden ones, nor those that are `named`
     besides."""
     others = {os.path.abspath(file.path) for file in named}
     return [
-        WorkflowFile(path)
+        WorkflowFile(path, folder.name and f"{folder.name}/{path.name}")
         for folder in folders
-        for path in sorted(folder.iterdir())
+        for path in sorted(folder.path.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
         if os.path.abspath(path) not in others
     ]
 
 
 async def publish_all(
-    running: Service, files: Sequence[WorkflowFile], folders: Sequence[Path]
+    running: Service, files: Sequence[WorkflowFile], folders: Sequence[WorkflowFolder]
 ) -> list[tuple[Path, Served]]:
     """Publishes files, and those of folders. LoadError if a file that was named cannot be loaded; one of a folder is
     reported, and the others are served."""
@@ -59,7 +67,7 @@ async def publish_all(
         raise LoadError("serve", problems)
     for file in files_in(folders, files):
         try:
-            served.append((file.path, await running.publish(file.path)))
+            served.append((file.path, await running.publish(file.path, file.name)))
         except LoadError as error:
             _log_problems("%s is not published: %s", file.path, error)
     return served
@@ -72,7 +80,7 @@ class Watch:
     It looks at the files again and again, because notifications of the system are not sent for every kind of mount.
     """
 
-    def __init__(self, running: Service, files: Sequence[WorkflowFile], folders: Sequence[Path]) -> None:
+    def __init__(self, running: Service, files: Sequence[WorkflowFile], folders: Sequence[WorkflowFolder]) -> None:
         self._running = running
         self._files = files
         self._folders = folders
@@ -91,11 +99,11 @@ class Watch:
             try:
                 files += files_in([folder], self._files)
             except OSError as error:  # what was served stays, and the other files are watched
-                if folder not in self._unreadable:
-                    logger.error("%s cannot be read: %s", folder, error.strerror)
-                self._unreadable.add(folder)
+                if folder.path not in self._unreadable:
+                    logger.error("%s cannot be read: %s", folder.path, error.strerror)
+                self._unreadable.add(folder.path)
             else:
-                self._unreadable.discard(folder)
+                self._unreadable.discard(folder.path)
         return {file: file_state(file.path) for file in files}
 
     async def _look(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:

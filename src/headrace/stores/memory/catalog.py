@@ -33,6 +33,10 @@ class MemoryCatalog:
         matching = (app for app in self._apps.values() if (app.source, app.workspace) == (source, workspace))
         return next(matching, None)
 
+    async def add_app(self, app: App) -> App:
+        existing = await self.app_of_source(app.source, app.workspace)
+        return existing or self._apps.setdefault(app.id, app)
+
     async def save_app(self, app: App) -> None:
         self._apps[app.id] = app
 

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any, cast
 from uuid import uuid4
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, text, tuple_, update
+from sqlalchemy import Connection, Select, and_, case, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, decoded, encode_value, values_of
 from headrace.stores.sql.batches import SqlBatches
-from headrace.stores.sql.repository import SqlRepository, add
+from headrace.stores.sql.repository import SqlRepository, add, put
 from headrace.stores.sql.schema import (
     PENDING,
     annotation_replies,
@@ -46,9 +46,19 @@ class SqlCatalog(SqlRepository):
         return App(**decoded(row, "settings")) if row else None
 
     async def app_of_source(self, source: str, workspace: str = WORKSPACE) -> App | None:
-        statement = select(apps).where(apps.c.source == clean(source), apps.c.workspace == clean(workspace))
-        row = await self._database.row(statement.order_by(apps.c.created_at, apps.c.id))
+        row = await self._database.row(_of_source(source, workspace))
         return App(**decoded(row, "settings")) if row else None
+
+    async def add_app(self, app: App) -> App:
+        def work(connection: Connection) -> App:
+            if connection.dialect.name == "postgresql":  # two transactions may write at once
+                connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(clean(app.source)))))
+            row = connection.execute(_of_source(app.source, app.workspace)).mappings().first()
+            if row is None:
+                put(connection, apps, values_of(app, "settings"))
+            return App(**decoded(row, "settings")) if row else app
+
+        return await self._write(work)
 
     async def save_app(self, app: App) -> None:
         await self._put(apps, values_of(app, "settings"))
@@ -189,6 +199,11 @@ class SqlCatalog(SqlRepository):
     async def find_file(self, file: str) -> StoredFile | None:
         row = await self._database.row(select(files).where(files.c.id == clean(file)))
         return StoredFile(**decoded(row, "file")) if row else None
+
+
+def _of_source(source: str, workspace: str) -> Select[Any]:
+    statement = select(apps).where(apps.c.source == clean(source), apps.c.workspace == clean(workspace))
+    return statement.order_by(apps.c.created_at, apps.c.id)
 
 
 def _key(row: RowMapping) -> Key:
