@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, settings
 from tests import forking, leftovers, logged, parallel
 from tests.postgresql import postgresql_server as postgresql_server
 from tests.postgresql import postgresql_url as postgresql_url
+from tests.s3 import s3 as s3
+from tests.s3 import s3_server as s3_server
 
 # Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
 WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")

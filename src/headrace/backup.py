@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -10,13 +9,15 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from secrets import token_bytes
 
 from headrace import __version__
 from headrace.adapters import archive
 from headrace.adapters.archive import Manifest, Packed
 from headrace.adapters.file_storage import FileBlobStore
-from headrace.adapters.installation import SECRET, fingerprint, installation_secret
+from headrace.adapters.installation import SECRET, SHARED_SECRET, configured_secret, fingerprint, installation_secret
 from headrace.errors import HeadraceError
+from headrace.factories import file_blobs
 from headrace.ports import Pruner
 from headrace.retention import Retention
 from headrace.settings import Settings
@@ -34,14 +35,9 @@ def database_status(settings: Settings, *, count: bool = True) -> DatabaseStatus
     return databases.database_status(settings.database, count=count)
 
 
-def file_bytes(settings: Settings) -> int:
+async def file_bytes(settings: Settings) -> int:
     """The total size of the stored files."""
-    total = 0
-    for folder, _, names in os.walk(settings.data / archive.FILES):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.stat(os.path.join(folder, name)).st_size
-    return total
+    return await file_blobs(settings).total_bytes()
 
 
 async def upgrade(settings: Settings) -> DatabaseStatus:
@@ -52,14 +48,21 @@ async def upgrade(settings: Settings) -> DatabaseStatus:
     return before
 
 
-async def adopt_secret(settings: Settings) -> None:
-    """Makes the secret of the data folder the database's, whatever that was."""
-    secret = installation_secret(settings.data)
+async def adopt_secret(settings: Settings) -> str:
+    """Makes the configured secret the database's, or the one of the data folder, whatever that was. Returns where that
+    secret is."""
+    configured = configured_secret(settings.secret, settings.secret_file)
+    shared = configured is None and settings.database_kind != "sqlite"
+    own = configured is None and (not shared or (settings.data / SECRET).is_file())
+    secret = configured or (installation_secret(settings.data) if own else token_bytes(32))
     storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     try:
-        await storage.installation.change_fact(SECRET, fingerprint(secret))
+        await storage.installation.change_facts(
+            {SECRET: fingerprint(secret), SHARED_SECRET: secret.hex() if shared else None}
+        )
     finally:
         await storage.aclose()
+    return "The configured secret" if configured else f"The secret in {settings.data}" if own else "A new secret"
 
 
 @asynccontextmanager
@@ -67,7 +70,7 @@ async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGe
     """Deletes runs that are older than so many seconds, by status."""
     storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     try:
-        yield Retention(storage.pruner, FileBlobStore(settings.data / archive.FILES), seconds), storage.pruner
+        yield Retention(storage.pruner, file_blobs(settings), seconds), storage.pruner
     finally:
         await storage.aclose()
 
@@ -77,7 +80,7 @@ async def retention(settings: Settings, seconds: Mapping[str, float]) -> AsyncGe
 
 def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool = False) -> Packed:
     """Writes a backup of the data folder, while servers are running. HeadraceError if it cannot be written."""
-    source = _sqlite(settings, "back it up", "and copy the folder {data}, which has the stored files and the secret")
+    source = _sqlite(settings, "back it up", "and copy the stored files in {files}")
     before = database_status(settings, count=False)
     if before.revision is None:
         raise HeadraceError(f"{source}: there is nothing to back up")
@@ -87,21 +90,23 @@ def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool
         raise HeadraceError(f"{target.parent}: no such folder")
     blobs = FileBlobStore(settings.data / archive.FILES)
     secret = settings.data / archive.SECRET
+    configured = configured_secret(settings.secret, settings.secret_file) is not None
     # beside the archive: without space for it there is none for the archive either
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         copy = Path(folder) / archive.DATABASE
         databases.snapshot(settings.database, copy)
         revision, known = databases.checked(copy)
+        files = files and not settings.files_url
         manifest = Manifest(archive.FORMAT, __version__, revision or "", time.time(), files)
         stored = [(file, blobs.path(file)) for file in sorted(known)] if files else []
-        return archive.pack(target, manifest, copy, secret if secret.is_file() else None, stored)
+        return archive.pack(target, manifest, copy, None if configured or not secret.is_file() else secret, stored)
 
 
 def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
     """Restores a backup into the data folder: all of it, or nothing changes. HeadraceError if it cannot be restored."""
     data = settings.data
     if settings.database_url:
-        _sqlite(settings, "restore it", "and copy the stored files and the secret back to {data}")
+        _sqlite(settings, "restore it", "and copy the stored files back to {files}")
         raise HeadraceError("HEADRACE_DATABASE_URL names a database elsewhere; unset it to restore into a data folder")
     if not source.is_file():
         raise HeadraceError(f"{source}: no such file")
@@ -165,7 +170,6 @@ def _sqlite(settings: Settings, to_do: str, besides: str) -> Path:
     if file is None:
         dump, load = databases.backup_commands(settings.database)
         command = dump if to_do.startswith("back") else load
-        raise HeadraceError(
-            f"The database is PostgreSQL: {to_do} with `{command}`, {besides.format(data=settings.data)}."
-        )
+        besides = besides.format(files=settings.files_url or settings.data / archive.FILES)
+        raise HeadraceError(f"The database is PostgreSQL: {to_do} with `{command}`, {besides}.")
     return file

@@ -11,6 +11,7 @@
         ├── Forbidden        403 forbidden
         ├── NotFound         404 not_found
         ├── TooManyRequests  429 too_many_requests
+        ├── FileStorageError 503 service_unavailable
         └── ServerDraining   503 service_unavailable
 
 An error says what happened, where (run, node, field) and what to do about it.
@@ -171,6 +172,15 @@ class TooManyRequests(RequestError):
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message, "too_many_requests", 429, {"Retry-After": str(retry_after)})
+
+
+class FileStorageError(RequestError):
+    """503: the storage of files is not available. `reason` is for those who may know where the files are."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        message = "The storage of files is not available. Please try again."
+        super().__init__(message, "service_unavailable", 503, {"Retry-After": "5"})
 
 
 class ServerDraining(RequestError):

@@ -7,15 +7,42 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.adapters.archive import FILES
+from headrace.adapters.file_storage import FileBlobStore
+from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.errors import LoadError, Problem
-from headrace.ports import App, CodeFlow
+from headrace.ports import App, CodeFlow, FileBlobs
 from headrace.rate_limits import PlanFile
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.manager import PluginManager
+
+
+async def secret_of(settings: Settings) -> bytes:
+    """The installation's secret, for a command without a running service. HeadraceError if it is not the database's."""
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    configured = configured_secret(settings.secret, settings.secret_file)
+    if settings.database_kind == "sqlite":
+        return configured or installation_secret(settings.data)
+    from headrace.stores.sql import SqlStorage
+
+    storage = await SqlStorage.open(settings.database)
+    try:
+        return await database_secret(storage.installation, settings.data, configured, shared=True)
+    finally:
+        await storage.aclose()
+
+
+def file_blobs(settings: Settings) -> FileBlobs:
+    """Where the bytes of stored files are. HeadraceError if that is not valid, or a package is missing."""
+    if not settings.files_url:
+        return FileBlobStore(settings.data / FILES)
+    from headrace.adapters.object_storage import ObjectStorage
+
+    return ObjectStorage(settings.files_url)
 
 
 def code_packages(settings: Settings) -> Packages | None:

@@ -15,7 +15,7 @@ from headrace.adapters.documents import DocumentReader
 from headrace.adapters.egress import Egress
 from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
-from headrace.adapters.installation import SECRET, check_secret, fingerprint, installation_secret
+from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import (
     ModelCalls,
@@ -50,7 +50,7 @@ from headrace.dispatch import LocalDispatch
 from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError
-from headrace.factories import code_packages, local_sandbox, plans_of
+from headrace.factories import code_packages, file_blobs, local_sandbox, plans_of
 from headrace.nodes import registry
 from headrace.ports import Storage
 from headrace.ports.plugins import Endpoints, TriggerSubscriptions
@@ -89,6 +89,7 @@ class Service:
     batch_runner: BatchRunner
     storage: Storage
     speech: Speech
+    secret: bytes = field(repr=False)
     console: ConsoleAccess | None = None
     endpoints: Endpoints | None = None
     subscriptions: TriggerSubscriptions | None = None
@@ -135,26 +136,28 @@ async def service(
     plans = plans_of(settings.plans) if limited and settings.plans is not None else None
     async with AsyncExitStack() as stack:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains secrets in plain text
-        secret = installation_secret(settings.data)
+        configured = configured_secret(settings.secret, settings.secret_file)
         if telemetry:
             stack.push_async_callback(telemetry.aclose)
         if identity:
             stack.push_async_callback(identity.aclose)
         if memory:
             storage = memory_storage()
+            secret = configured or installation_secret(settings.data)
         else:
             from headrace.stores.sql import SqlStorage  # takes 0.2 s to import; a one-off run does without
 
             storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
             stack.push_async_callback(storage.aclose)
-            known = await storage.installation.fact(SECRET, fingerprint(secret))
-            check_secret(known, secret, settings.data / SECRET)
+            secret = await database_secret(
+                storage.installation, settings.data, configured, shared=settings.database_kind != "sqlite"
+            )
 
         http = HttpClient(settings.egress_allow, user_agent=settings.user_agent)
         stack.push_async_callback(http.aclose)
         public_url = settings.public_url or f"http://{settings.host}:{settings.port}"
         files = FileStore(
-            settings.data / "files",
+            file_blobs(settings),
             storage.catalog,
             secret,
             http,
@@ -272,6 +275,7 @@ async def service(
             batch_runner,
             storage,
             speech,
+            secret,
             triggers=TriggerService(run_service),
         )
         running.worker, running.batches = worker, batches

@@ -41,6 +41,16 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME; empty: headrace.db in the data folder"
     )
+    secret: str = Field(
+        "",
+        description="Secret that all processes of the installation share: 64 hexadecimal digits; empty: one is created "
+        "in the data folder or, with PostgreSQL, in the database",
+    )
+    secret_file: OptionalPath = Field(None, description="A file with it")
+    files_url: str = Field(
+        "",
+        description="Where files are stored: s3://BUCKET/PREFIX, with the AWS_* variables; empty: in the data folder",
+    )
     full_sync: bool = Field(False, description="SQLite waits for the disk at each commit: safe from power cuts too")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8040, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
@@ -229,6 +239,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{member!r} is not ID=ADDRESS")
         return value
 
+    @field_validator("files_url")
+    @classmethod
+    def _is_bucket(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment):
+            raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX")
+        return value.rstrip("/")
+
     @field_validator("public_url")
     @classmethod
     def _is_base(cls, value: str) -> str:
@@ -289,6 +307,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data.absolute() / 'headrace.db'}"
+
+    @property
+    def database_kind(self) -> str:
+        """The kind of the database: sqlite or postgresql."""
+        return self.database.partition(":")[0].partition("+")[0]
 
     @property
     def limits(self) -> Limits:

@@ -20,6 +20,7 @@ import uvicorn
 import yaml
 from starlette.routing import BaseRoute
 
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore, limit_for
 from headrace.api.app import ApiOptions, create_app
 from headrace.api.native import NativeServices
@@ -39,7 +40,7 @@ from headrace.nodes.human_input.node import HumanInput
 from headrace.nodes.start import Start
 from headrace.nodes.trigger_schedule import TriggerSchedule
 from headrace.nodes.trigger_webhook import TriggerWebhook
-from headrace.ports import Storage
+from headrace.ports import FileBlobs, Storage
 from headrace.ports.services import Http, HttpRequest, HttpResponse
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.runs.service import RunService
@@ -328,12 +329,13 @@ async def serving(
     registry: Registry = REGISTRY,
     plans: Path | None = None,
     clock: Callable[[], float] = time.time,
+    blobs: FileBlobs | None = None,
     **options: Any,
 ) -> AsyncGenerator[Serving]:
     store = memory_storage()
     apps = Apps(store.catalog, registry, b"s" * 32)
     url = ""
-    files = FileStore(folder / "files", store.catalog, b"s" * 32, NoHttp(), lambda: url, time.time)
+    files = FileStore(blobs or FileBlobStore(folder / "files"), store.catalog, b"s" * 32, NoHttp(), lambda: url)
     history = ConversationHistory(store.conversations, store.journal)
     resources = only(http=NoHttp(), files=files, models=models, tools=tools, history=history)
     limiter = Limiter(PlanFile(plans), store.buckets) if plans else None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore
 from headrace.api.auth import Api, ApiOptions
 from headrace.api.dify.app_calls import AppCalls
@@ -64,7 +65,7 @@ async def api(tmp_path: Path) -> AsyncGenerator[Api]:
     where = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, LocalDispatch(store.leases), store)
     for name, content in {"chat": chatflow(), "echo": ECHO, "gated": GATED, "strict": REQUIRED}.items():
         await where.apps.publish(name, content)
-    files = FileStore(tmp_path, store.catalog, SECRET, None, "http://headrace.example")  # type: ignore[arg-type]
+    files = FileStore(FileBlobStore(tmp_path), store.catalog, SECRET, None, "http://headrace.example")  # type: ignore[arg-type]
     async with working(where):
         yield Api(where.apps, where, files, ApiOptions())
 

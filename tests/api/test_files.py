@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headrace.adapters.object_storage import ObjectStorage
 from tests.api.serving import Client, Serving, serving, workflow
 from tests.api.test_recorded import aioform
+from tests.s3 import S3Server
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+
+
+@pytest.fixture(params=["folder", "s3"])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Serving]:
+    blobs = ObjectStorage(request.getfixturevalue("s3").new_bucket()) if request.param == "s3" else None
+    async with serving(tmp_path, blobs=blobs) as running:
+        yield running
 
 
 @pytest.fixture
@@ -197,3 +207,51 @@ async def test_many_uploads_at_once_are_kept_apart(app: Client) -> None:
     for number, body in enumerate(bodies):
         async with app.session.get(body["source_url"]) as answer:
             assert await answer.text() == str(number)
+
+
+@pytest.mark.parametrize(
+    ("range_", "status", "part"),
+    [
+        ("bytes=0-0", 206, PNG[:1]),
+        ("bytes=260-999", 206, PNG[260:]),
+        ("bytes=5-", 206, PNG[5:]),
+        ("bytes=-4", 206, PNG[-4:]),
+        ("bytes=-9999", 206, PNG),
+        (f"bytes={len(PNG)}-", 416, b""),
+    ],
+)
+async def test_ranges(app: Client, range_: str, status: int, part: bytes) -> None:
+    url = (await upload(app))["source_url"]
+    async with app.session.get(url, headers={"Range": range_}) as answer:
+        assert (answer.status, await answer.read()) == (status, part)
+        etag = answer.headers.get("ETag", "")
+    if status == 206:
+        for condition, expected in ((etag, part), ('"other"', PNG)):
+            async with app.session.get(url, headers={"Range": range_, "If-Range": condition}) as answer:
+                assert await answer.read() == expected
+
+
+async def test_files_on_a_service_that_is_away(s3: S3Server, tmp_path: Path) -> None:
+    async with serving(tmp_path, blobs=ObjectStorage(s3.new_bucket())) as server:
+        file = {"variable": "file", "label": "file", "type": "file", "required": False}
+        app = await server.add("tiny.yml", workflow(variables=[file]))
+        body = await upload(app)
+        run = {"inputs": {}, "user": "u"}
+        mapping = {"type": "image", "transfer_method": "local_file", "upload_file_id": body["id"]}
+        with_file = {**run, "inputs": {"file": mapping}}
+        assert (await app.call("POST", "/v1/workflows/run", json=with_file))[0] == 200
+        s3.stop()
+        try:
+            away = {
+                "code": "service_unavailable",
+                "message": "The storage of files is not available. Please try again.",
+                "status": 503,
+            }
+            assert await app.call("POST", "/v1/files/upload", **aioform("x.png", PNG, "image/png")) == (503, away)
+            assert await app.call("GET", f"/v1/files/{body['id']}/preview") == (503, away)
+            assert await app.call("POST", "/v1/workflows/run", json=with_file) == (503, away)
+            status, ended = await app.call("POST", "/v1/workflows/run", json=run)
+            assert (status, ended["data"]["status"]) == (200, "succeeded")
+        finally:
+            s3.start()
+        assert (await app.call("POST", "/v1/workflows/run", json=with_file))[0] == 200

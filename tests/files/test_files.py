@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp import web
 
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import UPLOAD_LIMITS, FileStore, limit_for
 from headrace.adapters.http import HttpClient
 from headrace.errors import InvalidParam, NodeError, NotFound
@@ -50,7 +51,9 @@ async def http() -> AsyncIterator[HttpClient]:
 
 @pytest.fixture
 def store(tmp_path: Path, catalog: FileCatalog, http: HttpClient, clock: Clock) -> FileStore:
-    return FileStore(tmp_path / "files", catalog, b"secret", http, lambda: "http://127.0.0.1:5001/", clock)
+    return FileStore(
+        FileBlobStore(tmp_path / "files"), catalog, b"secret", http, lambda: "http://127.0.0.1:5001/", clock
+    )
 
 
 async def upload(
@@ -107,7 +110,7 @@ async def test_what_is_stored_is_read_again_also_by_another_process(
     store: FileStore, tmp_path: Path, catalog: FileCatalog
 ):
     file = await upload(store, b"\x00\xff" * 1000)
-    other = FileStore(tmp_path / "files", catalog, b"secret", cast("Any", None), "http://elsewhere")
+    other = FileStore(FileBlobStore(tmp_path / "files"), catalog, b"secret", cast("Any", None), "http://elsewhere")
     stored, path = await other.open(cast("str", file.related_id))
     assert await other.read(file) == path.read_bytes() == b"\x00\xff" * 1000
     assert (stored.app, stored.owner, stored.created_at) == ("app", "u", 1795226715.5)
@@ -216,12 +219,12 @@ async def test_a_signature_is_good_for_its_file_only_and_for_ever(store: FileSto
 
 async def test_another_secret_knows_no_signature(store: FileStore, catalog: FileCatalog, tmp_path: Path):
     file = await upload(store)
-    other = FileStore(tmp_path, catalog, b"other", cast("Any", None), "http://x")
+    other = FileStore(FileBlobStore(tmp_path), catalog, b"other", cast("Any", None), "http://x")
     assert not other.verify(cast("str", file.related_id), *signature(file.url)[1:])
 
 
 async def test_signatures_expire_where_that_is_wanted(catalog: FileCatalog, tmp_path: Path, clock: Clock):
-    store = FileStore(tmp_path, catalog, b"secret", cast("Any", None), "http://x", clock, lifetime=300)
+    store = FileStore(FileBlobStore(tmp_path), catalog, b"secret", cast("Any", None), "http://x", clock, lifetime=300)
     file = await upload(store)
     key, parameters = cast("str", file.related_id), signature(file.url)[1:]
     clock.now += 299

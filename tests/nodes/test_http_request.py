@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.errors import NodeError
@@ -39,7 +40,7 @@ Run = Callable[..., Awaitable[Result]]
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[FileStore]:
     http = HttpClient(["127.0.0.1"])
-    yield FileStore(tmp_path, FileCatalog(), b"secret", http, "http://files.example")
+    yield FileStore(FileBlobStore(tmp_path), FileCatalog(), b"secret", http, "http://files.example")
     await http.aclose()
 
 

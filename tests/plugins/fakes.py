@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore
 from headrace.adapters.plugins.installed import ENVIRONMENT, SOURCE, Marker
 from headrace.adapters.plugins.limits import PluginLimits
@@ -44,7 +45,7 @@ async def running(
     data: Path, environ: Mapping[str, str] | None = None, installed: Path | None = None, **limits: Any
 ) -> AsyncGenerator[tuple[PluginTools, Plugins]]:
     """The tools of the plugins that are installed, by default in the folder itself."""
-    files = FileStore(data / "files", FileCatalog(), b"secret", None, "http://headrace.example")  # type: ignore[arg-type]
+    files = FileStore(FileBlobStore(data / "files"), FileCatalog(), b"secret", None, "http://headrace.example")  # type: ignore[arg-type]
     environ = {"FAKE_API_KEY": SECRET} if environ is None else environ
     plugins = Plugins(
         installed or data / "plugins",

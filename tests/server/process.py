@@ -22,10 +22,15 @@ class Serve:
     """
 
     def __init__(
-        self, folder: pathlib.Path, files: Sequence[pathlib.Path], environ: Mapping[str, str] | None = None
+        self,
+        folder: pathlib.Path,
+        files: Sequence[pathlib.Path],
+        environ: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self._folder = folder
         self._files = files
+        self._options = options
         self._environ = {**os.environ, **(environ or {})}
         self.said: list[str] = []
         self._port = 0
@@ -43,7 +48,7 @@ class Serve:
             "--ready-file",
             str(ready),
         ]
-        command = ["serve", *map(str, self._files), *options]
+        command = ["serve", *map(str, self._files), *options, *self._options]
         self.process = forking.start(command, env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self.process.stderr is not None
         for line in self.process.stderr:  # it says something once it is ready, and ends its output where it cannot be

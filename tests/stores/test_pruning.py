@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from headrace import retention
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore
 from headrace.errors import InvalidParam, NotFound
 from headrace.kernel.events import Record, RunEnded, RunPaused, RunQueued, RunStarted
@@ -52,7 +53,9 @@ class World:
     def __init__(self, store: SqlStorage, folder: Path) -> None:
         self.store = store
         self.at = NOW
-        self.files = FileStore(folder / "files", store.catalog, b"s" * 32, NoHttp(), "http://here", lambda: self.at)  # pyright: ignore[reportArgumentType]
+        self.files = FileStore(
+            FileBlobStore(folder / "files"), store.catalog, b"s" * 32, NoHttp(), "http://here", lambda: self.at
+        )  # pyright: ignore[reportArgumentType]
 
     def retention(self, seconds: Mapping[str, float] = MONTH) -> Retention:
         return Retention(self.store.pruner, self.files.blobs, seconds, lambda: NOW)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
@@ -113,7 +114,7 @@ async def world(
     folder: Path, storage: Storage | None = None, clock: Clock | None = None, limiter: Limiter | None = None
 ) -> AsyncGenerator[World]:
     storage, clock = storage or memory_storage(), clock or Clock()
-    files = FileStore(folder / "files", storage.catalog, SECRET, NoHttp(), "http://host.example", clock)
+    files = FileStore(FileBlobStore(folder / "files"), storage.catalog, SECRET, NoHttp(), "http://host.example", clock)
     environment = EngineEnvironment(storage.journal, LocalBus(), only(files=files), clock=clock)
     apps = Apps(storage.catalog, registry(()), SECRET, clock)
     run_service = RunService(apps, environment, LocalDispatch(storage.leases), storage, limiter=limiter)

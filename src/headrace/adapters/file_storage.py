@@ -6,18 +6,21 @@ The modification time is the time of the last use (the content never changes): s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 _ASIDE = re.compile(r"\.([0-9a-f-]{36})\.aside")
 _PARTIAL = re.compile(r"\.[0-9a-f-]{36}\.[0-9a-f]{8}")
 
 
 class FileBlobStore:
-    """Implements `ports.BlobStore`. `folder` is created by the first write."""
+    """Implements `ports.FileBlobs`. `folder` is created by the first write."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,20 +31,50 @@ class FileBlobStore:
     def _aside(self, file: str) -> Path:
         return self.folder / file[:2] / f".{file}.aside"
 
-    def write(self, file: str, data: bytes) -> None:
+    async def write(self, file: str, data: bytes | IO[bytes], mime_type: str) -> None:
         """Writes atomically; the data is on the disk when this returns."""
+        await asyncio.to_thread(self._write, file, data)
+
+    def _write(self, file: str, data: bytes | IO[bytes]) -> None:
         path = self.path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             with temporary.open("xb") as out:
-                out.write(data)
+                if isinstance(data, bytes):
+                    out.write(data)
+                else:
+                    shutil.copyfileobj(data, out)
                 out.flush()
                 os.fsync(out.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+    async def read(self, file: str) -> bytes:
+        """FileNotFoundError if there is none."""
+        return await asyncio.to_thread(self.path(file).read_bytes)
+
+    async def open(self, file: str) -> Path | None:
+        """Where its bytes are; None if there are none."""
+        path = self.path(file)
+        return path if await asyncio.to_thread(path.is_file) else None
+
+    async def delete(self, file: str) -> None:
+        await asyncio.to_thread(self.path(file).unlink, missing_ok=True)
+
+    async def total_bytes(self) -> int:
+        """The size of all files."""
+        return await asyncio.to_thread(self._total_bytes)
+
+    def _total_bytes(self) -> int:
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(folder, name)).st_size
+        return total
 
     async def touch(self, file: str) -> bool:
         """Records that a file is about to be used. False if it does not exist."""

@@ -1,4 +1,4 @@
-"""Files: content in a folder, metadata in the catalog, and signed URLs.
+"""Files: content in a folder or a bucket, metadata in the catalog, and signed URLs.
 
 A file's URL has a signature of its id, so anyone who has the URL may fetch the file, and nobody can forge one. By
 default a signature does not expire, because the outputs of runs may be fetched long after they ended.
@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import time
@@ -17,14 +18,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from headrace.adapters.file_storage import FileBlobStore
 from headrace.content.disposition import basename, parse_disposition
 from headrace.content.filetypes import UNSPECIFIC, essence, extension_of, guess_extension, guess_type, kind_of
-from headrace.errors import InvalidParam, NodeError, NotFound
+from headrace.errors import FileStorageError, InvalidParam, NodeError, NotFound
 from headrace.ids import canonical_id
-from headrace.ports import Catalog, StoredFile
+from headrace.ports import Catalog, FileBlobs, RemoteContent, StoredFile
 from headrace.ports.services import Http, HttpRequest, HttpResponse
 from headrace.values import File, Value
 
@@ -58,14 +59,14 @@ def limit_for(extension: str) -> int:
 class FileStore:
     """Implements `ports.services.Files`.
 
-    `folder` has the content; `secret` signs URLs; `public_url` is the base URL of this server for clients (or a
+    `blobs` has the content; `secret` signs URLs; `public_url` is the base URL of this server for clients (or a
     function that returns it); `clock` returns seconds since the epoch; `lifetime` is how many seconds a signed URL is
     valid, None for ever.
     """
 
     def __init__(
         self,
-        folder: Path,
+        blobs: FileBlobs,
         catalog: Catalog,
         secret: bytes,
         http: Http,
@@ -73,7 +74,7 @@ class FileStore:
         clock: Callable[[], float] = time.time,
         lifetime: float | None = None,
     ) -> None:
-        self.blobs = FileBlobStore(folder)
+        self.blobs = blobs
         self._catalog = catalog
         self._secret = secret
         self._http = http
@@ -85,7 +86,7 @@ class FileStore:
 
     async def save(
         self,
-        data: bytes,
+        data: bytes | IO[bytes],
         *,
         filename: str,
         mime_type: str,
@@ -107,30 +108,33 @@ class FileStore:
             filename = filename[: _MAX_NAME - len(extension)] + extension
         now = self._clock()
         key = str(uuid.uuid4())
+        size = len(data) if isinstance(data, bytes) else data.seek(0, os.SEEK_END)
+        if not isinstance(data, bytes):
+            data.seek(0)
         file = File(
             type=kind_of(extension, mime_type),
             transfer_method=transfer_method,
             filename=filename,
             extension=extension or ".",
             mime_type=mime_type,
-            size=len(data),
+            size=size,
             related_id=key,
         )
-        await asyncio.to_thread(self.blobs.write, key, data)
+        await self.blobs.write(key, data, mime_type)
         try:
             await self._catalog.add_file(StoredFile(key, file, app, owner, now))
         except BaseException:
-            await asyncio.to_thread(self.blobs.path(key).unlink, missing_ok=True)
+            await self.blobs.delete(key)
             raise
         return self._signed(file, now)
 
-    async def open(self, file_id: str) -> tuple[StoredFile, Path]:
-        """(a stored file with new URLs, the path of its content). NotFound if there is none."""
+    async def open(self, file_id: str) -> tuple[StoredFile, Path | RemoteContent]:
+        """(a stored file with new URLs, its content). NotFound if there is none."""
         stored = await self._find(file_id)
-        path = self.blobs.path(stored.id) if stored else None
-        if stored is None or path is None or not await asyncio.to_thread(path.is_file):
+        content = await self.blobs.open(stored.id) if stored else None
+        if stored is None or content is None:
             raise NotFound("File not found")
-        return replace(stored, file=self._signed(stored.file, stored.created_at)), path
+        return replace(stored, file=self._signed(stored.file, stored.created_at)), content
 
     async def read(self, file: File, max_size: int = 100 * _MB) -> bytes:
         """See `Files.read`."""
@@ -142,9 +146,10 @@ class FileStore:
             if stored.file.size > max_size:
                 raise _too_large(file, max_size)
             try:
-                return await asyncio.to_thread(self.blobs.path(stored.id).read_bytes)
-            except OSError as error:
-                reason = f"File '{file.filename}' ({key}) cannot be read: {error.strerror or error}"
+                return await self.blobs.read(stored.id)
+            except (OSError, FileStorageError) as error:
+                problem = str(error) if isinstance(error, FileStorageError) else error.strerror or error
+                reason = f"File '{file.filename}' ({key}) cannot be read: {problem}"
                 raise NodeError(reason, "FileFetchError") from error
         url = file.remote_url or file.url
         if not url:

@@ -1,17 +1,49 @@
-"""The installation's secret, which signs callbacks and links, and from which apps' own keys are derived."""
+"""The installation's secret, which signs callbacks and links, and from which apps' own keys are derived.
+
+All processes on one database share it. It is configured, or created once: in the data folder, or in a database that
+several machines use. The database always has its fingerprint.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hmac
 import os
+import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from headrace.adapters.archive import SECRET
 from headrace.errors import HeadraceError
 
-__all__ = ["SECRET", "check_secret", "fingerprint", "installation_secret"]
+__all__ = [
+    "SECRET",
+    "SHARED_SECRET",
+    "configured_secret",
+    "database_secret",
+    "fingerprint",
+    "installation_secret",
+    "parse_secret",
+]
+
+SHARED_SECRET = "shared_secret"
+"""The fact that has the secret itself, in a database that keeps it."""
+
+_DIGITS = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class Installation(Protocol):
+    """What is needed here of the database."""
+
+    async def fact(self, name: str, value: str) -> str:
+        """The value of a fact; if there is none yet, it is this value from now on."""
+        ...
+
+    async def first_facts(self, values: Mapping[str, str]) -> Mapping[str, str]:
+        """Stores facts, all or none: none if the first of them has another value. Returns those that are stored."""
+        ...
 
 
 def fingerprint(secret: bytes) -> str:
@@ -19,23 +51,26 @@ def fingerprint(secret: bytes) -> str:
     return hmac.digest(secret, b"the installation's secret", "sha256").hex()
 
 
-def check_secret(recorded: str, secret: bytes, file: Path) -> None:
-    """Raises HeadraceError if the fingerprint recorded in the database is of another secret, with which other processes
-    sign callbacks and links, and derive keys."""
-    if recorded != fingerprint(secret):
-        raise HeadraceError(
-            f"{file} is not the secret of this database: it was first served from another data folder. Copy the file "
-            "`secret` from there (all processes on one database share it, and the stored files); where that is lost, "
-            "`headrace db adopt-secret` makes this one the database's: links and signatures made with the other one "
-            "are then no longer valid."
-        )
+def configured_secret(secret: str, file: Path | None) -> bytes | None:
+    """The secret that the settings have or name a file of; None without one. HeadraceError if it is not valid."""
+    if secret and file:
+        raise HeadraceError("HEADRACE_SECRET and HEADRACE_SECRET_FILE are both set; set one of them")
+    if secret:
+        return parse_secret(secret, "HEADRACE_SECRET")
+    if file is None:
+        return None
+    try:
+        return parse_secret(file.read_text(), f"HEADRACE_SECRET_FILE: {file}")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise HeadraceError(f"HEADRACE_SECRET_FILE: {file} cannot be read: {reason}") from error
 
 
 def installation_secret(folder: Path) -> bytes:
-    """The installation's secret; it is created once, readable by its owner only."""
+    """The secret in a data folder; it is created once, readable by its owner only."""
     path = folder / SECRET
     try:
-        return bytes.fromhex(path.read_text().strip())
+        return parse_secret(path.read_text(), str(path))
     except FileNotFoundError:
         pass
     secret = secrets.token_bytes(32)
@@ -49,4 +84,48 @@ def installation_secret(folder: Path) -> bytes:
             os.link(partial, path)
         finally:
             partial.unlink()
-    return bytes.fromhex(path.read_text().strip())
+    return parse_secret(path.read_text(), str(path))
+
+
+async def database_secret(installation: Installation, folder: Path, configured: bytes | None, *, shared: bool) -> bytes:
+    """The secret of a database: the configured one, the one in the data folder or, if the database is `shared` by
+    machines, the one that is stored in it. HeadraceError if it is not the one that the database was first served
+    with."""
+    if configured is not None:
+        secret, origin = configured, "The configured secret (HEADRACE_SECRET or HEADRACE_SECRET_FILE)"
+        known = await installation.fact(SECRET, fingerprint(secret))
+    elif not shared:
+        secret, origin = installation_secret(folder), str(folder / SECRET)
+        known = await installation.fact(SECRET, fingerprint(secret))
+    else:
+        own = (folder / SECRET).is_file()
+        secret, origin = installation_secret(folder) if own else secrets.token_bytes(32), str(folder / SECRET)
+        facts = await installation.first_facts({SECRET: fingerprint(secret), SHARED_SECRET: secret.hex()})
+        known = facts[SECRET]
+        if not own:
+            if SHARED_SECRET not in facts:
+                raise HeadraceError(
+                    "The secret of this database is not stored in it: it is configured elsewhere, or in the data "
+                    f"folder of the process that served it first. Set HEADRACE_SECRET to it. {_LOST}"
+                )
+            secret, origin = parse_secret(facts[SHARED_SECRET], "the database"), "The secret stored in the database"
+    if known != fingerprint(secret):
+        raise HeadraceError(
+            f"{origin} is not the secret of this database: it was first served with another one. Copy the file "
+            "`secret` from the data folder of that process, or set HEADRACE_SECRET to it (all processes on one "
+            f"database share it). {_LOST}"
+        )
+    return secret
+
+
+_LOST = (
+    "Where that is lost, `headrace db adopt-secret` makes this one the database's: links and signatures made with the "
+    "other one are then no longer valid."
+)
+
+
+def parse_secret(text: str, name: str) -> bytes:
+    """The secret that a text has. HeadraceError with the name of the text if it has none."""
+    if not _DIGITS.fullmatch(text.strip()):
+        raise HeadraceError(f"{name}: must be 64 hexadecimal digits, as `openssl rand -hex 32` prints them")
+    return bytes.fromhex(text.strip())

@@ -27,7 +27,7 @@ from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
 from headrace.kernel.secrets import SecretMask
-from headrace.ports import App, CodeFlow, EndUser, ListedRun, Principal, StoredFile
+from headrace.ports import App, CodeFlow, EndUser, ListedRun, Principal, RemoteContent, StoredFile
 from headrace.ports.services import Files, Speech
 from headrace.runs.service import RunService
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
@@ -43,7 +43,7 @@ _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
 class FileStore(Files, Protocol):
     """Stored files as the API needs them: to store, to refer to, and to serve."""
 
-    async def open(self, file_id: str) -> tuple[StoredFile, Path]:
+    async def open(self, file_id: str) -> tuple[StoredFile, Path | RemoteContent]:
         """A stored file's record, and where its bytes are. NotFound if there is none."""
         ...
 

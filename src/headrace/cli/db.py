@@ -63,10 +63,11 @@ def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
         click.echo(f"The schema was {before.revision or 'not there yet'}; now it is {before.newest}.")
 
 
-@db.command("adopt-secret", short_help="Makes this data folder's secret the database's.")
+@db.command("adopt-secret", short_help="Replaces the database's secret, which is lost.")
 @data_option
 def adopt_secret(data: Path | None) -> None:
-    """Replaces the database's secret, which is lost, with the one of this data folder.
+    """Replaces the database's secret, which is lost, with the configured one (HEADRACE_SECRET), the one of this data
+    folder or, for PostgreSQL without either, a new one.
 
     A server does not start if they differ: callbacks, links and keys would be signed with another secret than
     before. Signatures and links made with the lost secret are no longer valid; keys that were issued still are.
@@ -74,8 +75,7 @@ def adopt_secret(data: Path | None) -> None:
     from headrace import backup
 
     settings = _settings(data)
-    wait_for(backup.adopt_secret(settings))
-    click.echo(f"The secret in {settings.data} is the database's now.")
+    click.echo(f"{wait_for(backup.adopt_secret(settings))} is the database's now.")
 
 
 @db.command(short_help="Shows what is stored, and how much space it takes.")
@@ -87,7 +87,7 @@ def info(as_json: bool, data: Path | None) -> None:
 
     settings = _settings(data)
     status = backup.database_status(settings)
-    stored = backup.file_bytes(settings)
+    stored = wait_for(backup.file_bytes(settings))
     if as_json:
         shown = {
             "schema": status.revision,
@@ -199,8 +199,11 @@ def backup(file: Path, without_files: bool, force: bool, data: Path | None) -> N
     """
     from headrace import backup
 
-    packed = backup.back_up(_settings(data), file, files=not without_files, force=force)
+    settings = _settings(data)
+    packed = backup.back_up(settings, file, files=not without_files, force=force)
     click.echo(f"{file}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
+    if settings.files_url and not without_files:
+        say("The stored files are in the bucket of HEADRACE_FILES_URL, and not in the backup.")
     if packed.missing:
         say(f"Missing in the data folder, though the database refers to them: {_count(packed.missing)}.")
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 
-from headrace.errors import NodeError
+from headrace.errors import FileStorageError, NodeError
 from headrace.kernel.events import (
     FormRequested,
     NodeFailed,
@@ -46,6 +46,8 @@ async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
         return outcome
     except NodeError as error:
         return error
+    except FileStorageError as error:
+        return NodeError(str(error), "FileStorageError")
     except Exception as error:
         # a bug in a node type must not stop the service; the run has the message, the log the traceback
         logger.exception("run %s: node %s failed unexpectedly", context.run, path)

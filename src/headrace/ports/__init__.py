@@ -17,6 +17,7 @@ from headrace.ports.async_api import (
     IdempotencyRecord,
     IdempotencyStore,
 )
+from headrace.ports.blobs import FileBlobs, RemoteContent
 from headrace.ports.brokers import Bus
 from headrace.ports.catalog import (
     WORKSPACE,
@@ -91,6 +92,7 @@ __all__ = [
     "Drive",
     "EndUser",
     "Feedback",
+    "FileBlobs",
     "Form",
     "FormToken",
     "Forms",
@@ -108,6 +110,7 @@ __all__ = [
     "Pruner",
     "ReadyRun",
     "RecordReceiver",
+    "RemoteContent",
     "RunActivity",
     "RunFilter",
     "RunSums",

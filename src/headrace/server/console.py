@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from headrace.access.console import ConsoleAccess
-from headrace.adapters.installation import installation_secret
 from headrace.adapters.urls import is_loopback
+from headrace.factories import secret_of
 from headrace.settings import Settings
 
 
-def console_access(settings: Settings) -> ConsoleAccess:
-    """Signs people in, with the secret of the data folder."""
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return ConsoleAccess(installation_secret(settings.data), settings.workspace)
+async def console_access(settings: Settings) -> ConsoleAccess:
+    """Signs people in, without a running service."""
+    return ConsoleAccess(await secret_of(settings), settings.workspace)
 
 
 def console_refusal(settings: Settings) -> str:

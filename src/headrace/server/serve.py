@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeAlias
 
+from headrace.access.console import ConsoleAccess
 from headrace.adapters.files import limit_for
 from headrace.apps.catalog import Served
 from headrace.background import background
@@ -84,7 +85,7 @@ async def serve(
         if refusal:
             logger.warning("%s", refusal)
         elif settings.console != "off":
-            running.console = console_access(settings)
+            running.console = ConsoleAccess(running.secret, settings.workspace)
 
         def ready() -> None:
             # what is loaded by now stays: the collector need not traverse it again during requests
@@ -113,7 +114,7 @@ async def serve(
                 code_flow=code_flow_of(settings, identity),
                 console_refusal=refusal,
                 demo=settings.demo_model,
-                storage=settings.database.partition(":")[0].partition("+")[0],
+                storage=settings.database_kind,
             ),
             NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner),
             speech=running.speech,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from headrace.adapters.plugins.backwards import Caller
 from headrace.adapters.plugins.installed import InstalledPlugin
-from headrace.errors import HeadraceError, RequestError
-from headrace.ports import StoredFile
+from headrace.errors import FileStorageError, HeadraceError, RequestError
+from headrace.ports import RemoteContent, StoredFile
 from headrace.ports.services import ToolContext
 from headrace.values import FILE_IDENTITY, File, Value, unwrap
 
@@ -33,8 +33,8 @@ _UPLOAD_SECONDS = 600.0  # that an upload's URL is valid
 class StoredFiles(Protocol):
     """What is needed here of the store of files."""
 
-    async def open(self, file_id: str) -> tuple[StoredFile, Path]:
-        """(a stored file, the path of its content). NotFound if there is none."""
+    async def open(self, file_id: str) -> tuple[StoredFile, Path | RemoteContent]:
+        """(a stored file, its content). NotFound if there is none."""
         ...
 
     async def save(
@@ -145,10 +145,20 @@ class FileServer:
         if file is None:
             raise web.HTTPNotFound
         try:
-            _, path = await self._files.open(file.related_id or "")
+            _, content = await self._files.open(file.related_id or "")
+        except FileStorageError as error:
+            raise web.HTTPServiceUnavailable(text=str(error)) from None
         except RequestError:
             raise web.HTTPNotFound from None
-        return web.FileResponse(path, headers={"Content-Type": file.mime_type or "application/octet-stream"})
+        headers = {"Content-Type": file.mime_type or "application/octet-stream"}
+        if isinstance(content, Path):
+            return web.FileResponse(content, headers=headers)
+        response = web.StreamResponse(headers=headers | {"Content-Length": str(content.size)})
+        await response.prepare(request)
+        async with aclosing(content.read(0, content.size)) as pieces:
+            async for piece in pieces:
+                await response.write(piece)
+        return response
 
     async def _receive(self, request: web.Request) -> web.Response:
         from aiohttp import web

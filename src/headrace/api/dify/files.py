@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -12,6 +11,7 @@ from headrace.api.auth import Api, as_uuid
 from headrace.api.dify import examples
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.dify.schemas.app import EndUser, UploadedFile
+from headrace.api.http.content_response import ContentResponse
 from headrace.api.http.errors import (
     end_user_not_found,
     file_not_found,
@@ -76,7 +76,7 @@ class FileRoutes(Routes):
             if not form.content_type:
                 raise unsupported_file_type()
             file = await self.api.files.save(
-                await asyncio.to_thread(form.file.read),
+                form.file,
                 filename=form.filename,
                 mime_type=form.content_type,
                 transfer_method="local_file",
@@ -168,7 +168,7 @@ class FileRoutes(Routes):
     async def _file(self, request: Request, file_id: str, unknown: RequestError, app: str | None = None) -> Response:
         """The bytes of a stored file, of that app if one is given; also parts of it (Range)."""
         try:
-            stored, path = await self.api.files.open(as_uuid(file_id, unknown))
+            stored, content = await self.api.files.open(as_uuid(file_id, unknown))
         except NotFound:
             raise unknown from None
         if app is not None and stored.app != app:
@@ -180,8 +180,10 @@ class FileRoutes(Routes):
             "Cache-Control": "private, max-age=3600",
         }
         name = stored.file.filename or stored.id
+        if not isinstance(content, Path):
+            return ContentResponse(content, headers, mime_type, name, disposition)
         return FileResponse(
-            path, headers=headers, media_type=mime_type, filename=name, content_disposition_type=disposition
+            content, headers=headers, media_type=mime_type, filename=name, content_disposition_type=disposition
         )
 
     @Operation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import IO, Protocol
 
 from headrace.values import File, Value
 
@@ -13,7 +13,7 @@ class Files(Protocol):
 
     async def save(
         self,
-        data: bytes,
+        data: bytes | IO[bytes],
         *,
         filename: str,
         mime_type: str,
