@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from headrace.errors import StoreError
 from headrace.ports import Bucket
 from headrace.stores.sql import SqlStorage
+from headrace.stores.sql.diagnosis import diagnose
 from headrace.stores.sql.writer import Call
 from tests.contracts.examples import whole
 from tests.postgresql import Server
@@ -162,3 +163,10 @@ async def test_the_parameter_is_true_or_false(postgresql_url: str) -> None:
     await (await SqlStorage.open(f"{postgresql_url}&pgbouncer=false")).aclose()
     with pytest.raises(StoreError, match="pgbouncer=1 in the database's URL is neither true nor false"):
         await SqlStorage.open(f"{postgresql_url}&pgbouncer=1")
+
+
+async def test_a_pooler_that_the_url_does_not_name_is_detected(pgbouncer: Path, postgresql_server: Server) -> None:
+    url = f"postgresql://headrace@/postgres?host={pgbouncer}&port=6432"
+    assert diagnose(url).shares_sessions is True
+    assert diagnose(f"{url}&pgbouncer=true").shares_sessions is False
+    assert diagnose(postgresql_server.url()).shares_sessions is False

@@ -38,15 +38,20 @@ class SmtpMailer:
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
         self._tls = tls
 
+    async def check(self) -> None:
+        """Connects and signs in. MailError if that is not possible."""
+        await asyncio.to_thread(self._send, None)
+
     async def send(self, message: EmailMessage) -> None:
         await asyncio.to_thread(self._send, message)
 
-    def _send(self, message: EmailMessage) -> None:
+    def _send(self, message: EmailMessage | None) -> None:
         try:
             with self._connect() as server:
                 if self._user:
                     server.login(self._user, self._password)
-                server.send_message(message)
+                if message is not None:
+                    server.send_message(message)
         except smtplib.SMTPRecipientsRefused as error:
             code, reason = next(iter(error.recipients.values()))
             raise MailError(_answer(code, reason), final=code >= 500) from None

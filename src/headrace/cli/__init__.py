@@ -11,6 +11,7 @@ from headrace.cli.chat import chat
 from headrace.cli.console import console
 from headrace.cli.db import db
 from headrace.cli.diff import diff
+from headrace.cli.doctor import doctor
 from headrace.cli.generate import generate
 from headrace.cli.keys import keys
 from headrace.cli.lint import lint
@@ -52,6 +53,7 @@ for _command in (
     tools,
     triggers,
     db,
+    doctor,
     packages,
     plugins,
 ):

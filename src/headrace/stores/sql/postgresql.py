@@ -35,7 +35,7 @@ def postgresql_engine(url: URL, connections: int) -> Engine:
     """
     if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise StoreError(f"{url.drivername} is not supported; write the database's URL as postgresql://...")
-    pooled = _is_pooled(url)
+    pooled = is_pooled(url)
     options: dict[str, Any] = {name: value for name, value in _NETWORK.items() if name not in url.query}
     begin = "BEGIN"
     if pooled:
@@ -64,7 +64,8 @@ def postgresql_engine(url: URL, connections: int) -> Engine:
     return engine
 
 
-def _is_pooled(url: URL) -> bool:
+def is_pooled(url: URL) -> bool:
+    """Whether the URL says that a pooler may give each transaction another session."""
     match url.query.get(PGBOUNCER, "false"):
         case "true":
             return True
