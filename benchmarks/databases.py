@@ -38,9 +38,11 @@ def measure(quick: bool) -> list[Row]:
             ask(**job, connections=64, requests=1_000)
         for _ in range(rounds):
             for name, job in jobs.items():
-                processes: dict[str, Callable[[], float]] = {name: lambda name=name: _seconds(served[name].pid)}
+                processes: dict[str, Callable[[], float]] = {
+                    name: lambda name=name: processor_seconds(served[name].pid)
+                }
                 if name == "postgresql":
-                    processes["server"] = lambda: _of_server(server.pid)
+                    processes["server"] = lambda: processor_seconds_of_server(server.pid)
                 before = {process: seconds() for process, seconds in processes.items()}
                 results[name].append(ask(**job, connections=64, requests=requests))
                 for process, seconds in processes.items():
@@ -64,12 +66,12 @@ def measure(quick: bool) -> list[Row]:
     ]
 
 
-def _seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """The processor time of a process, and of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def _of_server(pid: int) -> float:
+def processor_seconds_of_server(pid: int) -> float:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return _seconds(pid) + sum(_seconds(int(child)) for child in children)
+    return processor_seconds(pid) + sum(processor_seconds(int(child)) for child in children)

@@ -28,6 +28,7 @@ from benchmarks import (  # noqa: E402 - needs the line above
     serving,
     streams,
     table,
+    volume,
     waiting,
 )
 
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "engine": engines.measure,
     "serving": serving.measure,
     "databases": databases.measure,
+    "volume": volume.measure,
     "streams": streams.measure,
     "agents": agents.measure,
     "waiting": waiting.measure,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine, run, table
+from benchmarks import machine, model, run, table
 from benchmarks.helpers import load
 from benchmarks.table import MET, MISSED, NOT_MEASURED, Row, Target
 
@@ -162,3 +162,29 @@ def test_the_engine_runs_the_graphs_it_is_timed_with(journal: str, tmp_path: Pat
     name, *answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert name["name"].startswith("Headrace")
     assert [len(answer["ms"]) for answer in answers] == [2, 2, 2]
+
+
+FIGURES = model.Figures(records=50, stored=20_000, wal=25_000, worker=0.05, server=0.002)
+
+
+def test_the_page_about_scaling_has_what_the_model_computes():
+    """From the figures of the page of benchmarks; `python benchmarks/model.py --write` writes it."""
+    computed = model.table(model.measured(model.FIGURES.read_text()))
+    page = model.PAGE.read_text()
+    assert model.written(page, computed) == page
+
+
+def test_what_the_model_computes():
+    million, hundred = (model.load_of(runs, FIGURES) for runs in (1_000_000, 100_000_000))
+    assert million["runs a second, mean and peak"] == "12 and 58"
+    assert (million["runs at once at the peak"], hundred["runs at once at the peak"]) == ("579", "57,870")
+    assert million["cores of hosts (API and workers)"] == "5"  # 57.87 runs a second x 0.05 s / 0.6
+    assert (million["stored a day"], hundred["stored a day"]) == ("20 GB", "2 TB")
+    assert million["databases (cells)"] == "1"
+    assert hundred["databases (cells)"] == "15; the first limit is stored data"  # 60 TB in 30 days / 4 TB
+
+
+@pytest.mark.parametrize("lost", ["### Volume", "| WAL a run "])
+def test_a_model_without_a_figure_fails(lost: str):
+    with pytest.raises(ValueError, match="the page lacks"):
+        model.measured(model.FIGURES.read_text().replace(lost, "###"))
