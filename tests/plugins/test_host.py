@@ -376,7 +376,9 @@ async def test_processes_end_with_the_plugin(tool: Tool, started: Callable[[], A
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has processes that adopt orphans")
 async def test_a_plugin_ends_whose_supervisor_is_killed(tool: Tool) -> None:
     pids = cast("dict[str, int]", await process_of(tool))
+    process = process_in(tool)
     os.kill(pids["parent"], signal.SIGKILL)
+    await process.ended.wait()
     await ended(pids["pid"])
     assert (await process_of(tool))["pid"] != pids["pid"]
 

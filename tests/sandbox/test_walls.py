@@ -53,7 +53,7 @@ THREADS = (
     "    end, count = threading.Event(), 0\n"
     "    threading.stack_size(32768)\n"
     "    try:\n"
-    "        while count < 5000:\n"
+    "        while count < 100:\n"
     "            threading.Thread(target=end.wait, daemon=True).start()\n"
     "            count += 1\n"
     "    except RuntimeError:\n"
