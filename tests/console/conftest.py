@@ -27,7 +27,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 Opened = Callable[..., AbstractAsyncContextManager[Page]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built() -> Path:
     """The built pages."""
     require_browser()
@@ -59,7 +59,7 @@ def _asks(file: Path) -> Path:
     return flow(file, ask, variables=[field("product")])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server with the built pages. `failing` fails after its model has written, `rounds` takes some seconds,
     `talk` and `helper` are chats, `asks` waits for a person, and tests publish to `versions` and `update`."""

@@ -14,7 +14,7 @@ from tests.deploy.image import Image, build
 __all__ = ["image", "invoke"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def image() -> Iterator[Image]:
     with tempfile.TemporaryDirectory(prefix="headrace-image-") as folder:
         root = Path(folder)

@@ -17,7 +17,7 @@ from headrace.adapters.plugins.installed import InstalledPlugins
 NewInstaller = Callable[..., PluginInstaller]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 

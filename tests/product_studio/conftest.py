@@ -29,7 +29,7 @@ WITH_APPROVAL = WORKFLOW.with_name("product-detail-approval.yml")
 REFUSES = "def main(product_name):\n    raise ValueError('secret detail')"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built() -> Path:
     """The built page."""
     require_browser()
@@ -50,7 +50,7 @@ def changed_workflow(folder: Path, name: str, source: Path = WORKFLOW, **changes
     return file
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server. `quick` and `slow` are the example, `failing` fails in its second step, `other` answers something
     else, `unseen` has no picture, `drawing` fails after its text, `approval` waits for somebody who approves it."""
@@ -84,7 +84,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faults(served: Serve) -> Iterator[tuple[str, Faults]]:
     """(address, script) of a server that does wrong as the script says, and else passes on to the real one."""
     script = Faults(served.url)
@@ -108,7 +108,7 @@ def started(served: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[d
         studio.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def studios(
     served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Studio]]:
@@ -117,7 +117,7 @@ def studios(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pages(
     built: Path, served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Studio]]:

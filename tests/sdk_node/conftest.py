@@ -15,7 +15,7 @@ from tests.server.process import Serve
 _FLOWS = package.ROOT / "tests" / "sdk_contract" / "flows"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def node() -> Iterator[None]:
     if (reason := package.missing()) is not None:
         pytest.skip(reason)
@@ -24,12 +24,12 @@ def node() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tarball(node: None, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return package.pack(tmp_path_factory.mktemp("packed"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def project(tarball: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A project of a user who has installed the package."""
     folder = tmp_path_factory.mktemp("project")
@@ -38,26 +38,26 @@ def project(tarball: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     with Serve(tmp_path_factory.mktemp("served"), sorted(_FLOWS.glob("*.yml"))) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dify() -> Iterator[str]:
     with Running(Dify().app()) as server:
         yield server.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faults() -> Iterator[str]:
     """Starts a fault server for each request."""
     with Running(fault_servers()) as server:
         yield server.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def outcomes(
     tarball: pathlib.Path, headrace: Serve, dify: str, faults: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str | None]:

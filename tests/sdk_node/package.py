@@ -1,4 +1,4 @@
-"""The package of the Node SDK: installed, built and packed once per session."""
+"""The package of the Node SDK: installed, built and packed once."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _FLOWS = pathlib.Path(__file__).parent.parent / "sdk_contract" / "flows"
 _RECORDED = pathlib.Path(__file__).parent.parent / "conformance" / "runs"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     files = [
         *sorted(_FLOWS.glob("*.yml")),
@@ -25,7 +25,7 @@ def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dify() -> Iterator[str]:
     with Running(Dify().app()) as server:
         yield server.url
@@ -38,18 +38,18 @@ def _faults(upstream: str | None) -> Iterator[Fault]:
         fault.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fault() -> Iterator[Fault]:
     """A fault server without an upstream."""
     yield from _faults(None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faulty_headrace(headrace: Serve) -> Iterator[Fault]:
     yield from _faults(headrace.url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faulty_dify(dify: str) -> Iterator[Fault]:
     yield from _faults(dify)
 
