@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _VALUES = (range(60), range(24), range(1, 32), range(1, 13), range(7))  # of the fields
 _NAMES = ((), (), (), _MONTHS, _WEEKDAYS)
-_RANGE = re.compile(r"([0-9]{1,2}|[A-Z]{3})-([0-9]{1,2}|[A-Z]{3})")
+_RANGE = re.compile(r"([0-9]{1,2}|[A-Z]{3})-([0-9]{1,2}|[A-Z]{3})(?:/([0-9]{1,2}))?")
+_WORKDAY = re.compile(r"W?([1-9]|[12][0-9]|3[01])W?")
 
 
 class Schedule:
@@ -39,6 +41,7 @@ class Schedule:
         self.expression = five_fields(expression)
         self.timezone = timezone
         self._zone = _zone(timezone)
+        self._cron, self._workday = _without_workday(self.expression)
         self._check()
 
     def __str__(self) -> str:
@@ -48,7 +51,9 @@ class Schedule:
         """The instants after a time, in seconds since the epoch."""
         from cronsim import CronSim
 
-        for due in CronSim(self.expression, datetime.fromtimestamp(at, self._zone)):
+        for due in CronSim(self._cron, datetime.fromtimestamp(at, self._zone)):
+            if self._workday and due.day != _nearest_workday(due, self._workday):
+                continue
             instant = due.timestamp()
             if instant > at:  # within a repeated hour, its first pass may come first
                 yield instant
@@ -74,17 +79,45 @@ class Schedule:
         from cronsim import CronSim, CronSimError
 
         try:
-            CronSim(self.expression, datetime.fromtimestamp(0, self._zone))
+            CronSim(self._cron, datetime.fromtimestamp(0, self._zone))
         except CronSimError as error:
             raise ValueError(f"{self.expression!r} is not a valid cron expression: {error}") from None
+
+
+def _without_workday(expression: str) -> tuple[str, int]:
+    """An expression as cronsim reads it, and the day of the month whose nearest weekday it names, 0 if it names none:
+    with `15W` the days around the 15th."""
+    minute, hour, day, month, weekday = expression.split()
+    match = _WORKDAY.fullmatch(day) if "W" in day else None
+    if match is None:
+        return expression, 0
+    workday = int(match[1])
+    days = f"{max(1, min(workday - 2, 26))}-{min(31, workday + 2)}"  # February ends on the 28th, or two days earlier
+    return f"{minute} {hour} {days} {month} {weekday}", workday
+
+
+def _nearest_workday(at: datetime, day: int) -> int:
+    """The day from Monday to Friday of that month which is nearest to a day, or to the month's last."""
+    last = monthrange(at.year, at.month)[1]
+    day = min(day, last)
+    match at.replace(day=day).weekday():
+        case 5:
+            return day - 1 if day > 1 else day + 2
+        case 6:
+            return day + 1 if day < last else day - 2
+        case _:
+            return day
 
 
 def five_fields(expression: str) -> str:
     """An expression in five fields, as cronsim reads them. ValueError if it has not five.
 
     Facts (croniter, which Dify uses): `?` stands for `*`, a day of the week `L` for Sunday, and `L5` for the last
-    Friday of the month. A range may wrap around, as `FRI-SUN` and `22-2`; `1/2` in the days of the week ends on
-    Saturday. If both day fields are restricted, either is enough, also where one begins with `*/`.
+    Friday of the month. A range may wrap around, as `FRI-SUN` and `22-2`, and `7` begin one as Sunday; `1/2` in the
+    days of the week ends on Saturday. A step in a range that wraps around is counted so that `22-4/2` is 22, 0, 2 and
+    4, but `23-4/2` is 23, 2 and 4. `15W` or `W15` is the day from Monday to Friday that is nearest to the 15th,
+    whatever the days of the week are. If both day fields are restricted, either is enough, also where one begins with
+    `*/`.
 
     `*/30 2` names local times as `0,30 2` does, so that the change of the clocks must not skip them; cronsim does skip
     those of an expression whose minutes begin with `*`.
@@ -102,6 +135,8 @@ def five_fields(expression: str) -> str:
         for field, values, names in zip(fields, _VALUES, _NAMES, strict=True)
     )
     day = day.replace("?", "*")
+    if "W" in day and _WORKDAY.fullmatch(day):
+        weekday = "*"
     if not hour.startswith("*"):
         minute = minute.replace("*", _MINUTES)
     if "*" not in (day, weekday):
@@ -114,6 +149,7 @@ def _weekday(item: str) -> str:
     if item == "L":
         return "0"
     item = re.sub(r"^L([0-7])$", r"\1L", item)  # the last one of the month
+    item = re.sub(r"^7/", "0/", item)
     return re.sub(r"^([0-6]|[A-Z]{3})/", r"\1-6/", item)
 
 
@@ -122,10 +158,16 @@ def _unwrapped(item: str, values: Sequence[int], names: Sequence[str]) -> str:
     if (match := _RANGE.fullmatch(item)) is None:
         return item
     by_name = dict(zip(names, values, strict=False))
-    first, last = (int(end) if end.isdigit() else by_name.get(end, -1) for end in match.groups())
-    if first not in values or last not in values or first <= last:
-        return item
-    return ",".join(str(value) for value in values if value <= last or value >= first)
+    first, last = (int(end) if end.isdigit() else by_name.get(end, -1) for end in match.groups()[:2])
+    step = int(match[3] or 1)
+    if first == 7 and last < 7 and names is _WEEKDAYS:
+        first = 0
+    if first not in values or last not in values or first <= last or not step:
+        return f"{first}-{last}" + item[match.end(2) :] if item.startswith("7-") else item
+    before = range(first, values[-1] + 1, step)
+    rest = values[-1] - before[-1]
+    skipped = step - rest if before[-1] - values[0] + step > len(values) and rest < step else 0
+    return ",".join(map(str, [*range(values[0] + skipped, last + 1, step), *before]))
 
 
 def _zone(name: str) -> ZoneInfo:
