@@ -182,6 +182,7 @@ def test_the_environments_secrets_are_known_by_their_names():
     }
     assert secrets_in(environ) >= {"sk-12345678", "lovelace1"}
     assert not {"1", "/usr/bin:/usr/local/bin"} & secrets_in(environ)
+    assert "a-shared-secret" in secrets_in({"HEADRACE_WEBHOOK_SECRET_1736400000000": "github:a-shared-secret"})
 
 
 def test_a_server_at_debug_logs_no_key_and_no_secret(peers: Peers, tmp_path: Path):

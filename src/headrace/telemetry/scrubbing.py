@@ -10,6 +10,7 @@ from typing import Any, cast
 from headrace.kernel.secrets import SHORTEST, STARS
 
 _NAMES_A_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$|_DSN$|_HEADERS$", re.IGNORECASE)
+_OF_WEBHOOKS = "HEADRACE_WEBHOOK_SECRET_"  # as `triggers.signatures` has it, which takes long to import
 _LONG_ENOUGH = 8  # characters of a secret in the environment: `1` or `true` is not one
 _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     (("app-", "ws-", "dataset-", "sk-"), re.compile(r"\b(app|ws|dataset|sk)-[A-Za-z0-9_-]{24,}"), r"\1-***"),
@@ -69,8 +70,10 @@ class Scrubber:
 
 
 def secrets_in(environ: Mapping[str, str]) -> set[str]:
-    """The values of environment variables whose names mean a key, token or password; also passwords in URLs."""
+    """The values of environment variables whose names mean a key, token or password; also passwords in URLs, and what
+    follows the sender in the secret of a webhook (`github:...`)."""
     secrets = {value for name, value in environ.items() if _NAMES_A_SECRET.search(name)}
+    secrets |= {value.partition(":")[2] for name, value in environ.items() if name.startswith(_OF_WEBHOOKS)}
     for value in environ.values():
         if match := re.search(r"://[^/\s:@]*:([^/\s@]+)@", value):
             secrets.add(match[1])
