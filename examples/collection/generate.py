@@ -33,7 +33,9 @@ async def description() -> dict[str, Any]:
     """The OpenAPI description of everything that a server answers."""
     with tempfile.TemporaryDirectory(prefix="headrace-") as data:
         async with service(Settings(data=pathlib.Path(data)), {}, memory=True, work=False) as running:
-            parts = NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner)
+            parts = NativeServices(
+                running.storage.idempotency, running.webhook_sender, running.batch_runner, running.subscriptions
+            )
             app = create_app(running.apps, running.run_service, running.files, None, parts, speech=running.speech)
             return document(app.routes)
 

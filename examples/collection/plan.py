@@ -170,6 +170,11 @@ STEPS: Sequence[Step] = (
     Step("pauseTrigger", path={"trigger_id": "workflow_id"}, refusals=(404,)),
     Step("resumeTrigger", path={"trigger_id": "workflow_id"}, refusals=(404,)),
     Step("fireTrigger", path={"trigger_id": "workflow_id"}, refusals=(404,)),
+    Step("listSubscriptions", key="workspace_key"),
+    # no plugin is installed
+    Step("subscribe", key="workspace_key", refusals=(400,)),
+    Step("refreshSubscription", key="workspace_key", path={"subscription_id": "workflow_id"}, refusals=(404,)),
+    Step("unsubscribe", key="workspace_key", path={"subscription_id": "workflow_id"}, refusals=(404,)),
     Step("listWorkflowVersions"),
     Step(
         "publishWorkflowVersion",

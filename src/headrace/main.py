@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,13 +63,14 @@ from headrace.runs.worker import Worker
 from headrace.runs.workflow_tools import WorkflowTools
 from headrace.settings import Settings
 from headrace.stores.memory import memory_storage
-from headrace.triggers import TriggerService
+from headrace.triggers import SubscriptionService, TriggerService
 from headrace.webhooks import WebhookSender
 
 if TYPE_CHECKING:
     from headrace.access.console import ConsoleAccess
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
+    from headrace.adapters.plugins.triggers import PluginTriggers
     from headrace.telemetry.setup import Telemetry
     from headrace.webhooks.form_mail import FormMails
 
@@ -92,8 +94,9 @@ class Service:
     secret: bytes = field(repr=False)
     console: ConsoleAccess | None = None
     endpoints: Endpoints | None = None
-    subscriptions: TriggerSubscriptions | None = None
     triggers: TriggerService = field(kw_only=True)
+    subscriptions: SubscriptionService = field(kw_only=True)
+    served_subscriptions: Callable[[], TriggerSubscriptions] = field(kw_only=True)
     worker: Worker | None = None
     batches: asyncio.Task[None] | None = None
 
@@ -264,6 +267,24 @@ async def service(
             )
             await stack.enter_async_context(background("worker", worker.run()))
             batches = await stack.enter_async_context(background("batches", batch_runner.run()))
+
+        @cache
+        def plugin_triggers() -> PluginTriggers:
+            from headrace.adapters.plugins.triggers import PluginTriggers
+
+            return PluginTriggers(plugins)
+
+        subscriptions = SubscriptionService(
+            storage.subscriptions, plugin_triggers, settings.public_url, environment.clock
+        )
+
+        @cache
+        def served_subscriptions() -> TriggerSubscriptions:
+            from headrace.adapters.plugins.subscriptions import PluginSubscriptions
+
+            file, workspace = settings.plugin_triggers, settings.workspace
+            return PluginSubscriptions(plugin_triggers(), subscriptions.of_hook, file, environ, workspace)
+
         running = Service(
             settings,
             apps,
@@ -277,6 +298,8 @@ async def service(
             speech,
             secret,
             triggers=TriggerService(run_service),
+            subscriptions=subscriptions,
+            served_subscriptions=served_subscriptions,
         )
         running.worker, running.batches = worker, batches
         if work and settings.plugin_endpoints is not None:
@@ -284,9 +307,7 @@ async def service(
 
             running.endpoints = PluginEndpoints(plugins, settings.plugin_endpoints, environ)
         if work and settings.plugin_triggers is not None:
-            from headrace.adapters.plugins.subscriptions import PluginSubscriptions
-
-            running.subscriptions = PluginSubscriptions(plugins, settings.plugin_triggers, environ, settings.workspace)
+            served_subscriptions()  # a mistake in the file is to be known at the start
         yield running
 
 

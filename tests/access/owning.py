@@ -139,6 +139,8 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     summary = await server.store.runs.find_run(under_way["workflow_run_id"])
     assert summary is not None
     triggers = await made("GET", "/api/v1/triggers", hooked)
+    wanted = {"provider": "acme/shop_trigger/shop", "name": MARK, "parameters": {"repository": MARK}}
+    subscription = await made("POST", "/api/v1/trigger-subscriptions", plain, json=wanted)
     asked = await made("POST", "/v1/workflows/run", asks, json={"inputs": {}, "user": USER})
     callbacks = await made("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
     ids = {
@@ -158,6 +160,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
         "job_id": [job["job_id"]],
         "batch_id": [batch["batch_id"]],
         "trigger_id": [item["id"] for item in triggers["data"]],
+        "subscription_id": [subscription["id"]],
         "callback_id": [item["id"] for item in callbacks["data"]],
         "model": [talk, MARK],
         "key_id": [spare["id"], old["id"]],

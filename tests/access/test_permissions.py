@@ -38,6 +38,9 @@ MANAGED = {
     "getAppSource",
     "pauseTrigger",
     "resumeTrigger",
+    "subscribe",
+    "refreshSubscription",
+    "unsubscribe",
 }
 SPENDING = {"listSuggestedQuestions"}  # a GET, as Dify has it, but one that asks a model
 SIGNING = {"getCallbackSecret"}  # a GET, but whoever knows it can sign what others believe

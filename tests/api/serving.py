@@ -47,9 +47,11 @@ from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.server.connection import Connection
 from headrace.stores.memory import memory_storage
+from headrace.triggers import SubscriptionService
 from headrace.webhooks import WebhookSender
 from tests.api.declared import check_event, check_response
 from tests.resources import only
+from tests.triggers.trigger_plugins import StandInPlugins
 
 DATA = Path(__file__).parent.parent / "data"
 WITH_IDS = "text/event-stream; ids=true"
@@ -328,6 +330,7 @@ async def serving(
     tools: Any = None,
     registry: Registry = REGISTRY,
     plans: Path | None = None,
+    trigger_plugins: Any = None,
     clock: Callable[[], float] = time.time,
     blobs: FileBlobs | None = None,
     **options: Any,
@@ -350,9 +353,11 @@ async def serving(
     batch_runner = BatchRunner(
         run_service, store.batches, store.claims, Chats(run_service, Annotations(store.conversations).answer)
     )
-    parts = NativeServices(
-        store.idempotency, WebhookSender(run_service, store.callbacks, store.claims, NoHttp(), b"s" * 32), batch_runner
+    subscriptions = SubscriptionService(
+        store.subscriptions, lambda: trigger_plugins or StandInPlugins(), "https://headrace.example", clock
     )
+    sender = WebhookSender(run_service, store.callbacks, store.claims, NoHttp(), b"s" * 32)
+    parts = NativeServices(store.idempotency, sender, batch_runner, subscriptions)
     api = create_app(apps, run_service, files, ApiOptions(**{"limit_for": limit_for, **options}), parts, speech=speech)
     config = uvicorn.Config(
         api,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Invoke
+from tests.plugins.fakes import SECRET, install
 from tests.triggers.world import cron, triggered, webhook
 
 URL = "https://headrace.example"
@@ -87,3 +88,28 @@ def test_lint_shows_the_next_times(file: Path, invoke: Invoke):
     assert head == f"{file}: schedule 'Every morning', 0 9 * * * "
     assert [time[-5:] for time in times.split(", ")] == ["09:00"] * 5
     assert "webhook" not in invoke("lint", file, "--json").stderr
+
+
+def test_a_subscription_from_the_command_line(tmp_path: Path, invoke: Invoke):
+    data = tmp_path / ".headrace"
+    data.mkdir()
+    install(data)
+    parameters = tmp_path / "parameters.json"
+    parameters.write_text('{"repository": "acme/shop", "token": "t0ken"}')
+    environ = {"HEADRACE_PUBLIC_URL": URL, "FAKE_API_KEY": SECRET}
+    done = invoke("triggers", "subscribe", "tests/fake/fake", "shop", "--parameters", parameters, **environ)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith(f"{URL}/triggers/plugin/")
+    listing = invoke("triggers", "subscriptions", "--json", **environ).stdout
+    (one,) = json.loads(listing)
+    assert (one["workspace"], one["name"], one["status"]) == ("default", "shop", "active")
+    assert one["url"] == done.stdout.strip()
+    assert "t0ken" not in listing
+    assert SECRET not in listing
+    assert "shop" in invoke("triggers", "subscriptions", **environ).stdout
+    done = invoke("triggers", "subscribe", "tests/fake/fake", "shop", "--parameters", parameters, **environ)
+    assert (done.exit_code, "has a subscription of the name 'shop'" in done.stderr) == (2, True)
+    assert invoke("triggers", "refresh", "shop", **environ).exit_code == 0
+    assert invoke("triggers", "unsubscribe", "shop", **environ).stderr == "Removed 'shop'.\n"
+    assert "There are no subscriptions" in invoke("triggers", "subscriptions", **environ).stderr
+    assert invoke("triggers", "unsubscribe", "shop", **environ).exit_code == 2

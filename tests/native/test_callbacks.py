@@ -62,7 +62,9 @@ async def caller() -> AsyncGenerator[Caller]:
         errors.install(app)
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
         batch_runner = BatchRunner(at.where, at.store.batches, at.store.claims, Chats(at.where))
-        routes = CallbackRoutes(api, NativeServices(at.store.idempotency, at.webhook_sender, batch_runner))
+        routes = CallbackRoutes(
+            api, NativeServices(at.store.idempotency, at.webhook_sender, batch_runner, cast("Any", None))
+        )
         app.router.routes += routes.mounted("/api/v1")
         server = Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
         listening = asyncio.create_task(server.serve())

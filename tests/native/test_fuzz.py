@@ -55,7 +55,9 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
         key = await running.apps.working_key(served.app)
         foreign = await running.publish(other)
         options = ApiOptions(limit_for=limit_for, ping_seconds=0.05)
-        services = NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner)
+        services = NativeServices(
+            running.storage.idempotency, running.webhook_sender, running.batch_runner, running.subscriptions
+        )
         app = create_app(running.apps, running.run_service, running.files, options, services)
         call = Caller(app, key)
         body = {"inputs": {"query": "é"}, "user": "u", "callback_url": "http://127.0.0.1:1/hook"}

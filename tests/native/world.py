@@ -29,5 +29,5 @@ def api_of(apps: Apps, store: Storage) -> ASGIApp:
     """The API of a process that serves these apps."""
     environment = EngineEnvironment(store.journal, LocalBus(), NOTHING)
     run_service = RunService(apps, environment, LocalDispatch(store.leases), store)
-    services = NativeServices(store.idempotency, cast("Any", SimpleNamespace()), cast("Any", None))
+    services = NativeServices(store.idempotency, cast("Any", SimpleNamespace()), cast("Any", None), cast("Any", None))
     return create_app(apps, run_service, cast("Any", None), services=services)

@@ -10,13 +10,14 @@ import pytest
 import pytest_asyncio
 
 from headrace.adapters.plugins.process import PluginError
-from headrace.adapters.plugins.triggers import Dispatch, PluginTriggers, Subscription
-from headrace.errors import HeadraceError
+from headrace.adapters.plugins.triggers import Dispatch, PluginTriggers
+from headrace.errors import HeadraceError, InvalidParam, RequestError
+from headrace.ports import PluginSubscription
 from tests.plugins.fakes import SECRET, install, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PROVIDER = "tests/fake/fake"
-SUBSCRIPTION = Subscription("https://x.example/hook", {"repository": "r"}, {"webhook_secret": "s"})
+SUBSCRIPTION = PluginSubscription("https://x.example/hook", {"repository": "r"}, {"webhook_secret": "s"})
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -86,3 +87,73 @@ async def test_what_fails(triggers: PluginTriggers, answer: dict[str, Any], prob
 async def test_what_is_missing(triggers: PluginTriggers, provider: str, problem: str) -> None:
     with pytest.raises(HeadraceError, match=problem):
         await triggers.dispatch(provider, SUBSCRIPTION, b"")
+
+
+# ------------------------------------------------------------------------------------------------------ subscriptions
+
+URL = "https://x.example/triggers/plugin/h"
+
+
+async def test_it_subscribes_renews_and_unsubscribes(triggers: PluginTriggers) -> None:
+    parameters = triggers.check(PROVIDER, {"repository": "r"}, "")
+    assert parameters == {"repository": "r", "events": ["pushed"]}
+    made = await triggers.subscribe(PROVIDER, URL, parameters, "")
+    assert (made.endpoint, made.parameters, made.expires_at) == (URL, parameters, 2_000_000_000)
+    sent = made.properties["request"]
+    assert (sent["type"], sent["action"], sent["provider"]) == ("trigger", "subscribe_trigger", "fake")
+    assert (sent["credentials"], sent["credential_type"]) == ({"api_key": SECRET}, "api-key")
+    assert (sent["endpoint"], sent["parameters"]) == (URL, parameters)
+
+    own = PluginSubscription(URL, {"repository": "r", "refresh_trigger": {"properties": {}}}, {"secret": "s"}, 7)
+    renewed = await triggers.refresh(PROVIDER, own, "")
+    assert renewed == PluginSubscription(URL, own.parameters, {"secret": "s"}, -1), "what it leaves out stays"
+    await triggers.unsubscribe(PROVIDER, own, "")
+
+
+async def test_what_a_service_refuses(triggers: PluginTriggers) -> None:
+    refusal = {"subscribe_trigger": {"error": f"bad key {SECRET}, token my-token"}, "token": "my-token"}
+    with pytest.raises(RequestError, match="refuses: bad key") as refused:
+        await triggers.subscribe(PROVIDER, URL, refusal, "")
+    assert refused.value.code == "subscription_refused"
+    assert SECRET not in str(refused.value)
+    assert "my-token" not in str(refused.value)
+
+    gone = {"unsubscribe_trigger": {"success": False, "message": f"no hook for {SECRET} and my-secret"}}
+    subscription = PluginSubscription(URL, gone, {"webhook_secret": "my-secret"})
+    with pytest.raises(RequestError, match=r"no hook for \*+ and \*+"):
+        await triggers.unsubscribe(PROVIDER, subscription, "")
+
+
+async def test_what_leaves_open_whether_it_subscribed(triggers: PluginTriggers) -> None:
+    for answer in ({"crash": True}, "text"):
+        with pytest.raises(PluginError):
+            await triggers.subscribe(PROVIDER, URL, {"repository": "r", "subscribe_trigger": answer}, "")
+
+
+@pytest.mark.parametrize(
+    ("provider", "parameters", "credentials", "problem"),
+    [
+        ("fake", {}, "", "provider: Input should be author/plugin/provider"),
+        ("tests/gone/gone", {}, "", "provider: The plugin tests/gone is needed"),
+        (PROVIDER, {}, "", "parameters: Fields required: repository"),
+        (PROVIDER, {"repository": "", "events": []}, "", "parameters: Fields required: repository"),
+        (PROVIDER, {"repository": "r", "branch": "x"}, "", "'branch' is not one of the provider's: repository, events"),
+        (PROVIDER, {"repository": "r"}, "second", "credentials: 'second' is not a set of fake"),
+    ],
+)
+async def test_what_cannot_be_subscribed_to(
+    triggers: PluginTriggers, provider: str, parameters: dict[str, Any], credentials: str, problem: str
+) -> None:
+    with pytest.raises(InvalidParam, match=problem):
+        triggers.check(provider, parameters, credentials)
+
+
+async def test_the_properties_of_one_that_was_made_by_hand(triggers: PluginTriggers) -> None:
+    triggers.check_manual(PROVIDER, {"channel": "c"})
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({}, "Fields required: channel"),
+        ({"channel": "c", "x": 1}, "'x' is not one of"),
+    ]
+    for properties, problem in wrong:
+        with pytest.raises(InvalidParam, match=problem):
+            triggers.check_manual(PROVIDER, properties)

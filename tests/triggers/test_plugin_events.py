@@ -14,10 +14,12 @@ from starlette.applications import Starlette
 
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.plugins.subscriptions import PluginSubscriptions
+from headrace.adapters.plugins.triggers import PluginTriggers
 from headrace.api import trigger_endpoints
 from headrace.api.http import errors
 from headrace.errors import HeadraceError
-from headrace.triggers import PluginEvents
+from headrace.ports import TriggerSubscription
+from headrace.triggers import PluginEvents, SubscriptionService
 from tests.plugins.fakes import install, running
 from tests.triggers.world import World, triggered, world
 
@@ -56,8 +58,11 @@ async def here(tmp_path: Path) -> AsyncGenerator[World]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(here: World, plugins: Plugins, tmp_path: Path) -> AsyncGenerator[httpx.AsyncClient]:
     (tmp_path / "triggers.yaml").write_text(FILE)
-    subscriptions = PluginSubscriptions(plugins, tmp_path / "triggers.yaml", {"SECRET": "s"}, "default")
-    events = PluginEvents(here.triggers, here.storage.idempotency, subscriptions)
+    stored = SubscriptionService(here.storage.subscriptions, lambda: PluginTriggers(plugins), "", here.clock).of_hook
+    subscriptions = PluginSubscriptions(
+        PluginTriggers(plugins), stored, tmp_path / "triggers.yaml", {"SECRET": "s"}, "default"
+    )
+    events = PluginEvents(here.triggers, here.storage.idempotency, lambda: subscriptions)
     app = Starlette(routes=trigger_endpoints.plugin_routes(events, 10_000))
     errors.install(app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host.example") as client:
@@ -144,6 +149,20 @@ async def test_what_is_refused(
     assert await here.runs() == []
 
 
+async def test_a_stored_subscription_starts_runs_once_it_is_active(here: World, client: httpx.AsyncClient):
+    """Of one that is being made the plugin cannot verify the events yet."""
+    url = "https://headrace.example/triggers/plugin"
+    for name, active in (("made", True), ("making", False)):
+        stored = TriggerSubscription(name, "default", name, PROVIDER, name, f"{url}/{name}", 1.0, active=active)
+        await here.storage.subscriptions.add_subscription(stored)
+    answer = {"events": ["opened"], "response": OK.hex()}
+    assert (await send(client, answer, "making")).status_code == 202
+    assert await here.runs() == []
+    assert (await send(client, answer, "made")).status_code == 202
+    (queued,) = await here.queued()
+    assert queued.inputs["subscription"]["endpoint"] == f"{url}/made"
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -156,6 +175,8 @@ async def test_what_is_refused(
     ],
 )
 async def test_a_file_that_is_not_valid(plugins: Plugins, tmp_path: Path, content: str, problem: str):
+    async def never(_: str) -> None: ...
+
     (tmp_path / "triggers.yaml").write_text(content)
     with pytest.raises(HeadraceError, match=problem):
-        PluginSubscriptions(plugins, tmp_path / "triggers.yaml", {}, "default")
+        PluginSubscriptions(PluginTriggers(plugins), never, tmp_path / "triggers.yaml", {}, "default")

@@ -54,7 +54,7 @@ def plugin_routes(events: PluginEvents, max_body: int) -> list[Route]:
 
     async def call(request: Request) -> Response:
         name = request.path_params["subscription"]
-        events.check(name)
+        await events.check(name)
         body = await Body(request, max_body, _too_large(max_body)).whole()
         query = request.scope["query_string"].decode("latin-1")
         forwarded = EndpointRequest(

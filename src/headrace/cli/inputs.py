@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from json import JSONDecodeError
@@ -148,3 +149,18 @@ def check_names(flow: Flow, names: Sequence[str]) -> None:
         if name not in variables:
             expected = f"it has {', '.join(variables)}" if variables else "it has none"
             raise BadUsage(f"the workflow has no input '{name}': {expected}")
+
+
+def json_object(option: str, file: Path | None) -> dict[str, Value]:
+    """The JSON object in the file that an option names; an empty one without a file."""
+    if file is None:
+        return {}
+    try:
+        fields: object = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadUsage(f"{option}: not valid JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise BadUsage(f"{option}: must be a JSON object")
+    if nests_deeper(fields, DEEPEST_INPUT):
+        raise BadUsage(f"{option}: must be at most {DEEPEST_INPUT} levels deep")
+    return cast("dict[str, Value]", fields)

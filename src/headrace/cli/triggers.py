@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
+from headrace.cli import subscriptions
 from headrace.cli.apps import json_option
 from headrace.cli.catalog import find_app, installation, when
+from headrace.cli.inputs import json_object
 from headrace.cli.shared import BadUsage, data_option, say, table, wait_for
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ def triggers() -> None:
     APP is an app's id, its file or its name, and NODE the id or the title of a trigger in it. A server that runs on the
     same data folder notices within a second.
     """
+
+
+for command in (subscriptions.subscribe, subscriptions.subscriptions, subscriptions.refresh, subscriptions.unsubscribe):
+    triggers.add_command(command)
 
 
 @triggers.command("list", short_help="Lists the triggers of an app, or of all.")
@@ -95,7 +101,7 @@ def fire(app: str, node: str, inputs: Path | None, data: Path | None) -> None:
 
     A server on the same data folder runs it within seconds; without one, the next that is started.
     """
-    fields = _fields(inputs)
+    fields = json_object("--inputs", inputs)
 
     async def work() -> str:
         async with installation(data) as running:
@@ -103,18 +109,6 @@ def fire(app: str, node: str, inputs: Path | None, data: Path | None) -> None:
             return (await running.triggers.fire(trigger, trigger.inputs_of(fields))).run
 
     click.echo(wait_for(work()))
-
-
-def _fields(file: Path | None) -> dict[str, Value]:
-    if file is None:
-        return {}
-    try:
-        fields: object = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadUsage(f"--inputs: not valid JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise BadUsage("--inputs: must be a JSON object")
-    return cast("dict[str, Value]", fields)
 
 
 async def _find(running: Service, app: str, node: str) -> ServedTrigger:

@@ -28,8 +28,7 @@ class PluginTriggerConfig(Config):
 class TriggerPlugin(Trigger[PluginTriggerConfig]):
     type = "trigger-plugin"
     kind: ClassVar[str] = "plugin"
-    partial: ClassVar[bool] = True
-    notes: ClassVar[str] = "for subscriptions that the operator lists (`HEADRACE_PLUGIN_TRIGGERS`)"
+    notes: ClassVar[str] = "for the subscriptions of the workspace, see triggers.md"
 
     def outputs_schema(self) -> None:
         """None: the plugin has it, which may not be installed here."""

@@ -58,7 +58,7 @@ from headrace.ports.journal import (
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
-from headrace.ports.triggers import Triggers, TriggerState
+from headrace.ports.triggers import PluginSubscription, SubscriptionStore, Triggers, TriggerState, TriggerSubscription
 from headrace.ports.wire import RecordReceiver, Signal, Wire
 
 __all__ = [
@@ -104,6 +104,7 @@ __all__ = [
     "Leases",
     "ListedRun",
     "Message",
+    "PluginSubscription",
     "Principal",
     "Priority",
     "Pruned",
@@ -122,8 +123,10 @@ __all__ = [
     "Snapshot",
     "Storage",
     "StoredFile",
+    "SubscriptionStore",
     "Taken",
     "TriggerState",
+    "TriggerSubscription",
     "Triggers",
     "Version",
     "Wire",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from headrace.ports.services import ToolContext
+from headrace.ports.triggers import PluginSubscription
 from headrace.values import Value
 
 UseKind: TypeAlias = Literal["dependency", "tool", "strategy", "model", "other"]
@@ -120,7 +121,7 @@ class TriggerEvents:
 class TriggerSubscriptions(Protocol):
     """The subscriptions of triggers of plugins, by the names in their paths."""
 
-    def check(self, name: str) -> None:
+    async def check(self, name: str) -> None:
         """NotFound for an unknown subscription."""
         ...
 
@@ -134,6 +135,33 @@ class TriggerSubscriptions(Protocol):
         """The variables of an event; None if the plugin ignores it, because of its parameters. HeadraceError if the
         plugin fails."""
         ...
+
+
+class TriggerPlugins(Protocol):
+    """Subscribes to services by means of the plugins that know them. `provider` is `author/plugin/provider`, and
+    `credentials` the name of a set, "" for the default one.
+
+    RequestError for what the caller can mend, or the service refuses: then nothing has changed there. Another
+    HeadraceError for what leaves that open, such as a plugin that ends or does not answer.
+    """
+
+    def check(self, provider: str, parameters: Mapping[str, Value], credentials: str) -> Mapping[str, Value]:
+        """The parameters with their defaults."""
+        ...
+
+    def check_manual(self, provider: str, properties: Mapping[str, Value]) -> None:
+        """Checks the properties of a subscription that was made by hand."""
+        ...
+
+    async def subscribe(
+        self, provider: str, endpoint: str, parameters: Mapping[str, Value], credentials: str
+    ) -> PluginSubscription: ...
+
+    async def unsubscribe(self, provider: str, subscription: PluginSubscription, credentials: str) -> None: ...
+
+    async def refresh(
+        self, provider: str, subscription: PluginSubscription, credentials: str
+    ) -> PluginSubscription: ...
 
 
 class PluginCaller(Protocol):

@@ -11,7 +11,7 @@ from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
 from headrace.ports.pruning import Pruner
 from headrace.ports.rate_limits import Buckets
-from headrace.ports.triggers import Triggers
+from headrace.ports.triggers import SubscriptionStore, Triggers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Storage:
     batches: Batches
     buckets: Buckets
     triggers: Triggers
+    subscriptions: SubscriptionStore
     pruner: Pruner | None
 
     async def aclose(self) -> None:

@@ -116,7 +116,9 @@ async def serve(
                 demo=settings.demo_model,
                 storage=settings.database_kind,
             ),
-            NativeServices(running.storage.idempotency, running.webhook_sender, running.batch_runner),
+            NativeServices(
+                running.storage.idempotency, running.webhook_sender, running.batch_runner, running.subscriptions
+            ),
             speech=running.speech,
         )
 
@@ -129,9 +131,8 @@ async def serve(
         for variable in await webhooks.unused_secrets():
             logger.warning("%s: no webhook that is served has a node of this id", variable)
         api.router.routes += trigger_endpoints.routes(webhooks, settings.max_body)
-        if running.subscriptions is not None:
-            events = PluginEvents(triggers, running.storage.idempotency, running.subscriptions)
-            api.router.routes += trigger_endpoints.plugin_routes(events, settings.max_body)
+        events = PluginEvents(triggers, running.storage.idempotency, running.served_subscriptions)
+        api.router.routes += trigger_endpoints.plugin_routes(events, settings.max_body)
         timer = ScheduleTimer(triggers, settings.trigger_grace)
 
         def on_change() -> None:
@@ -163,6 +164,7 @@ async def serve(
 
                 await stack.enter_async_context(background("watch", watch.run(on_published)))
             await stack.enter_async_context(background("schedules", timer.run()))
+            await stack.enter_async_context(background("subscriptions", running.subscriptions.run()))
             await Server(front, serving).serve([listener])
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import cast
 
 from headrace.errors import HeadraceError
@@ -16,15 +17,23 @@ from headrace.triggers.signatures import delivery_of, event_of
 
 
 class PluginEvents:
-    """Receives requests. A failure of one node's event does not keep the others from starting their runs."""
+    """Receives requests; `subscriptions` makes what calls the plugins, at the first one. A failure of one node's event
+    does not keep the others from starting their runs."""
 
     def __init__(
-        self, triggers: TriggerService, deliveries: IdempotencyStore, subscriptions: TriggerSubscriptions
+        self, triggers: TriggerService, deliveries: IdempotencyStore, subscriptions: Callable[[], TriggerSubscriptions]
     ) -> None:
         self._triggers = triggers
         self._deliveries = Deliveries(deliveries, triggers.clock)
-        self._subscriptions = subscriptions
-        self.check = subscriptions.check
+        self._make_subscriptions = subscriptions
+
+    @cached_property
+    def _subscriptions(self) -> TriggerSubscriptions:
+        return self._make_subscriptions()
+
+    async def check(self, name: str) -> None:
+        """NotFound for an unknown subscription."""
+        await self._subscriptions.check(name)
 
     async def receive(self, name: str, request: EndpointRequest, trace: str | None) -> TriggerEvents:
         """Starts the runs that a request is about; returns what the plugin responds, once they are durable. NotFound

@@ -170,8 +170,24 @@ def serve_endpoint(id_: str, data: dict) -> None:
     end(id_)
 
 
+def change_subscription(id_: str, data: dict) -> None:
+    """The answer is among the parameters of the subscription."""
+    answer = data["subscription"]["parameters"].get(data["action"])
+    if answer is None:
+        answer = {"success": True, "properties": {"secret": "made", "request": data}, "expires_at": 2_000_000_000}
+    if "error" in answer:
+        session(id_, "error", {"error_type": "SubscriptionError", "message": answer["error"]})
+    elif "crash" in answer:
+        os._exit(3)
+    else:
+        session(id_, "stream", {"subscription": answer})
+    end(id_)
+
+
 def serve_trigger(id_: str, data: dict) -> None:
     """A request whose body is the answer to it."""
+    if "raw_http_request" not in data:
+        return change_subscription(id_, data)
     answer = json.loads(bytes.fromhex(data["raw_http_request"]).partition(b"\r\n\r\n")[2])
     if "error" in answer:
         session(id_, "error", {"error_type": "TriggerValidationError", "message": answer["error"]})

@@ -76,6 +76,10 @@ class CredentialStore:
         values = (expand(entry.get(name), self._environ, []) for entry in self._sets(plugin, provider).values())
         return bool(self._environ.get(variable(provider, name))) or any(value not in (None, "") for value in values)
 
+    def has_set(self, plugin: str, provider: str, name: str) -> bool:
+        """Whether the file has a set of this name."""
+        return name in self._sets(plugin, provider)
+
     def _sets(self, plugin: str, provider: str) -> Mapping[str, Mapping[str, Any]]:
         return self._providers.get(f"{plugin}/{provider}", self._providers.get(provider, {}))
 

@@ -58,7 +58,7 @@ class Provider:
 
     `credentials` are the fields that people fill in, `oauth` those that an OAuth login results in. `type` is that of a
     datasource (website_crawl, online_document, online_drive). `subscription` are the properties that a subscription to
-    a trigger keeps, `subscription_parameters` those of the request for one.
+    a trigger keeps, `subscription_parameters` those of the request for one, if the plugin `can_subscribe`.
     """
 
     kind: Kind
@@ -71,6 +71,7 @@ class Provider:
     type: str = ""
     subscription: Sequence[CredentialField] = ()
     subscription_parameters: Sequence[ToolParameter] = ()
+    can_subscribe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,7 @@ class Declarations:
             type=text_of(content.get("provider_type")),
             subscription=_fields(content.get("subscription_schema")),
             subscription_parameters=parameters_of(constructor.get("parameters")),
+            can_subscribe=bool(constructor),
         )
 
     def _tool(self, content: Content) -> ToolDeclaration:

@@ -1,4 +1,5 @@
-"""The subscriptions of triggers of plugins: which are served, and how a request reaches the plugin.
+"""The subscriptions of triggers of plugins: which are served, and how a request reaches the plugin. They are stored, or
+in a file:
 
 Vn3kQm2xT9a:                             # a name that cannot be guessed: POST .../triggers/plugin/Vn3kQm2xT9a
   provider: langgenius/github_trigger/github
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from headrace.adapters.config_files import expand, read_yaml
 from headrace.adapters.plugins.endpoints import HOOK, raw_request, returned_headers
 from headrace.adapters.plugins.fields import mapping_of
 from headrace.adapters.plugins.process import PluginError
-from headrace.adapters.plugins.runtime import Plugins
-from headrace.adapters.plugins.triggers import PluginTriggers, Subscription
+from headrace.adapters.plugins.triggers import PluginTriggers
 from headrace.cache import FileCache
 from headrace.errors import HeadraceError, NotFound, RequestError
+from headrace.ports import PluginSubscription, TriggerSubscription
 from headrace.ports.plugins import EndpointRequest, TriggerEvents
 from headrace.values import DEEPEST_INPUT, Value, nests_deeper
 
@@ -67,11 +68,20 @@ def _entry(path: Path, name: str, content: object) -> _Entry:
 
 
 class PluginSubscriptions:
-    """Implements TriggerSubscriptions. The file is read again when it changes; if that fails, it is logged and the old
-    subscriptions remain. HeadraceError if it is not valid at first. `workspace` is that of those that name none."""
+    """Implements TriggerSubscriptions. `stored` returns a stored subscription by the last part of its URL. The file is
+    read again when it changes; if that fails, it is logged and the old subscriptions remain. HeadraceError if it is not
+    valid at first. `workspace` is that of those that name none."""
 
-    def __init__(self, plugins: Plugins, path: Path, environ: Mapping[str, str], workspace: str) -> None:
-        self._triggers = PluginTriggers(plugins)
+    def __init__(
+        self,
+        triggers: PluginTriggers,
+        stored: Callable[[str], Awaitable[TriggerSubscription | None]],
+        path: Path | None,
+        environ: Mapping[str, str],
+        workspace: str,
+    ) -> None:
+        self._triggers = triggers
+        self._stored = stored
         self._path = path
         self._environ = environ
         self._workspace = workspace
@@ -79,29 +89,35 @@ class PluginSubscriptions:
         def read(path: Path) -> Mapping[str, _Entry]:
             return {name: _entry(path, name, content) for name, content in read_yaml(path).items()}
 
-        self._entries = FileCache(path, read)
+        self._entries = None if path is None else FileCache(path, read)
 
-    def check(self, name: str) -> None:
+    async def check(self, name: str) -> None:
         """See `TriggerSubscriptions.check`."""
-        self._find(name)
+        await self._find(name)
 
-    def _find(self, name: str) -> _Entry:
+    async def _find(self, name: str) -> _Entry | TriggerSubscription:
+        entry = self._entry_of(name) or await self._stored(name)
+        if entry is None:
+            raise NotFound("subscription not found")
+        return entry
+
+    def _entry_of(self, name: str) -> _Entry | None:
+        if self._entries is None:
+            return None
         try:
             self._entries.refresh()
         except HeadraceError as error:
             logger.error("the previous subscriptions remain: %s", error)
         entry = self._entries.value.get(name)
-        if entry is None or not entry.enabled:
-            raise NotFound("subscription not found")
-        return entry
+        return entry if entry is not None and entry.enabled else None
 
     async def dispatch(self, name: str, request: EndpointRequest) -> TriggerEvents:
         """See `TriggerSubscriptions.dispatch`."""
-        entry = self._find(name)
+        entry = await self._find(name)
         try:
-            subscription = self._subscription(entry, request.url.partition("?")[0])
+            subscription, credentials = self._subscription(entry, request.url.partition("?")[0])
             raw = raw_request(name, request)
-            dispatch = await self._triggers.dispatch(entry.provider, subscription, raw)
+            dispatch = await self._triggers.dispatch(entry.provider, subscription, raw, credentials)
             status, headers, body = _response(dispatch.response)
         except HeadraceError as error:
             refused = isinstance(error, PluginError) and error.error_type == _INVALID
@@ -110,24 +126,29 @@ class PluginSubscriptions:
                 raise RequestError(str(error), "bad_request", 400) from error
             # the sender need not know which file or variable is at fault
             raise RequestError("The subscription does not work.", "internal_server_error", 500) from error
-        workspace = entry.workspace or self._workspace
-        context = (entry.provider, subscription, raw, dispatch.payload)
-        return TriggerEvents(entry.provider, workspace, dispatch.events, status, headers, body, context)
+        # of one that is being made the plugin has no secret yet to verify events with, but services check its URL
+        is_active = isinstance(entry, _Entry) or entry.active
+        events = dispatch.events if is_active else ()
+        context = (entry.provider, subscription, credentials, raw, dispatch.payload)
+        return TriggerEvents(entry.provider, entry.workspace or self._workspace, events, status, headers, body, context)
 
     async def variables(
         self, events: TriggerEvents, event: str, parameters: Mapping[str, Value]
     ) -> Mapping[str, Value] | None:
         """See `TriggerSubscriptions.variables`."""
-        provider, subscription, raw, payload = events.context
-        return await self._triggers.variables(provider, event, subscription, raw, parameters, payload)
+        provider, subscription, credentials, raw, payload = events.context
+        return await self._triggers.variables(provider, event, subscription, raw, parameters, payload, credentials)
 
-    def _subscription(self, entry: _Entry, url: str) -> Subscription:
+    def _subscription(self, entry: _Entry | TriggerSubscription, url: str) -> tuple[PluginSubscription, str]:
+        """A subscription as its plugin sees it, and the set of its credentials."""
+        if isinstance(entry, TriggerSubscription):
+            return entry.for_plugin(), entry.credentials
         unset: list[str] = []
         properties = expand(entry.properties, self._environ, unset)
         parameters = expand(entry.parameters, self._environ, unset)
         if unset:
             raise HeadraceError(f"{self._path}, {entry.provider}: set {' and '.join(unset)}")
-        return Subscription(url, parameters, properties)
+        return PluginSubscription(url, parameters, properties), ""
 
 
 def _response(raw: bytes) -> tuple[int, list[tuple[str, str]], bytes]:

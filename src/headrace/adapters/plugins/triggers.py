@@ -1,10 +1,13 @@
-"""Triggers of plugins: which events a webhook request is about, and what each event gives a workflow."""
+"""Triggers of plugins: subscriptions to services, which events a webhook request is about, and what each event gives a
+workflow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from headrace.adapters.plugins.backwards import Caller
@@ -13,31 +16,19 @@ from headrace.adapters.plugins.declarations import Provider
 from headrace.adapters.plugins.fields import items_of, mapping_of
 from headrace.adapters.plugins.identifiers import PluginId, plugin_path
 from headrace.adapters.plugins.installed import InstalledPlugin
-from headrace.adapters.plugins.process import PluginError
+from headrace.adapters.plugins.process import HOST_ERROR, PluginError
 from headrace.adapters.plugins.runtime import Plugins
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, InvalidParam, RequestError
 from headrace.ids import new_id
+from headrace.ports import PluginSubscription
 from headrace.ports.services import ToolContext
 from headrace.values import Value
 
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What is kept of a subscription: the URL of its webhook, what it was made with, and its properties, such as the
-    secret that requests are signed with. `expires_at` is in seconds since the epoch; -1: never."""
-
-    endpoint: str
-    parameters: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    properties: Mapping[str, Value] = field(default_factory=dict[str, Value])
-    expires_at: int = -1
-
-    def body(self) -> dict[str, Value]:
-        return {
-            "endpoint": self.endpoint,
-            "parameters": self.parameters,
-            "properties": self.properties,
-            "expires_at": self.expires_at,
-        }
+_SECONDS = 120.0  # for a service to subscribe, to end or to renew a subscription
+_PROVIDER = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+")
+_SECRET_NAME = re.compile(r"secret|token|key|password", re.IGNORECASE)
+_NEED_CREDENTIALS = frozenset({"subscribe_trigger", "unsubscribe_trigger", "refresh_trigger"})
+_EMPTY: tuple[Value, ...] = (None, "", [], {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +43,20 @@ class Dispatch:
 
 
 class PluginTriggers:
-    """Calls the triggers of plugins. `provider` is `author/plugin/provider`, `request` a raw HTTP request (see
-    `endpoints.raw_request`), which the plugin verifies. HeadraceError if the plugin or its credentials are missing,
-    PluginError if it fails, such as `TriggerValidationError` for a signature that is not valid."""
+    """Calls the triggers of plugins; implements TriggerPlugins. `provider` is `author/plugin/provider`, `credentials`
+    the name of a set, and `request` a raw HTTP request (see `endpoints.raw_request`), which the plugin verifies.
+    HeadraceError if the plugin or its credentials are missing, PluginError if it fails, such as
+    `TriggerValidationError` for a signature that is not valid."""
 
     def __init__(self, plugins: Plugins) -> None:
         self._plugins = plugins
 
-    async def dispatch(self, provider: str, subscription: Subscription, request: bytes) -> Dispatch:
+    async def dispatch(
+        self, provider: str, subscription: PluginSubscription, request: bytes, credentials: str = ""
+    ) -> Dispatch:
         """Which events a request is about."""
-        answer = await self._call(provider, "dispatch_trigger_event", subscription, request, {})
+        fields: dict[str, Value] = {"raw_http_request": request.hex()}
+        answer = await self._call(provider, "dispatch_trigger_event", credentials, subscription, fields)
         events: Any = items_of(answer.get("events"))
         try:
             response = bytes.fromhex(answer.get("response") or "")
@@ -78,21 +73,111 @@ class PluginTriggers:
         self,
         provider: str,
         event: str,
-        subscription: Subscription,
+        subscription: PluginSubscription,
         request: bytes,
         parameters: Mapping[str, Value],
         payload: Mapping[str, Value],
+        credentials: str = "",
     ) -> Mapping[str, Value] | None:
         """The variables of an event; None if the plugin ignores this one, because of its parameters."""
-        fields: dict[str, Value] = {"event": event, "parameters": parameters, "payload": payload}
-        answer = await self._call(provider, "invoke_trigger_event", subscription, request, fields)
+        fields: dict[str, Value] = {
+            "event": event,
+            "parameters": parameters,
+            "payload": payload,
+            "raw_http_request": request.hex(),
+        }
+        answer = await self._call(provider, "invoke_trigger_event", credentials, subscription, fields)
         return None if answer.get("cancelled") else mapping_of(answer.get("variables"))
 
+    # ------------------------------------------------------------------------------------------------ subscriptions
+
+    def check(self, provider: str, parameters: Mapping[str, Value], credentials: str) -> Mapping[str, Value]:
+        """See `TriggerPlugins.check`."""
+        plugin, declared = self._checked(provider)
+        if not declared.can_subscribe:
+            message = f"{provider} cannot subscribe by itself; enter the URL at the service, and give its properties"
+            raise InvalidParam(f"properties: Field required: {message}")
+        if credentials and not self._plugins.credentials.has_set(plugin.id.plugin, declared.name, credentials):
+            raise InvalidParam(f"credentials: {credentials[:50]!r} is not a set of {declared.name}")
+        if (missing := self._credentials(plugin, declared, credentials).missing) is not None:
+            login = " It has an OAuth login: give what that results in." if declared.oauth else ""
+            raise InvalidParam(f"credentials: {missing}{login}")
+        known = {parameter.name: parameter for parameter in declared.subscription_parameters}
+        _check_names("parameters", parameters, known)
+        complete = dict(parameters)
+        for name, parameter in known.items():
+            if complete.get(name) in _EMPTY and parameter.default not in _EMPTY:
+                complete[name] = parameter.default
+        _check_required("parameters", complete, [one.name for one in known.values() if one.required])
+        return complete
+
+    def check_manual(self, provider: str, properties: Mapping[str, Value]) -> None:
+        """See `TriggerPlugins.check_manual`."""
+        _, declared = self._checked(provider)
+        known = {field.name: field for field in declared.subscription}
+        _check_names("properties", properties, known)
+        required = [field.name for field in known.values() if field.required and field.default in _EMPTY]
+        _check_required("properties", properties, required)
+
+    async def subscribe(
+        self, provider: str, endpoint: str, parameters: Mapping[str, Value], credentials: str
+    ) -> PluginSubscription:
+        """See `TriggerPlugins.subscribe`."""
+        wanted = PluginSubscription(endpoint, parameters)
+        fields: dict[str, Value] = {"endpoint": endpoint, "parameters": parameters}
+        answer = await self._change(provider, "subscribe_trigger", credentials, wanted, fields)
+        return _subscription(answer, wanted)
+
+    async def unsubscribe(self, provider: str, subscription: PluginSubscription, credentials: str) -> None:
+        """See `TriggerPlugins.unsubscribe`."""
+        result = await self._change(provider, "unsubscribe_trigger", credentials, subscription)
+        if not result.get("success"):
+            message = str(result.get("message") or "the plugin did not say why")[:500]
+            raise _refusal(self._masked(provider, message, credentials, subscription))
+
+    async def refresh(self, provider: str, subscription: PluginSubscription, credentials: str) -> PluginSubscription:
+        """See `TriggerPlugins.refresh`."""
+        answer = await self._change(provider, "refresh_trigger", credentials, subscription)
+        return _subscription(answer, subscription)
+
+    async def _change(
+        self,
+        provider: str,
+        action: str,
+        credentials: str,
+        subscription: PluginSubscription,
+        fields: Mapping[str, Value] | None = None,
+    ) -> Mapping[str, Value]:
+        """The answer's `subscription`. RequestError if the plugin, or the service, refuses."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                answer = await self._call(provider, action, credentials, subscription, fields or {})
+        except TimeoutError:
+            raise PluginError(f"The service did not answer within {_SECONDS:g} s.") from None
+        except PluginError as error:
+            if error.error_type == HOST_ERROR:
+                raise
+            raise _refusal(str(error)[:500]) from error
+        if not isinstance(answer.get("subscription"), dict):
+            raise PluginError("The plugin sent an answer without a subscription.")
+        return mapping_of(answer["subscription"])
+
+    # --------------------------------------------------------------------------------------------------------- calls
+
     async def _call(
-        self, provider: str, action: str, subscription: Subscription, request: bytes, fields: Mapping[str, Value]
+        self,
+        provider: str,
+        action: str,
+        chosen: str,
+        subscription: PluginSubscription,
+        fields: Mapping[str, Value],
     ) -> Mapping[str, Value]:
         plugin, declared = self._located(provider)
-        credentials = self._credentials(plugin, declared)
+        credentials = self._credentials(plugin, declared, chosen)
+        if credentials.missing is not None:
+            if action in _NEED_CREDENTIALS:
+                raise HeadraceError(credentials.missing)
+            credentials = Credentials({}, frozenset(), "unauthorized")  # as those that were made by hand have in Dify
         data: dict[str, Value] = {
             "type": "trigger",
             "action": action,
@@ -101,14 +186,29 @@ class PluginTriggers:
             "credentials": credentials.values,
             "credential_type": credentials.type,
             "subscription": subscription.body(),
-            "raw_http_request": request.hex(),
             **fields,
         }
         caller = Caller(ToolContext("", "", "", new_id()))
-        async with aclosing(self._plugins.host.call(plugin, data, caller, credentials.secrets)) as answers:
+        secrets = credentials.secrets | _secrets_of(subscription, declared)
+        async with aclosing(self._plugins.host.call(plugin, data, caller, secrets)) as answers:
             async for answer in answers:
                 return answer
         raise PluginError("The plugin sent no answer.")
+
+    def _masked(self, provider: str, message: str, chosen: str, subscription: PluginSubscription) -> str:
+        plugin, declared = self._located(provider)
+        secrets = self._credentials(plugin, declared, chosen).secrets | _secrets_of(subscription, declared)
+        for secret in sorted(secrets, key=len, reverse=True):
+            message = message.replace(secret, "***")
+        return message
+
+    def _checked(self, provider: str) -> tuple[InstalledPlugin, Provider]:
+        if not _PROVIDER.fullmatch(provider):
+            raise InvalidParam("provider: Input should be author/plugin/provider")
+        try:
+            return self._located(provider)
+        except HeadraceError as error:
+            raise InvalidParam(f"provider: {error}") from error
 
     def _located(self, provider: str) -> tuple[InstalledPlugin, Provider]:
         author, name, own = plugin_path(provider)
@@ -120,9 +220,46 @@ class PluginTriggers:
             raise HeadraceError(f"The plugin {plugin.id.plugin} has no trigger '{own}'.")
         return plugin, declared
 
-    def _credentials(self, plugin: InstalledPlugin, provider: Provider) -> Credentials:
+    def _credentials(self, plugin: InstalledPlugin, provider: Provider, chosen: str) -> Credentials:
         of = self._plugins.credentials.of
-        credentials = of(plugin.id.plugin, provider.name, provider.credentials, provider.oauth)
-        if credentials.missing is not None:
-            raise HeadraceError(credentials.missing)
-        return credentials
+        return of(plugin.id.plugin, provider.name, provider.credentials, provider.oauth, chosen)
+
+
+def _refusal(message: str) -> RequestError:
+    return RequestError(f"The service, or its plugin, refuses: {message}", "subscription_refused", 400)
+
+
+def _subscription(answer: Mapping[str, Value], before: PluginSubscription) -> PluginSubscription:
+    """What a plugin makes of a subscription; what it leaves out stays."""
+    expires_at = answer.get("expires_at")
+    return PluginSubscription(
+        before.endpoint,
+        mapping_of(answer.get("parameters")) or before.parameters,
+        mapping_of(answer.get("properties")) or before.properties,
+        int(expires_at) if isinstance(expires_at, int | float) and 0 <= expires_at < 2**53 else -1,
+    )
+
+
+def _secrets_of(subscription: PluginSubscription, provider: Provider) -> frozenset[str]:
+    """The texts of a subscription that must not be shown: declared so, or with a name that says so."""
+    declared = {field.name for field in provider.subscription if field.secret}
+    declared |= {one.name for one in provider.subscription_parameters if one.type == "secret-input"}
+
+    def texts() -> Iterator[str]:
+        for values in (subscription.parameters, subscription.properties):
+            for name, value in values.items():
+                if isinstance(value, str) and value and (name in declared or _SECRET_NAME.search(name)):
+                    yield value
+
+    return frozenset(texts())
+
+
+def _check_names(part: str, values: Mapping[str, Value], known: Mapping[str, object]) -> None:
+    if unknown := sorted(values.keys() - known.keys()):
+        names = ", ".join(known) or "none"
+        raise InvalidParam(f"{part}: {unknown[0][:50]!r} is not one of the provider's: {names}")
+
+
+def _check_required(part: str, values: Mapping[str, Value], required: Sequence[str]) -> None:
+    if missing := [name for name in required if values.get(name) in _EMPTY]:
+        raise InvalidParam(f"{part}: Fields required: {', '.join(missing)}")

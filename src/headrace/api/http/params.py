@@ -163,6 +163,7 @@ PATH_PARAMETERS = {
         ("key_id", "The id of a key", UUID_SCHEMA),
         ("task_id", "The task id of a run", TEXT_SCHEMA),
         ("trigger_id", "The id of a trigger, as listed", UUID_SCHEMA),
+        ("subscription_id", "The id of a subscription, as listed", UUID_SCHEMA),
         ("version_id", "The id of a version", UUID_SCHEMA),
         ("workflow_id", "The id of an app (its current version) or of a version", UUID_SCHEMA),
         ("workflow_run_id", "The id of a run", UUID_SCHEMA),

@@ -19,6 +19,7 @@ from headrace.api.native.run_list import RunListRoutes
 from headrace.api.native.runs import NativeRunRoutes
 from headrace.api.native.services import NativeServices
 from headrace.api.native.stats import StatsRoutes
+from headrace.api.native.subscriptions import SubscriptionRoutes
 from headrace.api.native.triggers import TriggerRoutes
 from headrace.api.native.versions import VersionRoutes
 
@@ -45,6 +46,7 @@ def routes(api: Api, services: NativeServices, security: Security) -> list[ApiRo
         (CallbackRoutes(api, services), security),
         (BatchRoutes(api, services), security),
         (TriggerRoutes(api, services), security),
+        (SubscriptionRoutes(api, services), security),
         (VersionRoutes(api, services), security),
         (AppCatalogRoutes(api), security),
         (LintRoutes(api), security),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from headrace.api.native.idempotency import Idempotency
 from headrace.batches import BatchRunner
 from headrace.ports import IdempotencyStore
+from headrace.triggers import SubscriptionService
 from headrace.webhooks import WebhookSender
 
 
@@ -17,6 +18,7 @@ class NativeServices:
     idempotency_store: IdempotencyStore
     webhook_sender: WebhookSender
     batch_runner: BatchRunner
+    subscriptions: SubscriptionService
     idempotency: Idempotency = field(init=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from headrace.stores.memory.catalog import MemoryCatalog
 from headrace.stores.memory.conversations import MemoryConversations
 from headrace.stores.memory.journal import MemoryJournal
 from headrace.stores.memory.leases import MemoryClaims, MemoryLeases
+from headrace.stores.memory.subscriptions import MemorySubscriptions
 from headrace.stores.memory.triggers import MemoryTriggers
 
 __all__ = ["MemoryCallbacks", "MemoryConversations", "MemoryJournal", "memory_storage"]
@@ -33,5 +34,6 @@ def memory_storage(journal: MemoryJournal | None = None, *, keep: int = 10_000) 
         batches=batches,
         buckets=MemoryBuckets(journal.row),
         triggers=triggers,
+        subscriptions=MemorySubscriptions(),
         pruner=None,
     )

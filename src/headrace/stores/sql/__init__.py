@@ -19,6 +19,7 @@ from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.leases import SqlClaims, SqlLeases
 from headrace.stores.sql.pruning import SqlPruner
 from headrace.stores.sql.runs import SqlRuns
+from headrace.stores.sql.subscriptions import SqlSubscriptions
 from headrace.stores.sql.triggers import SqlTriggers
 from headrace.stores.sql.writer import Writer
 
@@ -59,6 +60,7 @@ class SqlStorage(Storage):
             batches=SqlBatches(database, writer),
             buckets=SqlBuckets(database, writer),
             triggers=SqlTriggers(database, writer),
+            subscriptions=SqlSubscriptions(database, writer),
             pruner=SqlPruner(database, writer),
             installation=SqlInstallation(database, writer),
             database=database,

@@ -1,4 +1,5 @@
-"""The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`, of forms in `form_schema`.
+"""The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`, of forms in
+`form_schema`, of triggers in `trigger_schema`.
 Times are seconds since the epoch. A change here needs a migration (`migrations/versions`) and its name at the end of
 REVISIONS."""
 
@@ -6,7 +7,6 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Double,
     Index,
@@ -33,6 +33,8 @@ from headrace.stores.sql.schema_base import RUNNING as RUNNING
 from headrace.stores.sql.schema_base import WAITING as WAITING
 from headrace.stores.sql.schema_base import metadata as metadata
 from headrace.stores.sql.schema_base import partial_index
+from headrace.stores.sql.trigger_schema import trigger_subscriptions as trigger_subscriptions
+from headrace.stores.sql.trigger_schema import triggers as triggers
 
 # every migration, in order; here so that opening a database at the newest one need not import Alembic
 REVISIONS = (
@@ -281,16 +283,6 @@ batch_lines = Table(
     Column("error", Text),
     Column("query", Text),
     Column("conversation", String),
-)
-
-triggers = Table(
-    "triggers",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("app", String, nullable=False, index=True),
-    Column("paused", Boolean, nullable=False),
-    Column("schedule", Text, nullable=False),
-    Column("handled", Double, nullable=False),
 )
 
 buckets = Table(

@@ -1,0 +1,60 @@
+"""Subscriptions to services in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from headrace.ports import TriggerSubscription
+
+
+class MemorySubscriptions:
+    """Implements SubscriptionStore."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[str, TriggerSubscription] = {}
+
+    async def add_subscription(self, subscription: TriggerSubscription) -> bool:
+        names = {(other.workspace, other.name) for other in self._subscriptions.values()}
+        if (subscription.workspace, subscription.name) in names:
+            return False
+        self._subscriptions[subscription.id] = subscription
+        return True
+
+    async def find_subscription(self, subscription: str) -> TriggerSubscription | None:
+        return self._subscriptions.get(subscription)
+
+    async def subscriptions(self, workspace: str | None = None) -> Sequence[TriggerSubscription]:
+        chosen = [one for one in self._subscriptions.values() if workspace in (None, one.workspace)]
+        return sorted(chosen, key=lambda one: (one.workspace, one.name))
+
+    async def due_subscriptions(self, now: float, limit: int) -> Sequence[TriggerSubscription]:
+        due = [
+            (one.refresh_at, one.id, one)
+            for one in self._subscriptions.values()
+            if one.refresh_at is not None and one.refresh_at <= now and one.claimed_until <= now
+        ]
+        return [one for _, _, one in sorted(due)[:limit]]
+
+    async def claim_subscription(
+        self, subscription: str, claim: str, now: float, until: float
+    ) -> TriggerSubscription | None:
+        found = self._subscriptions.get(subscription)
+        if found is None or found.claimed_until > now:
+            return None
+        claimed = self._subscriptions[subscription] = replace(found, claim=claim, claimed_until=until)
+        return claimed
+
+    async def save_subscription(self, subscription: TriggerSubscription, claim: str) -> bool:
+        found = self._subscriptions.get(subscription.id)
+        if found is None or found.claim != claim:
+            return False
+        self._subscriptions[subscription.id] = subscription
+        return True
+
+    async def remove_subscription(self, subscription: str, claim: str) -> bool:
+        found = self._subscriptions.get(subscription)
+        if found is None or found.claim != claim:
+            return False
+        del self._subscriptions[subscription]
+        return True
