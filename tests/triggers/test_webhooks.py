@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 
 from headrace.api import trigger_endpoints
 from headrace.api.http import errors
@@ -41,12 +42,16 @@ async def here(tmp_path: Path) -> AsyncGenerator[World]:
         yield running
 
 
-def client_of(running: World) -> httpx.AsyncClient:
+def app_of(running: World) -> Starlette:
     secrets = webhook_secrets(SECRETS)
     webhooks = Webhooks(running.triggers, running.storage.idempotency, running.files, secrets)
     app = Starlette(routes=trigger_endpoints.routes(webhooks, MAX_BODY))
     errors.install(app)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host.example")
+    return app
+
+
+def client_of(running: World) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app_of(running)), base_url="http://host.example")
 
 
 @pytest.fixture
@@ -263,6 +268,30 @@ async def test_a_form_may_be_empty_and_end_without_a_line_break(here: World, cli
     headers = {"Content-Type": "multipart/form-data; boundary=B"}
     whole = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--B--'
     assert [(await client.post(path, content=body, headers=headers)).status_code for body in (b"", whole)] == [200, 200]
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "application/octet-stream", "application/json"])
+async def test_an_upload_that_is_cut_off_starts_and_stores_nothing(here: World, tmp_path: Path, content_type: str):
+    """The sender disconnects in the middle of what could be a whole body."""
+    body = b'--B\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\nb\r\n--B--\r\n'
+    body = b'{"a": 1}' if content_type == "application/json" else body
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": body, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    path = await url(here, content_type=content_type)
+    headers = [(b"content-type", f"{content_type}; boundary=B".encode()), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(_: object) -> None: ...  # nobody is left to receive it
+
+    with pytest.raises(ClientDisconnect):
+        await app_of(here)(scope, receive, send)
+    assert await here.runs() == []
+    assert not [file for file in (tmp_path / "files").rglob("*") if file.is_file()]
 
 
 async def test_a_body_that_is_a_text_or_a_file(here: World, client: httpx.AsyncClient):
