@@ -133,6 +133,18 @@ async def test_a_failure_is_tried_again_and_can_be_seen() -> None:
     assert len(server.messages) == 1
 
 
+async def test_one_recipient_who_is_refused_keeps_nothing_from_the_others() -> None:
+    async with mail_server() as server, delivering(told_storage(), mails=mails(server)) as at:
+        await write(at.store, NodeStarted("ask"), form("nobody@example.com", "ann@example.com"), RunPaused())
+        at.webhook_sender.wake()
+        settled = {saved.url: saved async for saved in _settled(at.callbacks, 2)}
+    assert [message["To"] for message in server.messages] == ["ann@example.com"]
+    refused = settled["mailto:nobody@example.com"]
+    assert (refused.status, refused.attempts) == ("failed", 1)
+    assert refused.last_error == "the mail server answered 550 5.1.1 no such user"
+    assert settled["mailto:ann@example.com"].status == "delivered"
+
+
 async def test_nobody_is_asked_for_what_has_been_answered() -> None:
     answered = (RunResumed(), FormSubmitted("ask", "form-1", "ok", {}))
     async with mail_server() as server, delivering(told_storage(), mails=mails(server)) as at:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -100,6 +105,96 @@ async def test_a_server_that_is_down() -> None:
     with pytest.raises(MailError, match=f"127.0.0.1:{port}: .*refused") as raised:
         await SmtpMailer(f"smtp://127.0.0.1:{port}").send(message())
     assert not raised.value.final
+
+
+GREETING, HELLO, OK, DATA = b"220 here", b"250-here\r\n250 8BITMIME", b"250 OK", b"354 go on"
+ACCEPTANCE = (GREETING, HELLO, OK, OK, DATA)  # what a server answers until it has a message
+
+
+@asynccontextmanager
+async def dialogue(*answers: bytes, hangs: bool = False) -> AsyncGenerator[tuple[int, list[bytes]]]:
+    """(port, commands) of a server that gives these answers, one to each line that does not belong to a message, and
+    then closes the connection, or says nothing more."""
+    commands: list[bytes] = []
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            for index, answer in enumerate(answers):
+                if index:
+                    end = b"\r\n.\r\n" if answers[index - 1] == DATA else b"\n"
+                    commands.append(await reader.readuntil(end))
+                writer.write(answer + b"\r\n")
+            if hangs:
+                await over.wait()
+            elif answers:
+                commands.append(await reader.readuntil(b"\n"))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], commands
+    finally:
+        over.set()
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (),
+        (GREETING,),
+        (GREETING, HELLO),
+        (GREETING, HELLO, OK),
+        (GREETING, HELLO, OK, OK),
+        (GREETING, HELLO, OK, OK, DATA),
+    ],
+    ids=["at once", "hello", "sender", "recipient", "data", "message"],
+)
+async def test_a_server_that_closes_the_connection_is_tried_again(answers: tuple[bytes, ...]) -> None:
+    async with dialogue(*answers) as (port, _):
+        with pytest.raises(MailError, match=f"127.0.0.1:{port}|closed") as raised:
+            await SmtpMailer(f"smtp://127.0.0.1:{port}").send(message())
+    assert not raised.value.final
+
+
+async def test_a_server_that_says_421_is_tried_again() -> None:
+    async with dialogue(b"421 4.3.2 too busy") as (port, _):
+        with pytest.raises(MailError, match=r"answered 421 .*too busy") as raised:
+            await SmtpMailer(f"smtp://127.0.0.1:{port}").send(message())
+    assert not raised.value.final
+
+
+@pytest.mark.parametrize("answers", [(), ACCEPTANCE], ids=["greeting", "message"])
+async def test_a_server_that_hangs_is_tried_again(answers: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "_SECONDS", 0.2)
+    async with dialogue(*answers, hangs=True) as (port, _):
+        with pytest.raises(MailError, match="timed out") as raised:
+            await SmtpMailer(f"smtp://127.0.0.1:{port}").send(message())
+    assert not raised.value.final
+
+
+async def test_a_message_has_a_time_limit_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "_MESSAGE_SECONDS", 0.2)
+    async with dialogue(GREETING, hangs=True) as (port, _):
+        with pytest.raises(MailError, match=r"no whole answer within 0\.2 s") as raised:
+            await SmtpMailer(f"smtp://127.0.0.1:{port}").send(message())
+    assert not raised.value.final
+
+
+def test_a_process_that_ends_does_not_wait_for_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "_SECONDS", 3600.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections, and says nothing
+        port = server.getsockname()[1]
+
+        async def interrupted() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(SmtpMailer(f"smtp://127.0.0.1:{port}").send(message()), 0.2)
+
+        asyncio.run(interrupted())
+        (left,) = [thread for thread in threading.enumerate() if thread.name == "headrace-mail"]
+    left.join(60)  # its connection was reset
+    assert not left.is_alive()
 
 
 @pytest.mark.parametrize("url", ["mail.example.com", "http://mail.example.com", "smtp://", "smtp://h:port", "smtp://["])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import ssl
+from contextlib import suppress
 from email.message import EmailMessage
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 from headrace.errors import HeadraceError
@@ -13,6 +15,7 @@ from headrace.ports.mail import MailError
 
 _PORTS = {"smtp": 587, "smtps": 465}
 _SECONDS = 30.0  # for each answer of the server
+_MESSAGE_SECONDS = 120.0  # for a message in all: an answer may arrive byte by byte
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHENTICATION = 535  # the password may be corrected while the message waits
 
@@ -43,7 +46,25 @@ class SmtpMailer:
         await asyncio.to_thread(self._send, None)
 
     async def send(self, message: EmailMessage) -> None:
-        await asyncio.to_thread(self._send, message)
+        loop = asyncio.get_running_loop()
+        sent = loop.create_future()
+
+        def work() -> None:
+            error: BaseException | None = None
+            try:
+                self._send(message)
+            except BaseException as failure:
+                error = failure
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(_settle, sent, error)
+
+        # a process that ends does not wait for a daemon thread, as it would for one of the loop's
+        Thread(target=work, name="headrace-mail", daemon=True).start()
+        try:
+            async with asyncio.timeout(_MESSAGE_SECONDS):
+                await sent
+        except TimeoutError:
+            raise MailError(f"{self._host}:{self._port}: no whole answer within {_MESSAGE_SECONDS:g} s") from None
 
     def _send(self, message: EmailMessage | None) -> None:
         try:
@@ -79,6 +100,15 @@ class SmtpMailer:
             server.close()
             raise
         return server
+
+
+def _settle(sent: asyncio.Future[None], error: BaseException | None) -> None:
+    if sent.done():  # nobody waits any longer
+        return
+    if error is None:
+        sent.set_result(None)
+    else:
+        sent.set_exception(error)
 
 
 def _answer(code: int, reason: bytes | str) -> str:
