@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browsers import no_fault
 from tests.console.conftest import PHONE, WEB, Opened, submit
@@ -40,6 +42,31 @@ async def test_a_form_is_found_answered_and_gone(opened: Opened, served: Serve) 
         await expect(page.locator(".runhead").get_by_text("Succeeded")).to_be_visible()
         await page.goto(f"{served.url}/console/waiting")
         await expect(page.locator(f'a[href*="{run}"]')).to_have_count(0)
+
+
+async def test_more_forms_than_a_page_of_the_api(opened: Opened) -> None:
+    def form(number: int) -> dict[str, object]:
+        id_ = f"form-{number}"
+        texts = {"workflow_run_id": id_, "app_name": "asks", "node_id": "ask", "node_title": f"Form {number}"}
+        return {"id": id_, "form_token": None, "created_at": 1, "expires_at": 4_000_000_000, **texts}
+
+    async def forms(route: Route) -> None:
+        query = parse_qs(urlsplit(route.request.url).query)
+        first, limit = int(query.get("cursor", ["0"])[0]), int(query["limit"][0])
+        numbers = range(first, min(120, first + limit))
+        cursor = str(numbers.stop) if numbers.stop < 120 else None
+        await route.fulfill(json={"data": [*map(form, numbers)], "next_cursor": cursor})
+
+    async with opened() as page:
+        await page.route("**/api/v1/forms?*", forms)
+        await page.keyboard.press("g")
+        await page.keyboard.press("w")
+        rows, more = page.locator("tr[data-row]"), page.get_by_role("button", name="Show more")
+        for shown in (50, 100):
+            await expect(rows).to_have_count(shown)
+            await more.click()
+        await expect(rows).to_have_count(120)
+        await expect(more).to_have_count(0)
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])

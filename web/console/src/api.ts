@@ -2,6 +2,8 @@
 
 import { ref } from 'vue';
 import { serverEvents, StreamRefused, type ServerEvent, type StreamOptions } from '@ui/sse';
+import { t } from './messages';
+import type { Page } from './model';
 
 const API = '/api/v1';
 export const SESSION_HEADER = { 'X-Headrace-Console': '1' };
@@ -51,7 +53,7 @@ export async function request(path: string, options: CallOptions = {}): Promise<
     response = await fetch(address(path, query), sent);
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new ApiError(0, 'unreachable', 'The server cannot be reached.');
+    throw unreachable();
   }
   if (response.ok) return response;
   throw refusal(response.status, await response.text());
@@ -61,6 +63,23 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
   const response = await request(path, options);
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
+
+const LARGEST_PAGE = 100;
+
+/** The first rows of a list, from as many of its pages as that takes. */
+export async function firstRows<T>(path: string, count: number, options: CallOptions = {}): Promise<Page<T>> {
+  const data: T[] = [];
+  let cursor: string | null = null;
+  do {
+    const query = { ...options.query, limit: Math.min(LARGEST_PAGE, count - data.length), cursor };
+    const page: Page<T> = await call<Page<T>>(path, { ...options, query });
+    data.push(...page.data);
+    cursor = page.next_cursor;
+  } while (cursor && data.length < count);
+  return { data, next_cursor: cursor };
+}
+
+export const unreachable = (): ApiError => new ApiError(0, 'unreachable', t.value.unreachable);
 
 /** The error of a response; its text need not be that of the API. */
 export function refusal(status: number, text: string): ApiError {

@@ -23,6 +23,7 @@ export const t = messages({
     notFound: 'There is no such page.',
     reconnecting: 'Reconnecting. Runs go on at the server.',
     failed: 'This could not be loaded.',
+    unreachable: 'The server cannot be reached.',
     again: 'Try again',
     signIn: {
       title: 'Sign in',
@@ -55,6 +56,7 @@ export const t = messages({
     notFound: '沒有這個頁面。',
     reconnecting: '正在重新連線。執行沒有停。',
     failed: '無法載入。',
+    unreachable: '無法連線至伺服器。',
     again: '再試一次',
     signIn: {
       title: '登入',
@@ -87,6 +89,7 @@ export const t = messages({
     notFound: '没有这个页面。',
     reconnecting: '正在重新连接。运行没有停。',
     failed: '无法加载。',
+    unreachable: '无法连接服务器。',
     again: '重试',
     signIn: {
       title: '登录',

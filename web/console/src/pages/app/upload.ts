@@ -1,4 +1,4 @@
-import { address, ApiError, refusal, SESSION_HEADER } from '../../api';
+import { address, refusal, SESSION_HEADER, unreachable } from '../../api';
 import type { Uploaded } from './values';
 
 const KINDS: [RegExp, string][] = [
@@ -18,7 +18,7 @@ export function upload(app: string, user: string, file: File, onProgress: (share
     request.open('POST', address(`/apps/${app}/v1/files/upload`));
     for (const [name, value] of Object.entries(SESSION_HEADER)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
-    request.onerror = () => reject(new ApiError(0, 'unreachable', 'The server cannot be reached.'));
+    request.onerror = () => reject(unreachable());
     request.onload = () => {
       const { status, responseText } = request;
       if (status >= 300) return reject(refusal(status, responseText));
