@@ -104,6 +104,22 @@ async def test_a_message_that_is_refused_comes_back(opened: Opened, served: Serv
         await expect(page.get_by_role("article")).to_have_count(0)
 
 
+async def test_what_is_written_outlives_the_session(opened: Opened, served: Serve):
+    refusal = {"code": "unauthorized", "message": "The session has ended."}
+    async with opened(address(served, "helper"), amiss="Failed to load") as page:
+        await page.route("**/run", lambda route: route.fulfill(status=401, json=refusal))
+        await say(page, "What year is it?")
+        await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        await page.unroute("**/run")
+        await page.reload()  # signed in again
+        await expect(page.get_by_label("Message", exact=True)).to_have_value("What year is it?")
+        await page.get_by_role("button", name="Send").click()
+        await answered(page, 1)
+        await page.reload()
+        await answered(page, 1)
+        await expect(page.get_by_label("Message", exact=True)).to_have_value("")
+
+
 async def test_a_message_whose_response_was_lost_is_not_sent_twice(opened: Opened, served: Serve):
     async def lose(route: Route) -> None:
         await route.fetch()
@@ -195,6 +211,9 @@ async def test_a_conversation_is_renamed_and_deleted(opened: Opened, served: Ser
         await no_fault(page, WEB)
         await page.keyboard.press("Enter")
         await expect(listed.filter(has_text="關於茶 🍵")).to_have_count(1)
+        other = await page.context.new_page()
+        await other.goto(page.url)
+        await answered(other, 1)
         await page.get_by_role("button", name="Delete the conversation").click()
         dialog = page.get_by_role("dialog", name="Delete the conversation")
         await expect(dialog).to_contain_text("關於茶 🍵")
@@ -202,6 +221,9 @@ async def test_a_conversation_is_renamed_and_deleted(opened: Opened, served: Ser
         await expect(listed.filter(has_text="關於茶 🍵")).to_have_count(0)
         await expect(page.get_by_role("article")).to_have_count(0)
         assert "conversation=" not in page.url
+        await expect(other.get_by_role("article")).to_have_count(0)  # in the other tab, too
+        await expect(other.get_by_text("關於茶 🍵")).to_have_count(0)
+        await other.close()
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])

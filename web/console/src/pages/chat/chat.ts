@@ -108,8 +108,8 @@ export function useChat({ app, suggests, onChange }: ChatOptions) {
       accepted = await call<Accepted>(`/workflows/${app}/run`, { json, headers: keyed, signal });
       unanswered.body = '';
     } catch (failure) {
-      if (signal.aborted) return;
-      turns.value.pop();
+      if (!signal.aborted) turns.value.pop();
+      else if (!(failure instanceof ApiError)) return;
       throw failure;
     }
     turn.id = accepted.workflow_run_id;
