@@ -317,7 +317,7 @@ async def test_a_node_may_pause_the_run_and_runs_again_once_it_is_resumed():
     where = world()
     graph = flow({"s": Instant(), "ask": Scripted(ask), "e": Instant()}, ["s>ask", "ask>e"])
     waiting = await drive(graph, where)
-    assert waiting.paused == RunPaused(({"form": "approve?"},))
+    assert waiting.paused == RunPaused(({"form": "approve?"},), steps=2)
     assert waiting.ended is None
     await where.journal.append([Record("run", waiting.seq + 1, 0.0, RunResumed())])
     done = await Driver("run", graph, where).drive()

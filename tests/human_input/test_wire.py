@@ -84,10 +84,10 @@ async def submit(app: Client, token: str, action: str = "approve", **inputs: Any
     return await app.call("POST", f"/v1/form/human_input/{token}", json=body)
 
 
-def upload(name: str, content: bytes, mime: str) -> aiohttp.FormData:
+def upload(name: str, content: bytes, mime: str, user: str = "u1") -> aiohttp.FormData:
     form = aiohttp.FormData()
     form.add_field("file", content, filename=name, content_type=mime)
-    form.add_field("user", "u1")
+    form.add_field("user", user)
     return form
 
 
@@ -140,6 +140,45 @@ async def test_the_guide_step_by_step(server: Serving) -> None:
     assert events[-1].data["outputs"]["feedback"] == "Looks good to ship"
     assert [item["filename"] for item in events[-1].data["outputs"]["files"]] == ["a.md", "a.png"]
     assert names(await rest(app, run)) == ["workflow_finished"]
+
+
+async def test_an_answer_has_files_of_its_own_people_only(server: Serving) -> None:
+    app = await server.add("review", WITH_FILES)
+    token = (await paused(app))[-2].data["form_token"]
+    mappings: dict[str, Any] = {}
+    for user in ("u1", "reviewer", "stranger"):
+        _, file = await app.call("POST", "/v1/files/upload", data=upload("a.md", b"# Hi", "text/markdown", user))
+        mappings[user] = {"transfer_method": "local_file", "upload_file_id": file["id"]}
+
+    async def answered(*users: str) -> tuple[int, Any]:
+        inputs = {"feedback": "", "attachments": [mappings[user] for user in users]}
+        body = {"inputs": inputs, "action": "approve", "user": "reviewer"}
+        return await app.call("POST", f"/v1/form/human_input/{token}", json=body)
+
+    status, refusal = await answered("u1", "stranger")
+    assert (status, refusal["code"]) == (400, "invalid_form_data")
+    assert refusal["message"] == "Invalid value for file input 'attachments': Invalid upload file"
+    assert await answered("u1", "reviewer") == (200, {})
+
+
+async def test_a_paused_run_shows_what_it_has_done_so_far(server: Serving, clock: Clock) -> None:
+    app = await server.add("review", REVIEW)
+    events = await paused(app, q="Once")
+    run, shown = events[-1].body["workflow_run_id"], events[-1].data
+    clock.now += HOUR / 2
+    _, logs = await app.call("GET", "/v1/workflows/logs")
+    _, detail = await app.call("GET", f"/v1/workflows/run/{run}")
+    _, listed = await app.call("GET", "/api/v1/workflow-runs")
+    _, native = await app.call("GET", f"/api/v1/workflow-runs/{run}")
+    views = [logs["data"][0]["workflow_run"], detail, listed["data"][0], native]
+    for view in views:
+        assert (view["status"], view["finished_at"]) == ("paused", None)
+        counts = (view["elapsed_time"], view["total_steps"], view["total_tokens"])
+        assert counts == (shown["elapsed_time"], shown["total_steps"], shown["total_tokens"])
+    assert shown["total_steps"] == 2
+    assert shown["elapsed_time"] < HOUR / 2
+    assert (await submit(app, events[-2].data["form_token"], comment=""))[0] == 200
+    assert (await whole(app, run))[-1].data["elapsed_time"] >= HOUR / 2
 
 
 async def test_a_stream_can_go_past_pauses(server: Serving) -> None:

@@ -1,7 +1,7 @@
 """What providers are sent, and where."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ class Stored(Files):
     async def save(self, data: bytes, **_: Any) -> File:
         raise NotImplementedError
 
-    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None) -> File:
+    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None, owners: Collection[str] = ()) -> File:
         raise NotImplementedError
 
     async def read(self, file: File, max_size: int = 0) -> bytes:

@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -214,22 +214,23 @@ class FileStore:
 
     # ---------------------------------------------------------------------------------------------- resolving
 
-    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None) -> File:
-        """See `Files.resolve`. With `app`, other apps' files count as unknown."""
+    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None, owners: Collection[str] = ()) -> File:
+        """See `Files.resolve`. With `app` and `owners`, files of other apps and of other end users count as unknown."""
         method = mapping.get("transfer_method")
         if not method:
             raise InvalidParam("transfer_method is required in file mapping")
         file_type = mapping.get("type")
         if file_type and not (isinstance(file_type, str) and file_type in _TYPES):
             raise InvalidParam(f"Invalid file type: {file_type}")
+        upload = mapping.get("upload_file_id")
         match method:
             case "local_file":
-                return await self._stored(mapping.get("upload_file_id"), "local_file", file_type or "custom", app)
+                return await self._stored(upload, "local_file", file_type or "custom", app, owners)
             case "tool_file":
-                return await self._stored(mapping.get("tool_file_id"), "tool_file", file_type, app)
+                return await self._stored(mapping.get("tool_file_id"), "tool_file", file_type, app, owners)
             case "remote_url":
-                if upload := mapping.get("upload_file_id"):
-                    file = await self._stored(upload, "local_file", file_type, app)
+                if upload:
+                    file = await self._stored(upload, "local_file", file_type, app, owners)
                     return replace(file, transfer_method="remote_url", remote_url=file.url)
                 url = mapping.get("url") or mapping.get("remote_url")
                 if not url or not isinstance(url, str):
@@ -238,7 +239,9 @@ class FileStore:
             case _:
                 raise InvalidParam(f"Invalid file transfer method: {method}")
 
-    async def _stored(self, key: Value, method: str, file_type: str | None, app: str | None) -> File:
+    async def _stored(
+        self, key: Value, method: str, file_type: str | None, app: str | None, owners: Collection[str]
+    ) -> File:
         unknown = f"ToolFile {key} not found" if method == "tool_file" else "Invalid upload file"
         if not key:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id")
@@ -246,6 +249,8 @@ class FileStore:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id format")
         stored = await self._use(key)
         if stored is None or stored.file.transfer_method != method or (app and stored.app and stored.app != app):
+            raise InvalidParam(unknown)
+        if owners and stored.owner and stored.owner not in owners:
             raise InvalidParam(unknown)
         file = self._signed(stored.file, stored.created_at)
         return replace(file, type=_checked(file.type, file_type))

@@ -6,7 +6,7 @@ body's form, then `user`, then the app's mode, then everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from json import JSONDecodeError
 from pathlib import Path
@@ -172,9 +172,9 @@ class Api:
         allowed = limiter.largest_upload() if limiter is not None else None
         return default if allowed is None else min(default, allowed)
 
-    async def resolve(self, mapping: Mapping[str, Value], app: str) -> File:
+    async def resolve(self, mapping: Mapping[str, Value], app: str, owners: Collection[str] = ()) -> File:
         """See `Files.resolve`. 413 where a file elsewhere says it is larger than the caller may upload."""
-        file = await self.files.resolve(mapping, app)
+        file = await self.files.resolve(mapping, app, owners)
         limiter = self.run_service.limiter
         if limiter is not None and file.transfer_method == "remote_url":
             allowed = limiter.largest_upload()

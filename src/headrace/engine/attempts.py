@@ -22,7 +22,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.forms import FormOutcome
 from headrace.kernel.graph import Path
-from headrace.kernel.plan import node_failed, run_ended
+from headrace.kernel.plan import node_failed, run_ended, run_paused
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Node, Pause, Result
 from headrace.ports.services import Limits
@@ -87,7 +87,7 @@ def event_of(outcome: Outcome, path: Path, state: State) -> NodeSucceeded | Node
             outcome.assigned,
         )
     if isinstance(outcome, Pause):
-        return RunPaused((outcome.reason,))
+        return run_paused(state, outcome.reason)
     if isinstance(outcome, FormRequested):
         return outcome
     return node_failed(state.spec(path), path, outcome)

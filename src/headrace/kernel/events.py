@@ -57,9 +57,13 @@ class RunStarted:
 
 @frozen
 class RunPaused:
-    """The run waits for a person; `reasons` describe for whom and for what (`kernel.forms.FormState.reason`)."""
+    """The run waits for a person; `reasons` describe for whom and for what (`kernel.forms.FormState.reason`). The
+    counts are those until now."""
 
     reasons: tuple[Mapping[str, Value], ...] = ()
+    tokens: int = 0
+    steps: int = 0
+    exceptions: int = 0
 
 
 @frozen

@@ -21,6 +21,9 @@ LATEST: Final = 253_402_300_799  # the end of the year 9999: the latest time tha
 WEBAPP: Final = "webapp"
 EMAIL: Final = "email"
 
+FILE_TYPES: Final = ("file", "file-list")
+"""The types of inputs whose values are files."""
+
 PLACEHOLDER = re.compile(r"\{\{#\$output\.([a-zA-Z_][a-zA-Z0-9_]{0,29})#\}\}")
 """Where the content of a form has the value of an input."""
 

@@ -83,8 +83,13 @@ def plan(state: State) -> list[Step]:
     if steps or state.running or state.due_containers:
         return steps
     if state.forms:
-        return [RunPaused(tuple(form.reason() for form in state.forms.values()))]
+        return [run_paused(state, *(form.reason() for form in state.forms.values()))]
     return [run_ended(state, PARTIAL_SUCCEEDED if state.exceptions else SUCCEEDED)]
+
+
+def run_paused(state: State, *reasons: Mapping[str, Value]) -> RunPaused:
+    """A pause of the run, with its counts until then."""
+    return RunPaused(reasons, state.tokens, state.steps, state.exceptions)
 
 
 def is_current(state: State, step: Step) -> bool:

@@ -186,6 +186,7 @@ class RunLifecycle:
     queued_at: float = 0.0
     started_at: float | None = None
     paused: RunPaused | None = None
+    paused_at: float | None = None  # of the last pause
     ended: RunEnded | None = None
     ended_at: float | None = None
 
@@ -204,7 +205,7 @@ class RunLifecycle:
             case RunStarted():
                 self.started_at = record.at
             case RunPaused():
-                self.paused = event
+                self.paused, self.paused_at = event, record.at
             case RunResumed():
                 self.paused = None
             case RunEnded():
@@ -226,6 +227,12 @@ class RunLifecycle:
     def elapsed(self) -> float | None:
         """The seconds that the run took; None before its end."""
         return None if self.ended_at is None else self.elapsed_at(self.ended_at)
+
+    @property
+    def elapsed_so_far(self) -> float | None:
+        """The seconds until the end of the run, or until it paused; None while it runs."""
+        at = self.paused_at if self.status == PAUSED else self.ended_at
+        return None if at is None else self.elapsed_at(at)
 
 
 ModelKey = tuple[str, str, str]

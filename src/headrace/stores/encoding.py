@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -86,7 +86,7 @@ def decode(row: Row) -> Record:
         damaged = f"run {run}: event {seq} ({name}) cannot be read: {error}"
         raise StoreError(damaged, transient=False) from error
     if isinstance(event, RunPaused):
-        event = RunPaused(tuple(event.reasons))
+        event = replace(event, reasons=tuple(event.reasons))
     return Record(run, seq, at, event)
 
 

@@ -93,16 +93,13 @@ class RunRow:
             case RunEnded() as event:
                 self.outputs = _searched(event.outputs)
                 self.error = event.error
-                self.tokens = min(event.tokens, _BIG_INTEGER)
-                self.steps = min(event.steps, _INTEGER)
-                self.exceptions = min(event.exceptions, _INTEGER)
+                self._count(record, event)
                 self.error_node = event.node
                 currencies = {str(cost.get("currency") or "USD") for cost in event.costs} or {"USD"}
                 if len(currencies) == 1:
                     self.price = nanos(sum((price_of(cost) for cost in event.costs), Decimal(0)))
                     (self.currency,) = currencies
                 self.finished_at = record.at
-                self.elapsed = duration(self.created_at if self.started_at is None else self.started_at, record.at)
                 self.owner = None
                 return True
             case RunStarted():
@@ -110,11 +107,18 @@ class RunRow:
                 self.owner = worker
             case RunResumed():
                 self.owner = worker
-            case RunPaused():
+            case RunPaused() as event:
+                self._count(record, event)
                 self.owner = None
             case _:
                 pass
         return (self.status, self.owner) != before
+
+    def _count(self, record: Record, event: RunEnded | RunPaused) -> None:
+        self.tokens = min(event.tokens, _BIG_INTEGER)
+        self.steps = min(event.steps, _INTEGER)
+        self.exceptions = min(event.exceptions, _INTEGER)
+        self.elapsed = duration(self.created_at if self.started_at is None else self.started_at, record.at)
 
     @property
     def unfinished(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import cast
 
@@ -18,7 +19,7 @@ from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
 from headrace.errors import NotFound, RequestError
-from headrace.kernel.forms import WEBAPP
+from headrace.kernel.forms import FILE_TYPES, WEBAPP
 from headrace.ports import App
 from headrace.runs.forms import OpenedForm, check_waiting, form_expired, form_submitted, open_form, submit_form
 
@@ -74,10 +75,19 @@ class FormRoutes(Routes):
         user = user_of(body)
         fields = parse(FormRequest, body)
         opened = await self._opened(request, served.app)
-        resolve = partial(self.api.resolve, app=served.app.id)
+        owners = await self._owners(served.app, opened, user)
+        resolve = partial(self.api.resolve, app=served.app.id, owners=owners)
         inputs = dict(fields["inputs"])
         await submit_form(self.api.run_service, opened, fields["action"], inputs, user, resolve)
         return json_response({})
+
+    async def _owners(self, app: App, opened: OpenedForm, user: str) -> Collection[str]:
+        """The end users whose uploads an answer may have: that of the run, and the one who answers."""
+        if not any(item["type"] in FILE_TYPES for item in opened.request.inputs):
+            return ()
+        run = await self.api.run_service.runs.find_run(opened.form.run)
+        answering = await self.api.caller(app, user)
+        return {answering.id, *([run.end_user] if run and run.end_user else [])}
 
     async def _opened(self, request: Request, app: App) -> OpenedForm:
         """The form of a token. Those of other apps, and tokens that an e-mail has, are not found."""

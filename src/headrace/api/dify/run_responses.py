@@ -81,7 +81,7 @@ def workflow_run(run: RunId, view: RunView) -> WorkflowRun:
         "total_tokens": summary.tokens,
         "created_at": int(summary.queued_at),
         "finished_at": None if summary.ended_at is None else int(summary.ended_at),
-        "elapsed_time": summary.elapsed or 0.0,
+        "elapsed_time": summary.elapsed_so_far or 0.0,
     }
 
 

@@ -23,6 +23,7 @@ from headrace.api.http.request_body import Body
 from headrace.content.filetypes import OCTET_STREAM, extension_of, kind_of
 from headrace.errors import NotFound, RequestError, TooManyRequests
 from headrace.kernel.events import FormRequested
+from headrace.kernel.forms import FILE_TYPES
 from headrace.runs.forms import OpenedForm, check_waiting, open_form, submit_form
 from headrace.values import Value
 
@@ -33,7 +34,6 @@ _MAX_ADDRESSES = 50_000  # that are counted at once
 _LONGEST_TEXT = 1024 * 1024  # bytes
 _MOST_FILES, _MOST_FIELDS = 50, 200
 _OVERHEAD = 2 * _LONGEST_TEXT  # bytes of an answer beyond its files
-_FILE_KINDS = ("file", "file-list")
 _REFUSALS = {404: ("unknown", "check"), 429: ("busy", "wait")}
 _OVER = {"human_input_form_submitted": "submitted", "human_input_form_expired": "expired"}
 
@@ -135,7 +135,7 @@ class FormPage:
     ) -> Value:
         """The value of an input, as a client of the API would send it."""
         name, kind = _name_of(item), item["type"]
-        if kind not in _FILE_KINDS:
+        if kind not in FILE_TYPES:
             return typed[name]
         uploaded = [await self._save(opened, item, file) for file in files[name]]
         mappings: list[Value] = list(uploaded) if uploaded else [_link(item, typed[name])]
@@ -219,14 +219,14 @@ def _name_of(item: Mapping[str, Value]) -> str:
 def _is_missing(item: Mapping[str, Value], typed: Mapping[str, str], files: Sequence[UploadFile]) -> bool:
     """Whether an answer lacks a value; a paragraph may be empty."""
     name = _name_of(item)
-    return not (files or typed.get(name)) if item["type"] in (*_FILE_KINDS, "select") else name not in typed
+    return not (files or typed.get(name)) if item["type"] in (*FILE_TYPES, "select") else name not in typed
 
 
 def _most_files(form: FormRequested) -> int:
     """How many files an answer may have."""
     most = 0
     for item in form.inputs:
-        if item["type"] in _FILE_KINDS:
+        if item["type"] in FILE_TYPES:
             limit = item.get("number_limits")
             most += 1 if item["type"] == "file" else limit if isinstance(limit, int) and limit > 0 else _MOST_FILES
     return min(most, _MOST_FILES)

@@ -16,7 +16,7 @@ from headrace.conversations.messages import MESSAGES
 from headrace.errors import LoadError, NotFound
 from headrace.kernel.events import RunId, RunQueued
 from headrace.kernel.graph import node_of
-from headrace.kernel.summary import RUNNING, status_of
+from headrace.kernel.summary import PAUSED, RUNNING, status_of
 from headrace.ports import App, ListedRun
 from headrace.times import milliseconds, whole_seconds
 
@@ -136,5 +136,5 @@ def price_text(price: int) -> str:
 
 
 def elapsed_of(run: ListedRun) -> float | None:
-    """The seconds that a run took; None before its end."""
-    return None if run.finished_at is None else round(run.elapsed, 6)
+    """The seconds that a run took, or took until it paused; None while it runs."""
+    return None if run.finished_at is None and run.status != PAUSED else round(run.elapsed, 6)

@@ -118,7 +118,7 @@ class RunStatus:
             "created_at_ms": milliseconds(summary.queued_at),
             "started_at_ms": milliseconds(summary.started_at),
             "finished_at_ms": milliseconds(summary.ended_at),
-            "elapsed_time": summary.elapsed,
+            "elapsed_time": summary.elapsed_so_far,
             "user": queued.user,
             "source": queued.source,
             "retry_of": queued.retry_of,

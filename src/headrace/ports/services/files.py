@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import IO, Protocol
 
 from headrace.values import File, Value
@@ -25,10 +25,10 @@ class Files(Protocol):
         id. The file's `type` follows from its extension and MIME type, as Dify's does."""
         ...
 
-    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None) -> File:
-        """The file that `{type, transfer_method, url | upload_file_id}` refers to. InvalidParam if that is
-        malformed, unknown, or of another type than stated. For a remote file, the server is asked for size and type
-        if egress to it is allowed."""
+    async def resolve(self, mapping: Mapping[str, Value], app: str | None = None, owners: Collection[str] = ()) -> File:
+        """The file that `{type, transfer_method, url | upload_file_id}` refers to. InvalidParam if that is malformed,
+        unknown, or of another type than stated; with `owners`, the uploads of other end users are unknown. For a remote
+        file, the server is asked for size and type if egress to it is allowed."""
         ...
 
     async def read(self, file: File, max_size: int = 100 * 1024 * 1024) -> bytes:
