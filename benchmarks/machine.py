@@ -49,6 +49,12 @@ def family(pid: int) -> list[int]:
     return members
 
 
+def processor_seconds(pid: int) -> float:
+    """The processor time that a process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mb(pid: int) -> float:
     """The resident memory of a process and its children, in MB (10^6 bytes); shared pages count in each of them."""
     pids = ",".join(map(str, family(pid)))

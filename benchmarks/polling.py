@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import aiohttp
 
+from benchmarks.machine import processor_seconds
 from benchmarks.service import Served, helper_process, serving
 from benchmarks.table import Row, Target
 
@@ -91,9 +90,9 @@ async def _cost(pid: int, ask: Any, seconds: int) -> float:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             await ask(number)
 
-    before, begin = _processor_seconds(pid), time.monotonic()
+    before, begin = processor_seconds(pid), time.monotonic()
     await asyncio.gather(*(poll_one(number, begin) for number in range(RUNS)))
-    return 100 * (_processor_seconds(pid) - before) / (time.monotonic() - begin)
+    return 100 * (processor_seconds(pid) - before) / (time.monotonic() - begin)
 
 
 async def _waited(served: Served) -> list[float]:
@@ -111,8 +110,3 @@ async def _waited(served: Served) -> list[float]:
             async with session.post(f"/api/v1/workflow-runs/{run}/stop") as answer:
                 await answer.read()
         return await asyncio.gather(*waiting)
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -46,8 +46,11 @@ class Served:
 
 
 @contextmanager
-def serving(flow: str | Path, environ: Mapping[str, str] | None = None, **replaced: str) -> Iterator[Served]:
-    """Serves flows/`flow` from a new data folder with SQLite. `replaced`: NAME -> text in the file."""
+def serving(
+    flow: str | Path, environ: Mapping[str, str] | None = None, *, data: Path | None = None, **replaced: str
+) -> Iterator[Served]:
+    """Serves flows/`flow` with SQLite, from a new data folder unless one is given. `replaced`: NAME -> text in the
+    file."""
     with tempfile.TemporaryDirectory() as folder:
         source = FLOWS / flow
         text = source.read_text()
@@ -58,7 +61,7 @@ def serving(flow: str | Path, environ: Mapping[str, str] | None = None, **replac
         ready = Path(folder) / "ready.json"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         command = [sys.executable, "-m", "headrace", "serve", str(file), "--host", "127.0.0.1", "--port", "0"]
-        data = Path(folder) / "data"
+        data = data or Path(folder) / "data"
         command += ["--data", str(data), "--ready-file", str(ready), "--log-level", "warning"]
         with (Path(folder) / "log").open("w+") as log:
             began = time.perf_counter()
