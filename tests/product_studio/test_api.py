@@ -126,6 +126,41 @@ async def test_somebody_changes_and_approves_the_text(studios: Studios, served: 
     assert (kinds.count("started"), kinds.count("interrupted")) == (1, 0)
 
 
+async def test_somebody_sends_the_text_back(studios: Studios):
+    async with studios["approval"].client() as client:
+        async with client.stream("POST", STREAM, json={"product_name": NAME}) as answer:
+            async for event in events(answer):
+                if event["kind"] == "started":
+                    run = event["run_id"]
+                if event["kind"] == "waiting":
+                    form = await client.get(event["form_url"])
+                    assert "退回" in form.text
+                    sent = await client.post(event["form_url"], data={"action": "reject", "input-text": "no"})
+                    assert sent.status_code == 200, sent.text
+        again = await followed(studios["approval"], run)
+    assert event == {"kind": "failed", "reason": "rejected"}
+    assert again[-1] == event
+    assert {"kind": "waiting", "form_url": None} in again  # its form is answered
+
+
+async def test_nobody_approves_the_text_in_time(studios: Studios, faults: tuple[str, Faults]):
+    form = {"form_id": "f", "node_id": "approve", "form_token": None, "expiration_time": 4_000_000_000}
+    form |= {"resolved_default_values": {"text": "A draft"}}
+    ended = {"id": "run", "status": "succeeded", "outputs": {}}
+    faults[1].steps.append(
+        sse(
+            {"event": "workflow_started", "data": {"id": "run"}},
+            {"event": "human_input_required", "data": form},
+            {"event": "human_input_form_timeout", "data": {"node_id": "approve", "expiration_time": 4_000_000_000}},
+            {"event": "workflow_finished", "data": ended},
+        )
+    )
+    *_, draft, waiting, last = await generated(studios["faulty"])
+    assert draft == {"kind": "text", "text": "A draft"}
+    assert waiting == {"kind": "waiting", "form_url": None}
+    assert last == {"kind": "failed", "reason": "expired"}
+
+
 async def test_text_is_sent_while_the_run_continues_and_stop_stops_it(studios: Studios):
     slow = studios["slow"]
     kinds: list[str] = []

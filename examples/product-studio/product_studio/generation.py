@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -22,6 +23,9 @@ from headrace_client import (
 from headrace_client.events import (
     ErrorEvent,
     Event,
+    HumanInputFormFilled,
+    HumanInputFormTimeout,
+    HumanInputRequired,
     NodeData,
     NodeFinished,
     NodeStarted,
@@ -30,8 +34,20 @@ from headrace_client.events import (
     WorkflowPaused,
     WorkflowStarted,
 )
+from headrace_client.human_input import HumanInputRequiredData
 
-from product_studio.models import Failed, Finished, Interrupted, Progress, Reason, Started, Step, StepName, Text
+from product_studio.models import (
+    Failed,
+    Finished,
+    Interrupted,
+    Progress,
+    Reason,
+    Started,
+    Step,
+    StepName,
+    Text,
+    Waiting,
+)
 from product_studio.service import ProductDetailService, to_failed
 
 _log = logging.getLogger(__name__)
@@ -115,6 +131,9 @@ class Generation:
         self._followed = run_id
         self._is_announced = is_known
         self._is_continued = False  # after a pause
+        self._unapproved: Reason | None = None  # what a run without outputs has ended for
+        self._due = math.inf  # when a form expires that is not known to be answered, in seconds since the epoch
+        self._has_text = False
         self._first: Event | HeadraceError | None = None
         self._steps = _Steps()
 
@@ -202,7 +221,21 @@ class Generation:
                 return self._steps.finish(node)
             case TextChunk(data=chunk):
                 selector = chunk.from_variable_selector
-                return [Text(text=chunk.text)] if not selector or self._steps.is_writer(selector[0]) else []
+                is_description = not selector or self._steps.is_writer(selector[0])
+                self._has_text = self._has_text or is_description
+                return [Text(text=chunk.text)] if is_description else []
+            case HumanInputRequired(data=form):
+                return [*self._steps.end(), *self._draft(form), await self._wait_for(form)]
+            case HumanInputFormFilled():
+                self._due = math.inf
+                return []
+            case HumanInputFormTimeout():
+                self._due = 0.0
+                return []
+            case WorkflowFinished(data=outcome) if (
+                self._unapproved and outcome.status == "succeeded" and not outcome.outputs
+            ):
+                return [Failed(reason="expired" if self._due <= time.time() else self._unapproved)]
             case WorkflowFinished(data=outcome) if outcome.status in ("succeeded", "partial-succeeded"):
                 result = await self._service.finish(outcome.outputs)
                 return [*(self._steps.end() if isinstance(result, Finished) else []), result]
@@ -218,6 +251,16 @@ class Generation:
                 return []
             case _:
                 return []
+
+    def _draft(self, form: HumanInputRequiredData) -> list[Progress]:
+        """The text that is to be approved, unless it was streamed: it is the default of the form's first input."""
+        drafts = [str(value) for value in (form.resolved_default_values or {}).values()]
+        return [Text(text=drafts[0])] if drafts and not self._has_text else []
+
+    async def _wait_for(self, form: HumanInputRequiredData) -> Waiting:
+        # of a run that has ended when it is followed again, only its end is sent
+        self._unapproved, self._due = "rejected", form.expiration_time or math.inf
+        return Waiting(form_url=await self._service.form_url(form.form_token) if form.form_token else None)
 
     async def _continue_after_pause(self) -> None:
         """The run waits until somebody has answered a form; the stream ends here, and another one continues it."""

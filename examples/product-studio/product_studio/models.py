@@ -86,6 +86,13 @@ class Text(BaseModel):
     text: str
 
 
+class Waiting(BaseModel):
+    """The run waits until somebody has answered a form. `form_url`: its page, if the workflow's server has one."""
+
+    kind: Literal["waiting"] = "waiting"
+    form_url: str | None
+
+
 class Finished(BaseModel):
     """The last event of a run that succeeded. Without a picture if that could not be fetched."""
 
@@ -105,6 +112,8 @@ Reason = Literal[
     "title",  # the steps before the text
     "run",  # any other failure of the run
     "gone",  # there is no such run
+    "rejected",  # by the person whom the run asked
+    "expired",  # nobody answered in time
     "service",  # the workflow's server responded with an error
     "stopped",
     "timeout",
@@ -125,7 +134,7 @@ class Interrupted(BaseModel):
     kind: Literal["interrupted"] = "interrupted"
 
 
-Progress = Started | Step | Text | Finished | Failed | Interrupted
+Progress = Started | Step | Text | Waiting | Finished | Failed | Interrupted
 
 
 class StopRequest(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from headrace_client import (
@@ -84,6 +85,16 @@ class ProductDetailService:
     async def wait(self, run_id: str) -> WorkflowRun:
         """A run once it has ended, from a server that cannot repeat its stream. WaitTimeoutError after a minute."""
         return await self.client.wait(run_id, polling=_POLLING)
+
+    async def form_url(self, token: str) -> str | None:
+        """The page on which people answer a form. None if the server has none: Dify's is on its web app's address."""
+        url = f"{self.client.base_url.rstrip('/')}/form/{quote(token, safe='')}"
+        try:
+            response = await self._http.get(url)
+        except httpx.HTTPError as error:
+            _log.warning("the page of a form could not be fetched: %s", type(error).__name__)  # the URL is a secret
+            return None
+        return url if response.status_code == 200 else None
 
     async def error_type(self, run_id: str) -> str | None:
         """The type of the error of the node that failed. None if the server does not say (Dify)."""

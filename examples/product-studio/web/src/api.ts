@@ -11,10 +11,12 @@ export type Reason =
   | 'busy'
   | 'configuration'
   | 'credentials'
+  | 'expired'
   | 'gone'
   | 'limit'
   | 'model'
   | 'picture'
+  | 'rejected'
   | 'run'
   | 'service'
   | 'stopped'
@@ -27,6 +29,7 @@ export type Progress =
   | { kind: 'started'; run_id: string; task_id: string | null }
   | { kind: 'step'; step: StepName; state: 'running' | 'done' | 'failed'; seconds: number }
   | { kind: 'text'; text: string }
+  | { kind: 'waiting'; form_url: string | null }
   | { kind: 'finished'; description: string; picture_id: string | null; picture_url: string | null }
   | { kind: 'failed'; reason: Reason }
   | { kind: 'interrupted' };

@@ -3,7 +3,7 @@ import { StreamRefused, type Connection } from '@ui/sse';
 import { followRun, Refused, startRun, STEPS, stopRun, type Progress, type Reason, type StepName } from './api';
 import { isRecord, load, store } from './storage';
 
-export type Phase = 'idle' | 'starting' | 'running' | 'reconnecting' | 'stopping' | 'finished' | 'stopped' | 'failed';
+export type Phase = 'idle' | 'starting' | 'running' | 'waiting' | 'reconnecting' | 'stopping' | 'finished' | 'stopped' | 'failed';
 
 /** `since`: when it began, by this page's clock (performance.now). */
 export interface Step {
@@ -28,6 +28,8 @@ export interface Generation {
   readonly steps: Readonly<Record<StepName, Readonly<Step>>>;
   readonly failure: Failure | null;
   readonly runId: string | null;
+  /** The page on which the person whom the run waits for answers. */
+  readonly formUrl: string | null;
   /** The title of a failed run, which is continued if it is started again with that title. */
   readonly failedTitle: string | null;
   /** The run was left, but the server did not confirm that it stopped it. */
@@ -54,6 +56,7 @@ function initial() {
     steps: steps as Record<StepName, Step>,
     failure: null as Failure | null,
     runId: null as string | null,
+    formUrl: null as string | null,
     failedTitle: null as string | null,
     stopUnconfirmed: false,
     pictureMissing: false,
@@ -73,7 +76,7 @@ export function useGeneration(onText: (text: string, title: string) => void, onF
   let text = '';
   let shownLength = 0;
 
-  const isBusy = computed(() => ['starting', 'running', 'reconnecting', 'stopping'].includes(state.phase));
+  const isBusy = computed(() => ['starting', 'running', 'waiting', 'reconnecting', 'stopping'].includes(state.phase));
 
   async function start(title: string): Promise<void> {
     if (isBusy.value) return;
@@ -114,7 +117,7 @@ export function useGeneration(onText: (text: string, title: string) => void, onF
       if (status === 'open') text = '';
       if (state.phase === 'stopping') return;
       if (status === 'open') state.phase = 'running';
-      else if (status === 'reconnecting' || state.phase === 'running') state.phase = 'reconnecting';
+      else if (status === 'reconnecting' || ['running', 'waiting'].includes(state.phase)) state.phase = 'reconnecting';
     };
     try {
       for await (const progress of followRun(followed.runId, { signal: own.signal, onConnection }))
@@ -155,6 +158,7 @@ export function useGeneration(onText: (text: string, title: string) => void, onF
 
   /** Whether this is the run's last event. A run that is followed again repeats its events: none takes anything back. */
   function apply(progress: Progress, title: string): boolean {
+    if (state.phase === 'waiting') state.phase = 'running';
     switch (progress.kind) {
       case 'started':
         text = '';
@@ -170,6 +174,10 @@ export function useGeneration(onText: (text: string, title: string) => void, onF
           shownLength = text.length;
           onText(text, title);
         }
+        return false;
+      case 'waiting':
+        state.formUrl = progress.form_url;
+        if (state.phase === 'running') state.phase = 'waiting';
         return false;
       case 'finished':
         state.pictureMissing = !progress.picture_id;
