@@ -142,6 +142,15 @@ async def test_an_answer_becomes_outputs_and_the_branch_of_its_action() -> None:
     }
 
 
+async def test_a_placeholder_has_a_name_of_30_letters_at_most() -> None:
+    longest, longer = "a" * 30, "a" * 31
+    inputs = [{**PARAGRAPH, "output_variable_name": name} for name in (longest, longer)]
+    content = f"{{{{#$output.{longest}#}}}} {{{{#$output.{longer}#}}}} {{{{#$output.1st#}}}}"
+    where = node(inputs=inputs, form_content=content)
+    result = await answered(where, await requested(where), "approve", **{longest: "x", longer: "y"})
+    assert result.outputs["__rendered_content"] == content.replace(f"{{{{#$output.{longest}#}}}}", "x")
+
+
 async def test_files_are_shown_by_their_number() -> None:
     inputs = [
         {"type": "file", "output_variable_name": "doc", **FILES},
