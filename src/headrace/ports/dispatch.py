@@ -34,13 +34,15 @@ class ReadyRun(NamedTuple):
 
 
 class Claim:
-    """The right to drive one run until it is released or lost. `attempt` is as the engine counts."""
+    """The right to drive one run until it is released or lost. `attempt` is as the engine counts. `exclusive`: the
+    engine gives a run to one worker at a time, so that nobody else need be asked."""
 
-    __slots__ = ("_on_lost", "attempt", "lost", "run")
+    __slots__ = ("_on_lost", "attempt", "exclusive", "lost", "run")
 
-    def __init__(self, run: RunId, attempt: int = 1) -> None:
+    def __init__(self, run: RunId, attempt: int = 1, *, exclusive: bool = False) -> None:
         self.run = run
         self.attempt = attempt
+        self.exclusive = exclusive
         self.lost = False  # another worker has the run: stop, and append nothing
         self._on_lost: Callable[[], None] | None = None
 
@@ -70,6 +72,13 @@ class Slots:
         self.count = count
         self._free = asyncio.Semaphore(count)
         self._lent = 0  # slots that were given back too early, and are not given back again
+        self._twins: list[Slots] = []
+
+    def twin(self) -> Slots:
+        """As many slots beside these, for runs that must not wait for them. A slot that is lent frees one of both."""
+        twin = Slots(self.count)
+        self._twins.append(twin)
+        return twin
 
     async def acquire(self) -> None:
         await self._free.acquire()
@@ -83,11 +92,14 @@ class Slots:
     @contextmanager
     def lend(self) -> Generator[None]:
         """Frees a slot for the time in which its run waits for another one, which could not start otherwise."""
-        self._free.release()
+        lent = (self, *self._twins)
+        for slots in lent:
+            slots._free.release()
         try:
             yield
         finally:
-            self._lent += 1
+            for slots in lent:
+                slots._lent += 1
 
 
 Drive = Callable[[Claim], Coroutine[Any, Any, None]]

@@ -130,7 +130,7 @@ class Worker:
                 return
             # of several processes that start a new run the journal lets one; a started one may have a live owner
             has_started = any(isinstance(record.event, RunStarted) for record in records)
-            if has_started and not await run_service.leases.acquire(run):
+            if has_started and not claim.exclusive and not await run_service.leases.acquire(run):
                 return
             if conversation is not None and not await self._conversation_queue.may_run(run, conversation):
                 return
