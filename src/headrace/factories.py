@@ -11,14 +11,15 @@ from headrace.adapters.archive import FILES
 from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
-from headrace.errors import LoadError, Problem
-from headrace.ports import App, CodeFlow, FileBlobs
+from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.ports import App, CodeFlow, FileBlobs, Leases
 from headrace.rate_limits import PlanFile
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.manager import PluginManager
+    from headrace.adapters.temporal import TemporalDispatch
 
 
 async def secret_of(settings: Settings) -> bytes:
@@ -129,3 +130,20 @@ def plans_of(path: Path) -> PlanFile:
         return PlanFile(path)
     except LoadError as error:
         raise LoadError("plans", [Problem(f"HEADRACE_PLANS: {error}")]) from error
+
+
+def temporal_dispatch(settings: Settings, environ: Mapping[str, str], leases: Leases) -> TemporalDispatch:
+    """Temporal as what brings runs to workers. HeadraceError if its package is not installed."""
+    try:
+        from headrace.adapters.temporal import TemporalDispatch, TemporalOptions
+    except ImportError as error:
+        message = f"Temporal needs a package that is not installed ({error}): pip install 'headrace[temporal]'"
+        raise HeadraceError(message) from error
+    options = TemporalOptions(
+        settings.temporal_address,
+        settings.temporal_namespace,
+        settings.temporal_task_queue,
+        settings.temporal_heartbeat,
+        settings.max_seconds + 60,
+    )
+    return TemporalDispatch(options, environ, leases)

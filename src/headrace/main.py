@@ -51,13 +51,14 @@ from headrace.dispatch import LocalDispatch
 from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError
-from headrace.factories import code_packages, file_blobs, local_sandbox, plans_of
+from headrace.factories import code_packages, file_blobs, local_sandbox, plans_of, temporal_dispatch
 from headrace.nodes import registry
 from headrace.ports import Storage
 from headrace.ports.plugins import Endpoints, TriggerSubscriptions
 from headrace.ports.services import STRATEGY, Resources, Speech
 from headrace.rate_limits import Limiter
 from headrace.retention import Retention
+from headrace.runs.redispatch import Redispatcher
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.runs.workflow_tools import WorkflowTools
@@ -232,7 +233,13 @@ async def service(
         environment = EngineEnvironment(storage.journal, bus, resources, settings.limits)
         apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
-        dispatch = LocalDispatch(storage.leases)
+        temporal = (
+            None if memory or not settings.temporal_address else temporal_dispatch(settings, environ, storage.leases)
+        )
+        if temporal is not None:
+            await temporal.open()
+            stack.push_async_callback(temporal.aclose)
+        dispatch = LocalDispatch(storage.leases) if temporal is None else temporal
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
         run_service = RunService(apps, environment, dispatch, storage, settings.max_active_requests, limiter)
         tool_sources["workflow"] = WorkflowTools(run_service, tools_config.workflows, settings.workspace)
@@ -266,6 +273,9 @@ async def service(
                 observer=telemetry.tracker if telemetry else None,
             )
             await stack.enter_async_context(background("worker", worker.run()))
+            if temporal is not None:
+                redispatcher = Redispatcher(run_service, storage.claims, temporal.restore)
+                await stack.enter_async_context(background("redispatch", redispatcher.run()))
             batches = await stack.enter_async_context(background("batches", batch_runner.run()))
 
         @cache

@@ -15,7 +15,7 @@ from headrace.engine import EngineEnvironment
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
 from headrace.nodes.start import Start
-from headrace.ports import Storage
+from headrace.ports import Dispatch, Storage
 from headrace.runs.service import RunService, Submission
 from headrace.runs.worker import Worker
 from tests.engine.worlds import NOTHING
@@ -82,12 +82,14 @@ workflow:
 """
 
 
-def run_service(store: Storage, bus: LocalBus | None = None, max_active: int = 0) -> RunService:
+def run_service(
+    store: Storage, bus: LocalBus | None = None, max_active: int = 0, dispatch: Dispatch | None = None
+) -> RunService:
     world = EngineEnvironment(store.journal, bus or LocalBus(), NOTHING)
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
         world,
-        LocalDispatch(store.leases),
+        LocalDispatch(store.leases) if dispatch is None else dispatch,
         store,
         max_active,
     )

@@ -246,12 +246,17 @@ class RunService(RunReader):
 
     async def dispatch_again(self, run: RunId, *, interactive: bool = False) -> None:
         """Hands over a run that waited for something else than a worker. No effect on an unknown run."""
+        if (work := await self.ready_again(run, interactive=interactive)) is not None:
+            await self._dispatch(work)
+
+    async def ready_again(self, run: RunId, *, interactive: bool = False) -> ReadyRun | None:
+        """A run to be dispatched because of its last record; None for an unknown one."""
         listed = await self.runs.find_run(run)
         if listed is None:
-            return
+            return None
         seq = (await self.environment.journal.last_sequences([run]))[run]
         app = await self.apps.find(listed.app)
-        await self._dispatch(ready_run(run, seq, listed.app, app, listed.source, interactive=interactive))
+        return ready_run(run, seq, listed.app, app, listed.source, interactive=interactive)
 
     def open(self, submission: Submission, run: RunId | None = None) -> AbstractAsyncContextManager[StartedRun]:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see

@@ -1,0 +1,135 @@
+"""Serving processes whose runs Temporal brings to them: one is killed, one is paused, and so is the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import temporalio.client
+
+from headrace.ids import new_id
+from headrace.kernel.events import Record, RunEnded
+from headrace.stores.sql import SqlStorage
+from tests.server.gated import FINISHED, FLOW, Client, Peer, heard, peer
+from tests.server.process import Serve
+from tests.temporal_server import HEARTBEAT_SECONDS, Server, serving
+
+__all__ = ["peer"]
+
+RUNS = 4
+
+
+class Fleet:
+    """Processes on one database whose runs a server of Temporal brings to them."""
+
+    def __init__(self, folder: Path, peer: Peer, stack: ExitStack, server: Server) -> None:
+        self.folder = folder
+        self.peer = peer
+        self.stack = stack
+        self.server = server
+        self._task_queue = f"test-{new_id()}"
+
+    def serve(self, **environ: str) -> Serve:
+        flow = self.folder / "flow.yml"
+        flow.write_text(FLOW.format(url=f"http://{self.peer.address}"))
+        fixed = {
+            "HEADRACE_EGRESS_ALLOW": self.peer.address,
+            "HEADRACE_TEMPORAL_ADDRESS": self.server.address,
+            "HEADRACE_TEMPORAL_TASK_QUEUE": self._task_queue,
+            "HEADRACE_TEMPORAL_HEARTBEAT": str(HEARTBEAT_SECONDS),
+        }
+        return self.stack.enter_context(Serve(self.folder, [flow], fixed | environ))
+
+    def submit(self, at: Serve, *names: str) -> dict[str, str]:
+        """The ids of new runs by their names."""
+        runs: dict[str, str] = {}
+        for name in names:
+            path = f"/api/v1/workflows/{at.apps['flow']['app_id']}/run"
+            with Client(at).stream("POST", path, {"inputs": {"q": name}, "user": "u"}) as response:
+                body = json.loads(response.read())
+                assert response.status == 202, body
+            runs[name] = body["workflow_run_id"]
+        return runs
+
+    def wait(self, calls: int) -> None:
+        """Until so many more calls wait for the gate."""
+        for _ in range(calls):
+            assert self.peer.waiting.acquire(timeout=60)
+
+    async def check(self, at: Serve, runs: dict[str, str]) -> dict[str, list[Record]]:
+        """Waits for the ends of the runs. Their records: each run has ended once, and well."""
+        for name, run in runs.items():
+            ended = await asyncio.to_thread(_ended, at, run)
+            assert (ended["status"], ended["outputs"]["two"]) == ("succeeded", f"/second/{name}")
+        store = await SqlStorage.open(f"sqlite:///{self.folder}/data/headrace.db")
+        records = {run: await store.journal.read(run) for run in runs.values()}
+        await store.aclose()
+        client = await temporalio.client.Client.connect(self.server.address)
+        for run, items in records.items():
+            drives = await client.count_activities(f"HeadraceRun = '{run}' AND HeadraceWorkspace = 'default'")
+            assert drives.count == 1, "Temporal has brought it, and found it by its names"
+            assert [record.seq for record in items] == [*range(1, len(items) + 1)]
+            assert sum(isinstance(record.event, RunEnded) for record in items) == 1
+        return records
+
+
+def _ended(serve: Serve, run: str) -> dict[str, object]:
+    with Client(serve).stream("GET", f"/v1/workflow/{run}/events?user=u") as stream:
+        return heard(stream, FINISHED)[0][-1]["data"]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, peer: Peer, stack: ExitStack, temporal_server: Server) -> Fleet:
+    return Fleet(tmp_path, peer, stack, temporal_server)
+
+
+NAMES = [f"run{number}" for number in range(RUNS)]
+
+
+async def test_the_runs_of_a_killed_worker_continue_elsewhere(fleet: Fleet) -> None:
+    killed, other = fleet.serve(), fleet.serve()
+    runs = fleet.submit(other, *NAMES)
+    fleet.wait(RUNS)
+    killed.kill()
+    fleet.peer.gate.set()
+    await fleet.check(other, runs)
+    first = [path for path, _ in fleet.peer.calls if path.startswith("/first")]
+    assert sorted(first) == sorted(f"/first/{name}" for name in NAMES), "what had ended was not repeated"
+
+
+async def test_a_worker_that_was_paused_lets_go_of_its_runs(fleet: Fleet) -> None:
+    paused = fleet.serve()
+    runs = fleet.submit(paused, *NAMES)
+    fleet.wait(RUNS)
+    other = fleet.serve()
+    paused.process.send_signal(signal.SIGSTOP)
+    fleet.wait(RUNS)  # the other has them
+    fleet.peer.gate.set()
+    records = await fleet.check(other, runs)
+    paused.process.send_signal(signal.SIGCONT)
+    assert await fleet.check(paused, runs) == records
+
+
+async def test_a_server_that_was_away_loses_no_run(
+    tmp_path: Path, peer: Peer, stack: ExitStack, temporal_server: Server
+) -> None:
+    fleet = Fleet(tmp_path, peer, stack, stack.enter_context(serving(file=True)))
+    workers = [fleet.serve() for _ in range(2)]
+    runs = fleet.submit(workers[0], "open0", "open1")
+    fleet.wait(2)
+    fleet.server.kill()
+    runs |= fleet.submit(workers[1], *NAMES)  # accepted nevertheless
+    fleet.peer.gate.set()
+    fleet.server.start()
+    await fleet.check(workers[0], runs)
