@@ -1,9 +1,11 @@
-"""The same runs with SQLite and with PostgreSQL, in turn, on the same cores: neither database waits for the disk."""
+"""The same runs with SQLite, with PostgreSQL, and with PostgreSQL and Temporal, in turn, on the same cores. No database
+waits for the disk; Temporal's is in memory."""
 
 from __future__ import annotations
 
 import os
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,47 +13,60 @@ from typing import Any
 
 from benchmarks.service import call, load, serving
 from benchmarks.table import Row, Target
-from tests import postgresql
+from tests import postgresql, temporal_server
 
 GROUP = "Databases: start -> end over HTTP, blocking, 64 connections, load generator and server on the same cores"
 SECONDS = 120.0  # for a job, at most
+_FEWER = 10  # times, of the runs that Temporal brings
 
 
 def measure(quick: bool) -> list[Row]:
-    rounds, requests = (2, 2_000) if quick else (5, 6_000)
-    results: dict[str, list[dict[str, Any]]] = {"sqlite": [], "postgresql": []}
-    spent = {"sqlite": 0.0, "postgresql": 0.0, "server": 0.0}
+    rounds, count = (2, 2_000) if quick else (5, 6_000)
     with ExitStack() as stack:
         ask = stack.enter_context(load())
-        server = stack.enter_context(postgresql.serving())
-        served = {
-            "sqlite": stack.enter_context(serving("start_end.yml")),
-            "postgresql": stack.enter_context(
-                serving("start_end.yml", {"HEADRACE_DATABASE_URL": server.new_database()})
-            ),
+        database = stack.enter_context(postgresql.serving())
+        engine = stack.enter_context(temporal_server.serving())
+        environs = {
+            "sqlite": {},
+            "postgresql": {"HEADRACE_DATABASE_URL": database.new_database()},
+            "temporal": {
+                "HEADRACE_DATABASE_URL": database.new_database(),
+                "HEADRACE_TEMPORAL_ADDRESS": engine.address,
+            },
         }
+        served = {name: stack.enter_context(serving("start_end.yml", environ)) for name, environ in environs.items()}
         jobs = {
-            name: {**call(process, {"query": "hello"}), "expect": '"status":"succeeded"', "seconds": SECONDS}
+            name: {
+                **call(process, {"query": "hello"}),
+                "expect": '"status":"succeeded"',
+                "seconds": SECONDS,
+                "connections": 64,
+            }
             for name, process in served.items()
         }
+        requests = {name: count // _FEWER if name == "temporal" else count for name in jobs}
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
+        spent: Counter[str] = Counter()  # seconds of processor time, of processes and their servers
         for job in jobs.values():
-            ask(**job, connections=64, requests=1_000)
+            ask(**job, requests=100)
         for _ in range(rounds):
             for name, job in jobs.items():
                 processes: dict[str, Callable[[], float]] = {
                     name: lambda name=name: processor_seconds(served[name].pid)
                 }
-                if name == "postgresql":
-                    processes["server"] = lambda: processor_seconds_of_server(server.pid)
+                if name != "sqlite":
+                    processes[f"{name}: database"] = lambda: processor_seconds_of_server(database.pid)
+                if name == "temporal":
+                    processes["engine"] = lambda: processor_seconds(engine.pid)
                 before = {process: seconds() for process, seconds in processes.items()}
-                results[name].append(ask(**job, connections=64, requests=requests))
+                results[name].append(ask(**job, requests=requests[name]))
                 for process, seconds in processes.items():
-                    spent[process] += seconds() - before[process]
+                    spent[process] += (seconds() - before[process]) / (rounds * requests[name])
     rates = {
         name: statistics.median(len(result["latencies"]) / result["elapsed"] for result in of)
         for name, of in results.items()
     }
-    each = {name: 1e6 * seconds / (rounds * requests) for name, seconds in spent.items()}
+    each = {name: f"{1e6 * seconds:.0f} us" for name, seconds in spent.items()}
     return [
         Row(
             GROUP,
@@ -60,9 +75,19 @@ def measure(quick: bool) -> list[Row]:
             "runs/s",
             Target(0.6 * rates["sqlite"], more=True),
             {"SQLite": rates["sqlite"]},
-            f"processor time a run: {each['postgresql']:.0f} us and the server's {each['server']:.0f} us; "
-            f"with SQLite {each['sqlite']:.0f} us",
-        )
+            f"processor time a run: {each['postgresql']} and the server's {each['postgresql: database']}; "
+            f"with SQLite {each['sqlite']}",
+        ),
+        Row(
+            GROUP,
+            "PostgreSQL, and Temporal brings the runs",
+            rates["temporal"],
+            "runs/s",
+            None,
+            {"PostgreSQL": rates["postgresql"], "SQLite": rates["sqlite"]},
+            f"processor time a run: {each['temporal']}, the database's {each['temporal: database']} and that of "
+            f"Temporal's development server {each['engine']}",
+        ),
     ]
 
 
