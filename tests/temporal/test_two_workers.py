@@ -11,13 +11,17 @@ import pytest
 from temporalio.client import Client
 
 from headrace.adapters.temporal import TemporalDispatch
+from headrace.apps.catalog import Apps
 from headrace.kernel.events import Event, RunEnded, RunId, RunPaused, RunResumed, RunStarted, StopRequested
 from headrace.node import Context, Pause, Result
+from headrace.ports import WORKSPACE, Priority, ReadyRun
 from headrace.runs import worker
 from headrace.runs.redispatch import Redispatcher
 from headrace.runs.service import RunService, Submission
 from headrace.stores.sql import SqlStorage
-from tests.runs.service import ECHO, GATED, Gate, asked, publish, run_service, working
+from tests.runs.service import ECHO, GATED, SECRET, Gate, asked, publish, run_service, working
+from tests.runs.test_conversations import REGISTRY as TALK_REGISTRY
+from tests.runs.test_conversations import talk
 from tests.runs.test_two_workers import SILENT, begun, ended, let_go
 from tests.temporal_server import Server
 
@@ -98,12 +102,13 @@ async def test_a_start_that_is_repeated_drives_no_run_twice(fleet: Fleet) -> Non
     async with working(mine), working(other):
         run = (await mine.submit(asked(served))).run
         await begun(1)
+        again = ReadyRun(run, 1, WORKSPACE, served.app.id, Priority.API)
         for service in fleet.services:
-            await service.dispatch_again(run)
+            await service.dispatch.ready(again)
         Gate.opened.set()
         assert (await ended(mine, run)).status == "succeeded"
         await let_go(mine)
-        await mine.dispatch_again(run)  # after its end
+        await other.dispatch.ready(again)  # after its end
         after = (await mine.submit(asked(served))).run
         await ended(mine, after)
     assert Gate.entered == 2
@@ -228,3 +233,17 @@ async def test_a_run_whose_activity_an_operator_has_ended_is_restored(fleet: Fle
         await until(looked)
     assert (await ended(mine, run)).status == "succeeded"
     assert Gate.entered == 2
+
+
+async def test_messages_of_one_conversation_are_answered_in_order(fleet: Fleet) -> None:
+    for service, store in zip(fleet.services, fleet.stores, strict=True):
+        service.apps = Apps(store.catalog, TALK_REGISTRY, SECRET)
+    mine, other = fleet.services
+    message = await talk(mine)
+    async with working(mine), working(other):
+        runs = [(await service.submit(message)).run for service in fleet.services * 3]
+        await begun(1)
+        Gate.opened.set()
+        answers = [(await ended(mine, run)).outputs["answer"] for run in runs]
+    assert answers == [f"{number}/{number}" for number in range(1, 7)]
+    assert Gate.entered == 6

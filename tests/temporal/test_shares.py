@@ -1,0 +1,44 @@
+"""Who comes first when more runs wait than there are slots."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.client import Client
+
+from headrace.adapters.temporal import TemporalDispatch
+from headrace.ports import Priority
+from headrace.stores.memory import memory_storage
+from tests.contracts.test_dispatch import Driven, work, working
+from tests.temporal_server import Server, own_queues
+
+
+@pytest.fixture
+async def dispatch(temporal_server: Server) -> AsyncIterator[TemporalDispatch]:
+    async with own_queues(temporal_server, memory_storage().leases) as dispatch:
+        yield dispatch
+
+
+async def test_a_run_that_somebody_waits_for_has_slots_of_its_own(dispatch: TemporalDispatch) -> None:
+    driven = Driven()
+    driven.may_end.clear()
+    async with working(dispatch, driven, slots=1):
+        await dispatch.ready(work("held"))
+        assert await driven.begins(1) == ["held"]
+        await dispatch.ready(work("interactive", priority=Priority.INTERACTIVE))
+        assert await driven.begins(1) == ["interactive"]
+
+
+@pytest.mark.parametrize(
+    ("workspace", "key"), [("other", "other"), ("ö" * 40, "ö" * 32), ("x" + "ö" * 40, "x" + "ö" * 31)]
+)
+async def test_what_a_fair_server_needs_to_know_is_part_of_an_activity(
+    temporal_server: Server, dispatch: TemporalDispatch, workspace: str, key: str
+) -> None:
+    run = work("r", workspace=workspace, priority=Priority.BATCH)
+    await dispatch.ready(run)
+    client = await Client.connect(temporal_server.address)
+    described = await client.get_activity_handle(dispatch.activity_id(run)).describe()
+    assert (described.priority.priority_key, described.priority.fairness_key) == (5, key)
+    assert described.task_queue == dispatch.options.task_queue
