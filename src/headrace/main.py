@@ -233,10 +233,9 @@ async def service(
         environment = EngineEnvironment(storage.journal, bus, resources, settings.limits)
         apps = Apps(storage.catalog, registry(), secret)
         apps.access.identity = identity
-        temporal = (
-            None if memory or not settings.temporal_address else temporal_dispatch(settings, environ, storage.leases)
-        )
-        if temporal is not None:
+        temporal = None
+        if settings.temporal_address and not memory:
+            temporal = temporal_dispatch(settings, environ, storage.leases)
             await temporal.open()
             stack.push_async_callback(temporal.aclose)
         dispatch = LocalDispatch(storage.leases) if temporal is None else temporal

@@ -142,20 +142,12 @@ class Settings(BaseSettings):
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
     max_active_requests: int = Field(0, ge=0, description="Requests that may wait for one app at once; 0: any number")
     plans: OptionalPath = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
-    temporal_address: str = Field(
-        "",
-        pattern=r"^([^\s/]+:\d{1,5})?$",
-        description="HOST:PORT of a server of Temporal that brings runs to workers; empty: none; see temporal.md",
-    )
+    temporal_address: str = Field("", pattern=r"^([^\s/]+:\d{1,5})?$", description="HOST:PORT of Temporal: temporal.md")
     temporal_namespace: str = Field(
-        "", description="Its namespace; empty: that of Temporal's configuration, or default"
+        "", description="Its namespace; empty: as Temporal's configuration says, or default"
     )
-    temporal_task_queue: str = Field(
-        "headrace", min_length=1, max_length=200, description="Its task queue; an installation has its own"
-    )
-    temporal_heartbeat: float = Field(
-        15, ge=1, description="Seconds of silence of a worker after which Temporal gives its runs to another"
-    )
+    temporal_task_queue: str = Field("headrace", min_length=1, max_length=200, description="Its task queue")
+    temporal_heartbeat: float = Field(15, ge=1, description="Seconds of a worker's silence until others have its runs")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
     retention_days: str = Field(
         "",

@@ -85,6 +85,8 @@ class Worker:
             await self._drive(claim)
         except NewerRecord as error:
             logger.warning("run %s is left to a worker of a newer version: %s", run, error)
+            if claim.exclusive:
+                raise  # the engine has another try, until such a worker has it
             await self.run_service.leases.disown(run)
         except Exception as error:
             self._failures[run] += 1
