@@ -31,6 +31,7 @@ from benchmarks import (  # noqa: E402 - needs the line above
     table,
     volume,
     waiting,
+    wire,
 )
 
 BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "agents": agents.measure,
     "waiting": waiting.measure,
     "paused": paused.measure,
+    "wire": wire.measure,
     "polling": polling.measure,
     "idle": idle.measure,
     "console": console.measure,

@@ -22,6 +22,7 @@ from tests.postgresql import postgresql_url as postgresql_url
 from tests.s3 import s3 as s3
 from tests.s3 import s3_server as s3_server
 from tests.temporal_server import temporal_server as temporal_server
+from tests.valkey import valkey_server as valkey_server
 
 # Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
 WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")

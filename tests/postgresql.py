@@ -54,6 +54,10 @@ class Server:
         return f"postgresql://headrace@/{name}?host={self._folder}"
 
     @property
+    def socket(self) -> Path:
+        return self._folder / ".s.PGSQL.5432"
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -12,9 +12,11 @@ from time import monotonic
 
 from headrace.background import Periodic
 from headrace.kernel.events import Record, RunId
-from headrace.ports import Journal, RecordReceiver, Signal
+from headrace.ports import Journal, RecordReceiver, Signal, Wire, WireCounts
 
 POLL_SECONDS = 0.1  # between polls of the journal: records of other processes are late by about half of it
+WIRE_POLL_SECONDS = 1.0  # the same where a wire delivers them: for those that it loses
+FOLLOW_SECONDS = 0.01  # after which other processes are asked for a run, unless it is driven here by then
 _PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not keep the database busy
 
 
@@ -26,7 +28,8 @@ class LocalBus:
     always arrives.
     """
 
-    def __init__(self, backlog: int = 10_000) -> None:
+    def __init__(self, backlog: int = 10_000, wire: Wire | None = None) -> None:
+        self.wire = wire or LocalWire()
         self._backlog = backlog
         self._subscribers: dict[RunId, list[_Subscription]] = {}
         self.observers: list[Callable[[Sequence[Record]], None]] = []
@@ -86,59 +89,117 @@ class _Subscription:
 
 
 class SharedBus(LocalBus):
-    """A bus whose subscribers also receive the records of other processes, which are only in the journal: those of runs
-    that are followed here are read from it.
+    """A bus whose subscribers also receive what other processes publish: by the wire, and from the journal, which is
+    read every `poll_seconds` while a run that is driven elsewhere is followed.
 
-    `driven_here` returns the runs that are driven in this process. `polling` reads the journal while a run is followed;
-    its `run` is to be called by the owner of the bus.
+    `driven_here` returns the runs that are driven in this process. `polling` reads the journal; its `run` is to be
+    called by the owner of the bus.
     """
 
-    def __init__(self, journal: Journal, driven_here: Callable[[], Container[RunId]]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        journal: Journal,
+        driven_here: Callable[[], Container[RunId]],
+        wire: Wire | None = None,
+        poll_seconds: float = POLL_SECONDS,
+        backlog: int = 10_000,
+    ) -> None:
+        super().__init__(backlog, wire)
         self._journal = journal
         self._driven_here = driven_here
+        self._poll_seconds = poll_seconds
+        self._next_poll = 0.0
         self._delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
-        self.polling = Periodic("reading the records of other processes", self._poll, delay=POLL_SECONDS)
+        self._heads: dict[RunId, int] = {}  # numbers up to which the journal is to be read
+        self._new: set[RunId] = set()  # runs that are followed since less than `FOLLOW_SECONDS`
+        self.polling = Periodic("reading the records of other processes", self._poll)
+        self._is_wired = wire is not None
+        if wire is not None:
+            wire.receiver = self
+            self.observers.append(wire.publish)
 
     @asynccontextmanager
     async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
         if not self._subscribers:
+            self._next_poll = monotonic() + self._poll_seconds
             self.polling.wake()
+        if self._is_wired:
+            if not self._new:
+                asyncio.get_running_loop().call_later(FOLLOW_SECONDS, self._follow_new)
+            self._new.add(run)
         try:
             async with super().subscribe(run) as records:
                 yield records
         finally:
             if run not in self._subscribers:
                 self._delivered.pop(run, None)
+                if self._is_wired:
+                    self._new.discard(run)
+                    self.wire.unfollow(run)
+
+    def _follow_new(self) -> None:
+        """Asks other processes for the runs that were not to be driven here."""
+        runs, self._new = self._new, set()
+        driven_here = self._driven_here()
+        for run in runs:
+            if run not in driven_here:
+                self.wire.follow(run)
+
+    # ----------------------------------------------------------------------------------------- what the wire delivers
+
+    def on_records(self, records: Sequence[Record]) -> None:
+        self._deliver(records)
+        for record in records:
+            if record.seq is not None and record.run in self._subscribers:
+                self._delivered[record.run] = max(record.seq, self._delivered.get(record.run, 0))
+
+    def on_head(self, run: RunId, seq: int) -> None:
+        if run in self._subscribers and seq > self._delivered.get(run, 0):
+            self._heads[run] = seq
+            self.polling.wake()
+
+    # ---------------------------------------------------------------------------------------------- from the journal
 
     async def _poll(self) -> float:
         if not self._subscribers:
             return inf
+        heads, self._heads = self._heads, {}
         started_at = monotonic()
         try:
-            await self._deliver_remote()
+            if heads:
+                await self._deliver_up_to(heads)
+            if started_at >= self._next_poll:
+                await self._deliver_remote()
+                seconds = monotonic() - started_at
+                self._next_poll = monotonic() + max(self._poll_seconds, _PAUSE_FACTOR * seconds)
         except BaseException:
             self._delivered.clear()  # `changed` may not report again the records that were not read
             raise
-        return max(POLL_SECONDS, _PAUSE_FACTOR * (monotonic() - started_at))
+        return max(0.0, self._next_poll - monotonic())
 
     async def _deliver_remote(self) -> None:
         driven_here = self._driven_here()
         runs = [run for run in self._subscribers if run not in driven_here]
         if not runs:
             return
+        if self._is_wired:
+            for run in runs:  # some may have been driven here before
+                self.wire.follow(run)
         changed = await self._journal.changed()  # first: records that are appended from here on are for the next poll
         if not changed:
             runs = [run for run in runs if run not in self._delivered]
             if not runs:
                 return
-        for run, head in (await self._journal.last_sequences(runs)).items():
+        await self._deliver_up_to(await self._journal.last_sequences(runs))
+
+    async def _deliver_up_to(self, heads: Mapping[RunId, int]) -> None:
+        for run, head in heads.items():
             # for a new run the last record is enough: a follower that lacks more notices the gap
             before = self._delivered.get(run, head - 1)
             if head > before:
                 self._deliver(await self._journal.read(run, before))
             if run in self._subscribers:
-                self._delivered[run] = head
+                self._delivered[run] = max(head, self._delivered.get(run, 0))
 
 
 class LocalWire:
@@ -146,6 +207,7 @@ class LocalWire:
 
     def __init__(self, group: list[LocalWire] | None = None) -> None:
         self.receiver: RecordReceiver | None = None
+        self.counts = WireCounts()
         self.is_connected = True
         self._group = [] if group is None else group
         self._group.append(self)

@@ -43,7 +43,7 @@ from headrace.adapters.tools import (
 from headrace.apps.catalog import Apps, Served
 from headrace.background import background
 from headrace.batches import BatchRunner
-from headrace.brokers import LocalBus, SharedBus
+from headrace.brokers import POLL_SECONDS, WIRE_POLL_SECONDS, LocalBus, SharedBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
     from headrace.adapters.plugins.triggers import PluginTriggers
+    from headrace.adapters.wire import HostWire
     from headrace.telemetry.setup import Telemetry
     from headrace.webhooks.form_mail import FormMails
 
@@ -226,8 +227,12 @@ async def service(
         if memory:
             bus = LocalBus()
         else:
-            bus = SharedBus(storage.journal, lambda: run_service.driving)
+            wire = _wire(settings.wire, secret)
+            polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
+            bus = SharedBus(storage.journal, lambda: run_service.driving, wire, polls)
             await stack.enter_async_context(background("bus", bus.polling.run()))
+            if wire is not None:
+                await stack.enter_async_context(background("wire", wire.run()))
         if telemetry:
             bus.observers.append(telemetry.tracker.on_records)
         environment = EngineEnvironment(storage.journal, bus, resources, settings.limits)
@@ -318,6 +323,16 @@ async def service(
         if work and settings.plugin_triggers is not None:
             served_subscriptions()  # a mistake in the file is to be known at the start
         yield running
+
+
+def _wire(url: str, secret: bytes) -> HostWire | None:
+    """What connects this process to the others; None if they only share a database."""
+    if not url:
+        return None
+    from headrace.adapters.wire import open_wire
+    from headrace.stores.encoding import decode, encode
+
+    return open_wire(url, secret, encode, decode)
 
 
 def _mails(settings: Settings) -> FormMails | None:

@@ -21,6 +21,7 @@ _PREFIX = "HEADRACE_"
 _DATA = Path(".headrace")
 _ALIKE = 0.85  # of a name and its misspelling, at least
 _OTHERS = re.compile(r"HEADRACE_(.*KEY|(CALLBACK_)?URL|COMPLETE|WEBHOOK_SECRET_.+)?")
+_WIRE_URL = re.compile(r"(off|(rediss?|valkeys?|unix|postgres(ql)?)://.+)?")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
@@ -40,6 +41,11 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(
         "", description="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME; empty: headrace.db in the data folder"
+    )
+    wire_url: str = Field(
+        "",
+        description="What carries streams, stops and wake-ups between processes: redis://, rediss://, valkey:// or "
+        "postgresql:// (a direct connection, not a pooler's); empty: the database, if it is PostgreSQL; off: nothing",
     )
     secret: str = Field(
         "",
@@ -261,6 +267,13 @@ class Settings(BaseSettings):
             raise ValueError("must be an http or https URL without a query")
         return value.rstrip("/")
 
+    @field_validator("wire_url")
+    @classmethod
+    def _is_wire(cls, value: str) -> str:
+        if not _WIRE_URL.fullmatch(value):
+            raise ValueError("must be off, or a URL such as redis://HOST:6379 or postgresql://USER:PASSWORD@HOST/NAME")
+        return value
+
     @field_validator("root_path")
     @classmethod
     def _is_path(cls, value: str) -> str:
@@ -318,6 +331,14 @@ class Settings(BaseSettings):
     def database_kind(self) -> str:
         """The kind of the database: sqlite or postgresql."""
         return self.database.partition(":")[0].partition("+")[0]
+
+    @property
+    def wire(self) -> str:
+        """The URL of the wire between processes; empty if there is none."""
+        if self.wire_url:
+            return self.wire_url.removeprefix("off")
+        pooled = "pgbouncer=true" in self.database_url  # which does not pass notifications on
+        return self.database_url if self.database_url.startswith("postgres") and not pooled else ""
 
     @property
     def limits(self) -> Limits:

@@ -2,80 +2,103 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator
 
 import pytest
 
 from headrace.brokers import LocalWire
-from headrace.kernel.events import Delta, NodeStarted, Record, RunId
-from headrace.ports import Signal, Wire
+from headrace.ports import Signal
+from tests.wire.processes import Process, connected, record, settle
 
 
-class Process:
-    """What arrives at one of several processes."""
-
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.received: asyncio.Queue[Record | tuple[RunId, int] | tuple[Signal, str]] = asyncio.Queue()
-        wire.receiver = self
-        for signal in Signal:
-            wire.on_signal(signal, lambda key, signal=signal: self.received.put_nowait((signal, key)))
-
-    def on_records(self, records: Sequence[Record]) -> None:
-        for record in records:
-            self.received.put_nowait(record)
-
-    def on_head(self, run: RunId, seq: int) -> None:
-        self.received.put_nowait((run, seq))
-
-    async def take(self) -> Record | tuple[RunId, int] | tuple[Signal, str]:
-        async with asyncio.timeout(60):
-            return await self.received.get()
-
-
-@pytest.fixture
-def processes() -> list[Process]:
-    group: list[LocalWire] = []
-    return [Process(LocalWire(group)) for _ in range(3)]
-
-
-def _record(seq: int | None, run: str = "r1") -> Record:
-    return Record(run, seq, 1.0, NodeStarted(str(seq)) if seq else Delta("llm", "text", 0, "hi"))
+@pytest.fixture(params=["local", "postgresql", "valkey"])
+async def processes(request: pytest.FixtureRequest) -> AsyncIterator[list[Process]]:
+    """Three processes of one installation."""
+    if request.param == "local":
+        group: list[LocalWire] = []
+        yield [Process(LocalWire(group)) for _ in range(3)]
+        return
+    server = request.getfixturevalue(f"{request.param}_server")
+    url = server.url() if request.param == "postgresql" else server.url
+    async with connected(url, 3, os.urandom(32)) as processes:
+        yield processes
 
 
 async def test_a_signal_reaches_all_other_processes(processes: list[Process]) -> None:
     one, two, three = processes
     one.wire.signal(Signal.STOPPED, "r1")
     assert await two.take() == await three.take() == (Signal.STOPPED, "r1")
-    two.wire.signal(Signal.QUEUED)
-    assert await one.take() == await three.take() == (Signal.QUEUED, "")
+    two.wire.signal(Signal.CALLBACK)
+    assert await one.take() == await three.take() == (Signal.CALLBACK, "")
+    await settle(processes)
+    assert not any(process.arrived for process in processes)
 
 
 async def test_records_reach_the_processes_that_follow_their_run(processes: list[Process]) -> None:
     one, two, three = processes
     two.wire.follow("r1")
     three.wire.follow("r2")
-    one.wire.publish([_record(1), _record(1, "r2"), _record(None), _record(1, "r3")])
-    one.wire.publish([_record(2)])
-    assert [await two.take() for _ in range(3)] == [_record(1), _record(None), _record(2)]
-    assert await three.take() == _record(1, "r2")
+    await settle(processes)
+    one.wire.publish([record(1), record(1, "r2"), record(None, text='你\0\n\t"\ud83d'), record(1, "r3")])
+    one.wire.publish([record(2)])
+    assert [await two.take() for _ in range(3)] == [record(1), record(None, text='你\0\n\t"\ud83d'), record(2)]
+    assert await three.take() == record(1, "r2")
+    await settle(processes)
+    assert not any(process.arrived for process in processes)
+
+
+async def test_a_run_may_be_followed_and_published_by_several_processes(processes: list[Process]) -> None:
+    one, two, three = processes
+    for process in processes:
+        process.wire.follow("r1")
+    await settle(processes)
+    one.wire.publish([record(1)])
+    assert await two.take() == await three.take() == record(1)
+    two.wire.publish([record(2)])
+    assert await one.take() == await three.take() == record(2)
+
+
+async def test_many_records_arrive_in_order(processes: list[Process]) -> None:
+    one, two, _ = processes
+    two.wire.follow("r1")
+    await settle(processes)
+    for seq in range(1, 1001):
+        one.wire.publish([record(None, text="x" * 60), record(seq)])
+    for seq in range(1, 1001):
+        assert await two.take() == record(None, text="x" * 60)
+        assert await two.take() == record(seq)
 
 
 async def test_a_run_that_is_no_longer_followed_is_not_received(processes: list[Process]) -> None:
     one, two, _ = processes
     two.wire.follow("r1")
+    await settle(processes)
     two.wire.unfollow("r1")
-    one.wire.publish([_record(1)])
+    await settle(processes)
+    one.wire.publish([record(1)])
     one.wire.signal(Signal.ENDED, "c1")
     assert await two.take() == (Signal.ENDED, "c1")
+    await settle(processes)
+    assert not two.arrived
 
 
-async def test_a_wire_without_other_processes_is_connected_and_sends_nothing() -> None:
+async def test_ids_that_no_run_has_are_of_no_consequence(processes: list[Process]) -> None:
+    one, two, _ = processes
+    for run in ("", "x\ny", "\ud83d", "你", "r" * 100_000, '"]'):
+        two.wire.follow(run)
+        two.wire.unfollow(run)
+        two.wire.follow(run)
+    two.wire.follow("r1")
+    await settle(processes)
+    one.wire.publish([record(1)])
+    assert await two.take() == record(1)
+
+
+async def test_a_wire_without_other_processes_sends_nothing() -> None:
     alone = Process(LocalWire())
     alone.wire.follow("r1")
-    alone.wire.publish([_record(1)])
+    alone.wire.publish([record(1)])
     alone.wire.signal(Signal.QUEUED)
-    await asyncio.sleep(0)
     assert alone.wire.is_connected
-    assert alone.received.empty()
+    assert not alone.arrived

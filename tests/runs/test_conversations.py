@@ -12,7 +12,7 @@ import pytest
 
 from headrace import dispatch
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers import LocalBus
+from headrace.brokers import LocalBus, LocalWire
 from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import TooManyRequests
@@ -72,10 +72,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await opened.aclose()
 
 
-def run_service(store: Storage) -> RunService:
+def run_service(store: Storage, wire: LocalWire | None = None) -> RunService:
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
-        EngineEnvironment(store.journal, LocalBus(), NOTHING),
+        EngineEnvironment(store.journal, LocalBus(wire=wire), NOTHING),
         LocalDispatch(store.leases),
         store,
     )
@@ -238,8 +238,12 @@ async def test_a_retry_of_a_message_has_its_number(store: Storage):
         ]
 
 
-async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conversation_queue, "POLL_SECONDS", 0.02)
+@pytest.mark.parametrize("wired", [False, True], ids=["by polling", "by a wire"])
+async def test_two_processes_answer_in_order_each_what_it_took_in(
+    wired: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(conversation_queue, "POLL_SECONDS", 3600 if wired else 0.02)
+    group: list[LocalWire] | None = [] if wired else None
     # nothing makes up for what is not heard live, or not called
     monkeypatch.setattr(reader, "POLL_SECONDS", 60)
     monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 60)
@@ -247,7 +251,8 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(tmp_path: Path
     for item in stores:
         await item.leases.heartbeat()
     Gate.opened.set()
-    async with working(run_service(stores[0])) as mine, working(run_service(stores[1])) as other, asyncio.timeout(60):
+    one, two = (run_service(store, LocalWire(group)) for store in stores)
+    async with working(one) as mine, working(two) as other, asyncio.timeout(60):
         message = await talk(mine)
 
         async def send(which: RunService) -> list[Record]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.brokers import POLL_SECONDS, SharedBus
+from headrace.background import background
+from headrace.brokers import POLL_SECONDS, LocalWire, SharedBus
 from headrace.errors import StoreError
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
 from headrace.stores.sql import SqlStorage
@@ -132,6 +133,67 @@ async def test_what_was_written_while_the_database_was_away_is_received_after(tw
             await two.journal.refused.wait()
         two.journal.away = False
         assert (await until(live, 2))[-1].seq == 2
+
+
+class FollowedWire(LocalWire):
+    """A wire that notes what is followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes: asyncio.Queue[tuple[str, RunId]] = asyncio.Queue()
+
+    def follow(self, run: RunId) -> None:
+        self.changes.put_nowait(("follow", run))
+
+    def unfollow(self, run: RunId) -> None:
+        self.changes.put_nowait(("unfollow", run))
+
+
+@contextlib.asynccontextmanager
+async def wired(two: Two, poll_seconds: float = 3600.0) -> AsyncIterator[tuple[SharedBus, FollowedWire]]:
+    wire = FollowedWire()
+    bus = SharedBus(two.journal, lambda: two.driven, wire, poll_seconds)
+    async with background("bus", bus.polling.run()):
+        yield bus, wire
+
+
+async def test_other_processes_are_asked_for_the_runs_that_they_may_drive(two: Two) -> None:
+    two.driven.add("mine")
+    async with wired(two) as (bus, wire), asyncio.timeout(60):
+        async with bus.subscribe("mine"), bus.subscribe("r1"), bus.subscribe("r1"):
+            assert await wire.changes.get() == ("follow", "r1")
+        assert {await wire.changes.get(), await wire.changes.get()} == {("unfollow", "mine"), ("unfollow", "r1")}
+        assert wire.changes.empty()
+
+
+async def test_a_run_that_is_no_longer_driven_here_is_asked_for(two: Two) -> None:
+    two.driven.add("r1")
+    async with wired(two, poll_seconds=0.01) as (bus, wire), bus.subscribe("r1"), asyncio.timeout(60):
+        await asyncio.sleep(0.03)
+        assert wire.changes.empty()
+        two.driven.clear()
+        assert await wire.changes.get() == ("follow", "r1")
+
+
+async def test_records_that_are_announced_are_read_from_the_journal_once(two: Two) -> None:
+    await two.elsewhere.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
+    async with wired(two) as (bus, _), bus.subscribe("r1") as live, bus.subscribe("r1") as other:
+        bus.on_records(numbered("r1", [queued("r1")]))
+        bus.on_head("r1", 2)
+        bus.on_head("unknown", 7)
+        assert [record.seq for record in await until(live, 2)] == [1, 2]
+        assert [record.seq for record in await until(other, 2)] == [1, 2]
+        bus.on_head("r1", 2)
+        bus.on_records(numbered("r1", [RunEnded("succeeded")], after=2))
+        assert [record.seq for record in await until(live, 3)] == [3]
+    assert two.journal.numbered == 0, "nobody asks for the runs' last numbers"
+
+
+async def test_what_the_wire_has_lost_is_found_by_the_next_poll(two: Two) -> None:
+    await two.elsewhere.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
+    async with wired(two, poll_seconds=0.05) as (bus, _), bus.subscribe("r1") as live:
+        bus.on_records(numbered("r1", [queued("r1")]))
+        assert [record.seq for record in await until(live, 2)] == [1, 2]
 
 
 async def test_a_store_sees_what_others_commit(two: Two) -> None:

@@ -154,7 +154,7 @@ def settings_of(**flags: Any) -> Settings:
             name = str(problem["loc"][0])
             where = f"--{name.replace('_', '-')}" if name in values else f"HEADRACE_{name.upper()}"
             problems.append(f"{where}: {problem['msg'].removeprefix('Value error, ')} (it is {problem['input']!r})")
-        raise BadUsage("\n".join(problems)) from error
+        raise BadUsage(Scrubber().text("\n".join(problems))) from error
     except SettingsError as error:
         raise BadUsage(str(error)) from error
     if settings.log_level.upper() not in LEVELS:

@@ -59,7 +59,7 @@ from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
 from headrace.ports.triggers import PluginSubscription, SubscriptionStore, Triggers, TriggerState, TriggerSubscription
-from headrace.ports.wire import RecordReceiver, Signal, Wire
+from headrace.ports.wire import RecordReceiver, Signal, Wire, WireCounts
 
 __all__ = [
     "BATCH",
@@ -130,4 +130,5 @@ __all__ = [
     "Triggers",
     "Version",
     "Wire",
+    "WireCounts",
 ]

@@ -7,12 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from headrace.kernel.events import Record, RunId
+from headrace.ports.wire import Wire
 
 
 class Bus(Protocol):
     """Delivers records to the followers of a run, as they happen. `observers` receive all that this process
-    publishes; they must neither fail nor wait."""
+    publishes; they must neither fail nor wait. `wire` is the connection to other processes."""
 
+    wire: Wire
     observers: list[Callable[[Sequence[Record]], None]]
 
     def publish(self, records: Sequence[Record]) -> None: ...

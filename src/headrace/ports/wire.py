@@ -6,6 +6,7 @@ Any message may be lost. What a message announces is in the database, which its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -34,10 +35,22 @@ class RecordReceiver(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class WireCounts:
+    """Records, and pieces of streamed text, since the process began. `dropped`: those that another process follows and
+    that could not be sent; `ignored`: messages that could not be read."""
+
+    published: int = 0
+    received: int = 0
+    dropped: int = 0
+    ignored: int = 0
+
+
 class Wire(Protocol):
     """The connection of one process to all others. No function waits: messages are sent soon after, together."""
 
     receiver: RecordReceiver | None
+    counts: WireCounts
 
     @property
     def is_connected(self) -> bool:

@@ -7,6 +7,7 @@ from math import inf
 
 from headrace.background import Periodic
 from headrace.kernel.events import RunId
+from headrace.ports import Signal
 from headrace.runs.service import RunService
 
 POLL_SECONDS = 0.2
@@ -25,13 +26,16 @@ class ConversationQueue:
 
     A message runs in the process that accepted it, since only there does its caller receive streamed text. When the
     predecessor runs in this process too, its end releases the next message (`release_next`). The end of a run in
-    another process is not announced: `remote` looks for it every `POLL_SECONDS` while a message waits.
+    another process is announced by the wire, if there is one; `remote` also looks for it every `POLL_SECONDS` while a
+    message waits.
     """
 
     def __init__(self, run_service: RunService) -> None:
         self._run_service = run_service
         self._waiting: dict[str, _WaitingRuns] = {}  # by conversation
-        self.remote = Periodic("releasing messages", self._release_remote, delay=POLL_SECONDS)
+        self.remote = Periodic("releasing messages", self._release_remote)
+        self._wire = run_service.environment.bus.wire
+        self._wire.on_signal(Signal.ENDED, self._on_ended)
 
     async def may_run(self, run: RunId, conversation: str) -> bool:
         """Whether the run is the next of its conversation. If not, it is dispatched again once it is."""
@@ -47,6 +51,14 @@ class ConversationQueue:
 
     async def release_next(self, conversation: str) -> None:
         """Dispatches the next run of a conversation if it waits here; called when a run has ended or paused."""
+        self._wire.signal(Signal.ENDED, conversation)
+        await self._release(conversation)
+
+    def _on_ended(self, conversation: str) -> None:
+        if conversation in self._waiting:
+            self.remote.wake()
+
+    async def _release(self, conversation: str) -> None:
         waiting = self._waiting.get(conversation)
         if waiting is None:
             return
@@ -70,5 +82,5 @@ class ConversationQueue:
         """Releases the messages whose predecessor ran in another process."""
         for conversation, waiting in [*self._waiting.items()]:
             if waiting.next not in self._run_service.driving:
-                await self.release_next(conversation)
+                await self._release(conversation)
         return POLL_SECONDS if self._waiting else inf

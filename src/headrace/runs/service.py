@@ -41,6 +41,7 @@ from headrace.ports import (
     EndUser,
     Priority,
     ReadyRun,
+    Signal,
     Slots,
     Storage,
 )
@@ -350,7 +351,10 @@ class RunService(RunReader):
             [Record(run, seq, now, event) for seq, event in enumerate(events, after + 1)]
         )
         self._handover.pop(run, None)
-        await self.dispatch_again(run, interactive=any(isinstance(event, StopRequested) for event in events))
+        stops = any(isinstance(event, StopRequested) for event in events)
+        if stops:
+            self.environment.bus.wire.signal(Signal.STOPPED, run)
+        await self.dispatch_again(run, interactive=stops)
 
 
 def ready_run(run: RunId, seq: int, app: str, known: App | None, source: str, *, interactive: bool = False) -> ReadyRun:

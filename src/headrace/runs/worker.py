@@ -12,7 +12,7 @@ from headrace.engine import Driver
 from headrace.errors import HeadraceError, NewerRecord, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
-from headrace.ports import Claim, Slots
+from headrace.ports import Claim, Signal, Slots
 from headrace.runs.called_runs import is_abandoned, stop_called
 from headrace.runs.conversation_queue import ConversationQueue
 from headrace.runs.forms import expire_forms
@@ -57,13 +57,16 @@ class Worker:
         self._slots = run_service.slots = Slots(concurrency)
         self._claims: dict[RunId, Claim] = {}
         self._failures: Counter[RunId] = Counter()  # consecutive ones, of runs that could not be driven
+        self._stopped: set[RunId] = set()  # by a process that need not have a worker
+        self._overtaken = Periodic("overtaken runs", self._lose_overtaken, OVERTAKEN_SECONDS)
+        run_service.environment.bus.wire.on_signal(Signal.STOPPED, self._on_stopped)
 
     async def run(self) -> None:
         """Works until cancelled; then leaves the unfinished runs to another process, or to this one after a restart."""
         async with (
             background("forms", Periodic("forms", self._expire_forms, EXPIRE_SECONDS).run()),
             background("conversations", self._conversation_queue.remote.run()),
-            background("overtaken runs", Periodic("overtaken runs", self._lose_overtaken, OVERTAKEN_SECONDS).run()),
+            background("overtaken runs", self._overtaken.run()),
         ):
             await self.run_service.dispatch.work(self.drive, self._slots)
 
@@ -199,12 +202,19 @@ class Worker:
     async def _expire_forms(self) -> None:
         await expire_forms(self.run_service)
 
+    def _on_stopped(self, run: RunId) -> None:
+        if run in self.run_service.driving:
+            self._stopped.add(run)
+            self._overtaken.wake()
+
     async def _lose_overtaken(self) -> None:
         """Stops driving runs that another process has stopped or taken over, though their nodes are still working."""
         driving = self.run_service.driving
-        if not self.run_service.leases.shared:
+        stopped, self._stopped = self._stopped, set()
+        runs = driving.keys() if self.run_service.leases.shared else stopped
+        if not runs:
             return
-        for run, last in (await self.run_service.environment.journal.last_sequences(driving.keys())).items():
+        for run, last in (await self.run_service.environment.journal.last_sequences(runs)).items():
             # a driver knows the records that it appends itself
             if (driver := driving.get(run)) is not None and last > driver.state.seq:
                 driver.lose_ownership()

@@ -65,6 +65,12 @@ def pack(event: Event) -> list[Any]:
     return [getattr(event, name) for name in _FIELDS[type(event)]]
 
 
+def encode(record: Record) -> tuple[str, int | None, float, str, bytes]:
+    """The row of a record; one that is not journaled has no number. ValueError: see `encode_value`."""
+    event = record.event
+    return record.run, record.seq, record.at, type(event).__name__, encode_value(pack(event))
+
+
 def decode(row: Row) -> Record:
     """The record of a row. NewerRecord if it is of a newer version, StoreError if it is damaged."""
     run, seq, at, name, body = row

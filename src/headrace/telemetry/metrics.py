@@ -137,6 +137,7 @@ class Metrics(Sink):
         self.gauges: list[tuple[str, str, Callable[[], float | None]]] = [
             ("headrace_http_streams_open", "Event streams that are being sent.", lambda: self.streams)
         ]
+        self.totals: list[tuple[str, str, Callable[[], int]]] = []  # as `gauges`, of counters
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -156,6 +157,8 @@ class Metrics(Sink):
             value = function()
             if value is not None:
                 yield GaugeMetricFamily(name, documentation, value=value)
+        for name, documentation, total in self.totals:
+            yield CounterMetricFamily(name, documentation, value=total())
         for metric in vars(self).values():
             if isinstance(metric, Counter | Histogram):
                 yield metric.family()

@@ -76,6 +76,15 @@ class Telemetry:
                 lambda: self._unfinished,
             ),
         ]
+        wire = run_service.environment.bus.wire
+        connected = "Whether messages to other processes are delivered at once: 1 or 0."
+        self.metrics.gauges.append(("headrace_wire_connected", connected, lambda: wire.is_connected))
+        self.metrics.totals += [
+            ("headrace_wire_published", "Records and pieces of text sent to processes.", lambda: wire.counts.published),
+            ("headrace_wire_received", "Those received from other processes.", lambda: wire.counts.received),
+            ("headrace_wire_dropped", "Those that could not be sent in time.", lambda: wire.counts.dropped),
+            ("headrace_wire_ignored", "Messages that could not be read.", lambda: wire.counts.ignored),
+        ]
         if queue is not None:
             depth = "Runs in this process's queue: they wait for a worker."
             self.metrics.gauges.append(("headrace_queue_depth", depth, lambda: len(queue)))

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from headrace import __version__
 from headrace.background import Periodic, back_off, cancel
 from headrace.errors import HeadraceError, NodeError, StoreError
-from headrace.ports import CALLBACK, MAILTO, Callback, Callbacks, Claims
+from headrace.ports import CALLBACK, MAILTO, Callback, Callbacks, Claims, Signal
 from headrace.ports.mail import MailError
 from headrace.ports.services import Http, HttpRequest
 from headrace.runs.reader import RunView
@@ -104,6 +104,8 @@ class WebhookSender:
         self._polling = Periodic(
             "looking for due callbacks", self._poll, self._policy.poll_seconds, delay=_GATHER_SECONDS
         )
+        self._wire = run_service.environment.bus.wire
+        self._wire.on_signal(Signal.CALLBACK, lambda _: self.wake())
 
     def signing_secret(self, app: str) -> str:
         """The secret of an app's callbacks, always the same: see `payload.signing_secret`."""
@@ -122,6 +124,7 @@ class WebhookSender:
         else:
             await self.callbacks.save_callback(again)
             self.wake()
+            self._wire.signal(Signal.CALLBACK)  # this process may deliver none
         return again
 
     def _due(self, callback: Callback) -> Callback:
