@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from httpx import _config as httpx_config
 from httpx._transports import default as httpx_transports
+from httpx2._transports import default as httpx2_transports
 from hypothesis import HealthCheck, settings
 
 from tests import forking, leftovers, logged, parallel
@@ -44,7 +45,8 @@ _REPORT = pytest.StashKey[Path]()
 _LEFT = pytest.StashKey[list[str]]()
 
 # Each client of httpx's reads the certificates of all authorities, in 40 ms: once is enough.
-httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)
+for _transports in (httpx_transports, httpx2_transports):
+    _transports.create_ssl_context = functools.cache(_transports.create_ssl_context)
 # Five seconds are not enough for a server on a busy machine.
 for _phase in ("connect", "read", "write", "pool"):
     setattr(httpx_config.DEFAULT_TIMEOUT_CONFIG, _phase, 60.0)
