@@ -34,7 +34,7 @@ def add_option(parser: pytest.Parser) -> None:
 
 def _count(text: str) -> int:
     """More processes than cores: tests of servers wait a third of the time, for sockets, disks and timers."""
-    return (os.cpu_count() or 1) + 2 if text == "auto" else int(text)
+    return (os.cpu_count() or 1) + 3 if text == "auto" else int(text)
 
 
 def is_worker(config: pytest.Config) -> bool:
