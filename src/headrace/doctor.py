@@ -15,9 +15,10 @@ from enum import StrEnum
 from headrace.adapters.installation import SECRET, SHARED_SECRET, configured_secret, fingerprint, parse_secret
 from headrace.adapters.sandbox import RemoteSandbox
 from headrace.errors import HeadraceError
-from headrace.factories import code_packages, file_blobs, local_sandbox
+from headrace.factories import code_packages, file_blobs, local_sandbox, temporal_dispatch
 from headrace.ports import App
 from headrace.settings import Settings
+from headrace.stores.memory import memory_storage
 
 _SECONDS = 60.0  # for one check
 _FREE = 1024**3  # bytes of disk
@@ -197,6 +198,15 @@ async def _plugins(settings: Settings) -> Sequence[Finding]:
     return [Finding("plugins", Status.OK, f"Python {version}")]
 
 
+async def _temporal(settings: Settings) -> Sequence[Finding]:
+    if not settings.temporal_address:
+        return []
+    dispatch = temporal_dispatch(settings, os.environ, memory_storage().leases)
+    backlog = await dispatch.backlog()  # it connects, and checks the namespace
+    message = f"{settings.temporal_address}, {backlog.waiting} runs wait"
+    return [Finding("temporal", Status.OK, f"{message}, for {backlog.oldest:.0f} s" if backlog.waiting else message)]
+
+
 async def _mail(settings: Settings) -> Sequence[Finding]:
     if not settings.smtp_url:
         return []
@@ -216,6 +226,7 @@ _CHECKS: Mapping[str, Check] = {
     "files": _files,
     "sandbox": _sandbox,
     "plugins": _plugins,
+    "temporal": _temporal,
     "mail": _mail,
 }
 _ADVICE: Mapping[str, str] = {
@@ -225,5 +236,6 @@ _ADVICE: Mapping[str, str] = {
     "files": "Check HEADRACE_FILES_URL, the AWS_* variables, and the permissions.",
     "sandbox": "See 'What code nodes may do' in docs/deployment.md, or set HEADRACE_SANDBOX_URL.",
     "plugins": "Check HEADRACE_PLUGIN_PYTHON.",
+    "temporal": "See docs/temporal.md.",
     "mail": "Check HEADRACE_SMTP_URL.",
 }

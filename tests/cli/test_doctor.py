@@ -18,6 +18,7 @@ from tests.cli.conftest import Invoke
 from tests.mail.smtp import mail_server
 from tests.postgresql import Server, execute
 from tests.s3 import S3Server
+from tests.temporal_server import Server as TemporalServer
 
 SECRET = "ab" * 32
 
@@ -179,3 +180,17 @@ async def test_a_database_of_another_version(tmp_path: Path) -> None:
     engine.dispose()
     newer = (await findings(settings, "database"))["database"]
     assert (newer.status, "newer version" in newer.message) == (Status.FAILED, True)
+
+
+async def test_temporal_is_checked_if_it_is_set(
+    tmp_path: Path, temporal_server: TemporalServer, unused_port: int
+) -> None:
+    queue = temporal_server.options().task_queue
+    known = Settings(data=tmp_path, temporal_address=temporal_server.address, temporal_task_queue=queue)
+    assert await findings(known, "temporal") == {
+        "temporal": Finding("temporal", Status.OK, f"{temporal_server.address}, 0 runs wait")
+    }
+    away = Settings(data=tmp_path, temporal_address=f"127.0.0.1:{unused_port}")
+    found = (await findings(away, "temporal"))["temporal"]
+    assert (found.status, found.advice) == (Status.FAILED, "See docs/temporal.md.")
+    assert found.message.startswith(f"Temporal at 127.0.0.1:{unused_port} does not answer")

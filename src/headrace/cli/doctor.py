@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool, data: Path | None) -> None:
     """Checks the data folder, the database and its settings, the secret, the storage of files, the sandbox, Python for
-    plugins and the mail server, as the settings have them; servers may be running. It prints a line for each part,
-    which is ok, a warning or failed, and what to do.
+    plugins, Temporal and the mail server, as the settings have them; servers may be running. It prints a line for each
+    part, which is ok, a warning or failed, and what to do.
 
     The exit code is 1 if something failed. A file is written and deleted, and nothing else is changed.
     """
