@@ -78,7 +78,7 @@ class TemporalDispatch:
         self._drives: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._locks: WeakValueDictionary[RunId, asyncio.Lock] = WeakValueDictionary()
         self._waiting: set[RunId] = set()  # for their locks
-        self._finishing: dict[str, asyncio.Event] = {}  # activities that have ended here just now
+        self._here: dict[str, asyncio.Event] = {}  # activities of this process; set when the server knows of the end
         self._drained = asyncio.Event()
         self._ending = False  # no drive may begin
 
@@ -115,6 +115,8 @@ class TemporalDispatch:
         return False
 
     async def _start_until_done(self, work: ReadyRun) -> None:
+        if (ended := self._here.get(self.activity_id(work))) is not None:
+            await ended.wait()  # the server would take the activity that ends for the one that is wanted
         failures = 0
         while True:
             try:
@@ -140,16 +142,14 @@ class TemporalDispatch:
 
     async def start(self, work: ReadyRun) -> None:
         """HeadraceError if the activity was not started; TemporalUnavailable: it may have been."""
-        options, id_ = self.options, self.activity_id(work)
-        if (finished := self._finishing.get(id_)) is not None:
-            await finished.wait()  # the server might take the activity that has ended for the one that is wanted
+        options = self.options
         try:
             async with asyncio.timeout(_RPC_SECONDS):
                 client = await self.client()
                 await client.start_activity(
                     DRIVE,
                     args=[work.run, work.seq],
-                    id=id_,
+                    id=self.activity_id(work),
                     task_queue=_queue(options, work.priority),
                     heartbeat_timeout=timedelta(seconds=options.heartbeat_seconds),
                     start_to_close_timeout=timedelta(seconds=options.drive_seconds),
@@ -267,6 +267,7 @@ class TemporalDispatch:
         if run in self._waiting:
             return  # the drive that waits has not read the journal yet
         info = activity.info()
+        ended = self._here[info.activity_id] = asyncio.Event()
         heartbeat = asyncio.create_task(self._beat(), name=f"{run}: heartbeat")
         lock = self._locks.setdefault(run, asyncio.Lock())
         self._waiting.add(run)  # while the last drive of the run still ends
@@ -277,7 +278,7 @@ class TemporalDispatch:
         finally:
             self._waiting.discard(run)
             heartbeat.cancel()
-            self._finish(info.activity_id)
+            asyncio.get_running_loop().call_later(_FINISHING_SECONDS, self._forget, info.activity_id, ended)
 
     async def _run(self, claim: Claim) -> None:
         assert self._drive is not None
@@ -302,15 +303,10 @@ class TemporalDispatch:
             logger.log(level, "run %s cannot continue yet, and is retried: %s", claim.run, error, exc_info=trace)
             raise ApplicationError(str(error), type=type(error).__name__, category=_BENIGN) from error
 
-    def _finish(self, id_: str) -> None:
-        self._finishing[id_] = finished = asyncio.Event()
-
-        def done() -> None:
-            finished.set()
-            if self._finishing[id_] is finished:
-                del self._finishing[id_]
-
-        asyncio.get_running_loop().call_later(_FINISHING_SECONDS, done)
+    def _forget(self, id_: str, ended: asyncio.Event) -> None:
+        ended.set()
+        if self._here.get(id_) is ended:
+            del self._here[id_]
 
     async def _beat(self) -> None:
         while True:
