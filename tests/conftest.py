@@ -18,6 +18,7 @@ from httpx2._transports import default as httpx2_transports
 from hypothesis import HealthCheck, settings
 
 from tests import forking, leftovers, logged, parallel
+from tests.postgresql import partitioned_url as partitioned_url
 from tests.postgresql import postgresql_server as postgresql_server
 from tests.postgresql import postgresql_url as postgresql_url
 from tests.s3 import s3 as s3

@@ -103,6 +103,22 @@ class Server:
         connect(url).close()
         return url
 
+    @cached_property
+    def partitioned(self) -> str:
+        """The URL of one whose events are in partitions by day."""
+        from headrace.stores.sql.database import connect
+        from headrace.stores.sql.partitions import partition_events
+        from headrace.stores.sql.transaction import begin
+
+        url = self.new_database()
+        database = connect(url)
+        with database.engine.connect() as connection:
+            begin(connection)
+            partition_events(connection)
+            connection.exec_driver_sql("COMMIT")
+        database.close()
+        return url
+
     def new_database(self) -> str:
         """The URL of a new, empty database."""
         self._databases += 1
@@ -160,8 +176,17 @@ def postgresql_server() -> Generator[Server]:
 @pytest.fixture
 def postgresql_url(postgresql_server: Server) -> str:
     """A database at the newest schema, without any rows."""
+    return emptied(postgresql_server.migrated)
+
+
+@pytest.fixture
+def partitioned_url(postgresql_server: Server) -> str:
+    """The same, with the events in partitions by day."""
+    return emptied(postgresql_server.partitioned)
+
+
+def emptied(url: str) -> str:
     from headrace.stores.sql.schema import metadata
 
-    url = postgresql_server.migrated
     execute(url, ";".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables))
     return url

@@ -23,6 +23,7 @@ from headrace.retention import Retention
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStorage
 from headrace.stores.sql import snapshot as databases
+from headrace.stores.sql.partitions import partition_events
 from headrace.stores.sql.schema import REVISIONS
 from headrace.stores.sql.snapshot import DatabaseStatus
 
@@ -46,6 +47,17 @@ async def upgrade(settings: Settings) -> DatabaseStatus:
     storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     await storage.aclose()
     return before
+
+
+async def partition(settings: Settings) -> bool:
+    """Moves the events of PostgreSQL into partitions by day; false if they are in some already."""
+    if databases.file_of(settings.database) is not None:
+        raise HeadraceError("The database is SQLite: only PostgreSQL has partitions.")
+    storage = await SqlStorage.open(settings.database)
+    try:
+        return await storage.database.write(partition_events)
+    finally:
+        await storage.aclose()
 
 
 async def adopt_secret(settings: Settings) -> str:

@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 from headrace.stores.sql import SqlStorage
-from headrace.stores.sql.schema import REVISIONS
+from headrace.stores.sql.schema import READABLE_BY, REVISIONS
 from tests.cli.conftest import Invoke
 from tests.cli.flows import environ
 from tests.contracts.examples import numbered, queued, whole
+from tests.postgresql import Server
 
 DATABASES = Path(__file__).parents[1] / "data" / "databases"
 FLOW = Path(__file__).parents[1] / "data" / "apps" / "simple_passthrough.yml"
@@ -391,7 +392,8 @@ def test_what_is_missing_or_wrong_in_a_backup_is_reported(backup: dict[str, byte
     written("bad.tar", {**backup, "headrace.db": b"no database" * 1000})
     assert "file is not a database" in refused(invoke, tmp_path, "bad.tar")
     newer = bytearray(backup["headrace.db"])
-    newer = newer.replace(f"{REVISIONS[-1]}".encode(), b"9999")
+    for revision in (REVISIONS[-1], READABLE_BY):
+        newer = newer.replace(revision.encode(), b"9999")
     written("bad.tar", {**backup, "headrace.db": bytes(newer)})
     assert "newer version" in refused(invoke, tmp_path, "bad.tar")
 
@@ -404,3 +406,11 @@ def test_a_backup_that_claims_to_be_larger_than_the_disk_is_refused(
         tar.addfile(manifest, io.BytesIO(backup["manifest.json"]))
         tar.fileobj.write(entry("headrace.db", size=2**60).tobuf(tarfile.GNU_FORMAT))  # pyright: ignore[reportOptionalMemberAccess]
     assert "there is not enough space for headrace.db" in refused(invoke, tmp_path, "bad.tar")
+
+
+def test_only_postgresql_is_partitioned(data: Path, invoke: Invoke, postgresql_server: Server):
+    result = invoke("db", "partition")
+    assert (result.exit_code, "only PostgreSQL has partitions" in result.stderr) == (1, True)
+    environment = {"HEADRACE_DATABASE_URL": postgresql_server.new_database()}
+    outputs = [invoke("db", "partition", **environment).stdout for _ in range(2)]
+    assert outputs == ["The events are in partitions by day now.\n", "The events are in partitions already.\n"]

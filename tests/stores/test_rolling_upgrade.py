@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def become_next(tmp_path: Path) -> Become:
     """Makes this process one of the next version, until the block is left."""
 
     @contextmanager
-    def become(readable_by: str = REVISIONS[-1]) -> Iterator[None]:
+    def become(readable_by: str = REVISIONS[-1]) -> Generator[None]:
         with pytest.MonkeyPatch.context() as patch:
             next_version.become(tmp_path / "migrations", patch.setattr, readable_by)
             yield

@@ -63,6 +63,19 @@ def upgrade(ctx: click.Context, check: bool, data: Path | None) -> None:
         click.echo(f"The schema was {before.revision or 'not there yet'}; now it is {before.newest}.")
 
 
+@db.command(short_help="Partitions the events by day (PostgreSQL).")
+@data_option
+def partition(data: Path | None) -> None:
+    """Moves all events into partitions by day, so that `prune` can drop those of a day at once.
+
+    This is worth it from some 10 GB a day on. The table is rewritten, in one transaction: stop all servers first.
+    """
+    from headrace import backup
+
+    moved = wait_for(backup.partition(_settings(data)))
+    click.echo("The events are in partitions by day now." if moved else "The events are in partitions already.")
+
+
 @db.command("adopt-secret", short_help="Replaces the database's secret, which is lost.")
 @data_option
 def adopt_secret(data: Path | None) -> None:

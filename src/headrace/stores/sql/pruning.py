@@ -6,17 +6,21 @@ all: whatever is interrupted begins again, and finds less to do.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, literal, or_, select, text, tuple_
 
+from headrace.errors import StoreError
 from headrace.kernel.events import RunId
 from headrace.ports import Pruned, Snapshot
 from headrace.stores.encoding import clean
 from headrace.stores.sql.batches import MOST
 from headrace.stores.sql.file_references import REFERENCING, scan
+from headrace.stores.sql.partitions import Partition, add, drop, droppable, missing
 from headrace.stores.sql.repository import SqlRepository
 from headrace.stores.sql.schema import (
     PENDING,
@@ -33,6 +37,8 @@ from headrace.stores.sql.schema import (
     forms,
     runs,
 )
+
+logger = logging.getLogger(__name__)
 
 _RUNS, _STEPS = 100, 1000  # runs deleted in one transaction, and nodes that they have started, about
 _ROWS = 500  # rows of anything else
@@ -58,6 +64,7 @@ class SqlPruner(SqlRepository):
         self, ended_before: Mapping[str, float], all_before: float | None = None, *, dry_run: bool = False
     ) -> AsyncGenerator[tuple[Sequence[RunId], Pruned]]:
         conditions = _prunable(ended_before, all_before)
+        dropped = [] if dry_run else await self._droppable(and_(*conditions))
         if all_before is not None:  # a batch goes before its runs, or its lines would seem not to have begun
             async for ids in self._pages(select(batches.c.id).where(batches.c.ended_at < all_before)):
                 for batch in () if dry_run else ids:
@@ -67,7 +74,9 @@ class SqlPruner(SqlRepository):
             if dry_run:
                 yield ids, await self._database.run(lambda connection, ids=ids: _count(connection, ids))
             else:
-                yield await self._write(lambda connection, ids=ids: _delete_runs(connection, ids, conditions))
+                yield await self._write(lambda connection, ids=ids: _delete_runs(connection, ids, conditions, dropped))
+        async for count in self._drop(dropped):
+            yield (), Pruned(events=count)
         if all_before is not None:
             empty = _empty_conversations(all_before, conditions if dry_run else None)
             async for ids in self._pages(select(conversations.c.id).where(*empty)):
@@ -78,6 +87,25 @@ class SqlPruner(SqlRepository):
                         (),
                         await self._write(lambda connection, ids=ids: _delete_conversations(connection, ids, empty)),
                     )
+
+    async def _droppable(self, prunable: ColumnElement[bool]) -> list[Partition]:
+        """Makes the partitions of the days to come, and returns those that can be dropped once their runs are gone."""
+        for partition in await self._database.run(missing):
+            try:
+                await self._database.write(partial(add, partition=partition))
+            except StoreError as error:
+                logger.warning("%s is made another time: %s", partition.name, error)
+        return await self._database.run(partial(droppable, prunable=prunable))
+
+    async def _drop(self, dropped: Sequence[Partition]) -> AsyncGenerator[int]:
+        """The number of events in each that is dropped. Ends where others use the table for too long."""
+        for partition in dropped:
+            try:
+                count = await self._database.write(partial(drop, partition=partition))
+            except StoreError as error:
+                logger.warning("%s is dropped another time: %s", partition.name, error)
+                return
+            yield count
 
     async def _pages(self, statement: Select[str]) -> AsyncGenerator[Sequence[str]]:
         """The ids that a statement selects, some at a time, whether they are deleted meanwhile or not."""
@@ -236,13 +264,20 @@ def _few(candidates: Sequence[tuple[RunId, int]]) -> list[RunId]:
 
 
 def _delete_runs(
-    connection: Connection, ids: Sequence[RunId], conditions: Sequence[ColumnElement[bool]]
+    connection: Connection,
+    ids: Sequence[RunId],
+    conditions: Sequence[ColumnElement[bool]],
+    dropped: Sequence[Partition],
 ) -> tuple[Sequence[RunId], Pruned]:
     # once more: another process may have deleted them in the meantime, or resent a callback
     still = select(runs.c.run).where(runs.c.run.in_(ids), *conditions).with_for_update(skip_locked=True)
     deleted = list(connection.execute(still).scalars())
     counts = {
-        name: connection.execute(delete(column.table).where(column.in_(deleted))).rowcount
+        name: connection.execute(
+            delete(column.table).where(
+                column.in_(deleted), *(~partition.has(column) for partition in dropped if column.table is events)
+            )
+        ).rowcount
         for name, column in _OF_A_RUN.items()
     }
     for table in (forms, form_tokens):
