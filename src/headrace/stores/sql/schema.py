@@ -53,6 +53,7 @@ REVISIONS = (
     "0013",
     "0014",
     "0015",
+    "0016",
 )
 # The oldest of these whose version of Headrace can work with the newest, while processes are replaced one by one. A
 # migration that only adds (tables, indexes, columns that may be null or have a server default) leaves it as it is. One
