@@ -4,6 +4,8 @@ import { defineConfig } from 'vite';
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
+const SHARED = /web\/(ui|console\/src\/(components|[\w-]+\.ts))/;
+
 export default defineConfig({
   plugins: [vue()],
   base: '/console/',
@@ -16,7 +18,11 @@ export default defineConfig({
     // nothing inside the page itself: the Content-Security-Policy allows files of this server only
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rolldownOptions: { checks: { pluginTimings: false } }, // how long a slow machine took is not a warning
+    rolldownOptions: {
+      checks: { pluginTimings: false }, // how long a slow machine took is not a warning
+      // what pages share is in one file: many small ones compress badly, and each is a request
+      output: { codeSplitting: { groups: [{ name: 'shared', minShareCount: 2, test: SHARED }] } },
+    },
   },
   // `npm run dev`: the page from Vite, the API from `headrace serve`
   server: { proxy: { '/api': 'http://127.0.0.1:8040' } },

@@ -33,17 +33,19 @@ const routes: Route[] = [
     page: lazy(() => import('./pages/compare/CompareRuns.vue')),
   },
   { path: '/waiting', place: 'waiting', page: lazy(() => import('./pages/waiting/WaitingPage.vue')) },
+  { path: '/triggers', place: 'triggers', page: lazy(() => import('./pages/triggers/TriggersPage.vue')) },
   { path: '/cost', place: 'cost', page: lazy(() => import('./pages/cost/CostPage.vue')) },
   { path: '/keys', place: 'keys', page: lazy(() => import('./pages/keys/KeysPage.vue')) },
 ];
 
-type PlaceName = 'apps' | 'runs' | 'waiting' | 'cost' | 'keys';
+type PlaceName = 'apps' | 'runs' | 'waiting' | 'triggers' | 'cost' | 'keys';
 
 /** `key` after `g` leads there. */
 export const places: { name: PlaceName; path: string; icon: IconName; key: string }[] = [
   { name: 'apps', path: '/apps', icon: 'apps', key: 'a' },
   { name: 'runs', path: '/runs', icon: 'runs', key: 'r' },
   { name: 'waiting', path: '/waiting', icon: 's-waiting', key: 'w' },
+  { name: 'triggers', path: '/triggers', icon: 'retry', key: 't' },
   { name: 'cost', path: '/cost', icon: 'chart', key: 'c' },
   { name: 'keys', path: '/keys', icon: 'key', key: 'k' },
 ];
