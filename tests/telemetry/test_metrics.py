@@ -105,7 +105,9 @@ def test_numbers_are_equal_under_load(peers: Peers, tmp_path: Path):
     assert again.sum("headrace_http_requests_total", route="/metrics") == 1
     assert told.sum("headrace_runs_in_flight") == told.sum("headrace_runs_unfinished") == 0
     assert told.sum("headrace_queue_depth") == told.sum("headrace_http_streams_open") == 0
+    assert told.sum("headrace_queue_age_seconds") == 0
     assert told.names >= {
+        "headrace_queue_age_seconds",
         "headrace_queue_depth",
         "headrace_info",
         "process_cpu_seconds_total",
@@ -138,6 +140,20 @@ def test_what_is_under_way_is_told_while_it_is(peers: Peers, tmp_path: Path):
         told = metrics_without_streams(serve)
         assert told.sum("headrace_http_streams_open") == told.sum("headrace_runs_in_flight") == 0
         assert told.sum("headrace_runs_total", status="succeeded") == 1
+
+
+def test_the_age_of_a_run_that_waits_for_a_worker(peers: Peers, tmp_path: Path):
+    file = flows.write(tmp_path, "waits", [flows.start(), flows.http("wait", f"{peers.url}/wait"), flows.end()])
+    with Serve(tmp_path, [file], {**environ(peers), "HEADRACE_CONCURRENCY": "1"}) as serve:
+        path = f"{serve.url}/api/v1/workflows/{serve.apps['waits']['app_id']}/run"
+        headers = {"Authorization": f"Bearer {serve.keys['waits']}"}
+        for _ in range(2):
+            assert httpx.post(path, headers=headers, json={"inputs": {}, "user": "ada"}).status_code == 202
+        assert peers.waiting.acquire(timeout=60)
+        deadline = time.monotonic() + 60
+        while not metrics(serve).sum("headrace_queue_age_seconds"):  # it is read from time to time
+            assert time.monotonic() < deadline
+        peers.gate.set()
 
 
 def test_what_is_inside_a_container_is_paid_for_once(peers: Peers, tmp_path: Path):

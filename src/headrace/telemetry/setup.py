@@ -47,6 +47,7 @@ class Telemetry:
         self.web = RequestTelemetry(self.metrics, access_log=settings.access_log)
         self._run_service: RunService | None = None
         self._unfinished: int | None = None
+        self._queue_age: float | None = None
         self._counted_at = 0.0
         self._count_lock = asyncio.Lock()
 
@@ -75,6 +76,11 @@ class Telemetry:
                 "Runs that are queued or under way, in all processes; paused ones wait for somebody else.",
                 lambda: self._unfinished,
             ),
+            (
+                "headrace_queue_age_seconds",
+                "How long the first of the runs that wait for a worker has waited, in all processes.",
+                lambda: self._queue_age,
+            ),
         ]
         wire = run_service.environment.bus.wire
         connected = "Whether messages to other processes are delivered at once: 1 or 0."
@@ -92,10 +98,10 @@ class Telemetry:
     @property
     def route(self) -> MetricsRoute | None:
         """The endpoint at `METRICS_PATH`; None if metrics are off."""
-        return None if self.metrics is None else MetricsRoute(self.metrics, self._count_unfinished, self._token)
+        return None if self.metrics is None else MetricsRoute(self.metrics, self._read_counts, self._token)
 
-    async def _count_unfinished(self) -> None:
-        """Reads the number of unfinished runs. If the journal does not respond, that metric is left out."""
+    async def _read_counts(self) -> None:
+        """Reads what the database knows of all processes. If it does not respond, these metrics are left out."""
         async with self._count_lock:
             fresh = self._unfinished is not None and time.monotonic() - self._counted_at < _MAX_AGE_SECONDS
             if self._run_service is None or fresh:
@@ -103,10 +109,11 @@ class Telemetry:
             try:
                 async with asyncio.timeout(_TIMEOUT_SECONDS):
                     self._unfinished = len(await self._run_service.environment.journal.unfinished())
+                    self._queue_age = (await self._run_service.dispatch.backlog()).oldest
             except (StoreError, TimeoutError) as error:
                 level = error.level if isinstance(error, StoreError) else logging.WARNING
                 logger.log(level, "cannot count unfinished runs: %s", error or "too slow")
-                self._unfinished = None
+                self._unfinished = self._queue_age = None
             self._counted_at = time.monotonic()
 
 
