@@ -21,6 +21,7 @@ from headrace.settings import Settings
 from headrace.stores.memory import memory_storage
 
 _SECONDS = 60.0  # for one check
+_WIRE_SECONDS = 10.0
 _FREE = 1024**3  # bytes of disk
 _CLOCK_WARNING, _CLOCK_FAILURE = 2.0, 60.0  # seconds
 
@@ -187,6 +188,24 @@ async def _sandbox(settings: Settings) -> Sequence[Finding]:
     return [Finding("sandbox", Status.OK, where)]
 
 
+async def _wire(settings: Settings) -> Sequence[Finding]:
+    if not settings.wire:
+        if settings.database_kind == "sqlite":
+            return []
+        advice = "Set HEADRACE_WIRE_URL: without it, news of runs at other hosts come from the database, and later."
+        return [Finding("wire", Status.WARNING, "there is none", advice)]
+    from headrace.adapters.wire import probe
+
+    try:
+        async with asyncio.timeout(_WIRE_SECONDS):
+            name = await probe(settings.wire)
+    except TimeoutError:
+        message = f"no message arrived within {_WIRE_SECONDS:g} s"
+        advice = "A pooler does not pass notifications on: set HEADRACE_WIRE_URL to a direct connection."
+        return [Finding("wire", Status.FAILED, message, advice)]
+    return [Finding("wire", Status.OK, f"{name} delivers messages")]
+
+
 async def _plugins(settings: Settings) -> Sequence[Finding]:
     from headrace.adapters.plugins.interpreter import find_interpreter
 
@@ -224,6 +243,7 @@ _CHECKS: Mapping[str, Check] = {
     "database": _database,
     "secret": _secret,
     "files": _files,
+    "wire": _wire,
     "sandbox": _sandbox,
     "plugins": _plugins,
     "temporal": _temporal,
@@ -236,6 +256,7 @@ _ADVICE: Mapping[str, str] = {
     "files": "Check HEADRACE_FILES_URL, the AWS_* variables, and the permissions.",
     "sandbox": "See 'What code nodes may do' in docs/deployment.md, or set HEADRACE_SANDBOX_URL.",
     "plugins": "Check HEADRACE_PLUGIN_PYTHON.",
+    "wire": "Check HEADRACE_WIRE_URL, and that the server runs and accepts connections from here.",
     "temporal": "See docs/temporal.md.",
     "mail": "Check HEADRACE_SMTP_URL.",
 }

@@ -68,6 +68,7 @@ def test_what_fails_is_said_on_one_line_and_by_the_exit_code(tmp_path: Path, inv
         "database": "failed",
         "secret": "failed",
         "files": "failed",
+        "wire": "failed",
         "sandbox": "failed",
         "plugins": "failed",
         "mail": "failed",
