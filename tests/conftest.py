@@ -27,7 +27,7 @@ from tests.temporal_server import temporal_server as temporal_server
 from tests.valkey import valkey_server as valkey_server
 
 # Folders whose fixtures are expensive and last for the session: one process runs each, and begins it early.
-WHOLE = ("product_studio", "sdk_node", "deploy", "third_party")
+WHOLE = ("product_studio", "sdk_node", "deploy", "temporal", "third_party")
 LONG = (
     *WHOLE,
     "console",
