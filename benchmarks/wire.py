@@ -7,13 +7,14 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.databases import processor_seconds, processor_seconds_of_server
-from benchmarks.service import HELPERS, end
+from benchmarks.service import HELPERS, end, serving
 from benchmarks.table import Row, Target
 from tests import postgresql, valkey
 
@@ -34,7 +35,19 @@ def measure(quick: bool) -> list[Row]:
         for name, (url, spent) in servers.items():
             for followers, target in ((1, Target(10)), (5, None)):
                 rows.append(_row(name, url, spent, followers, target, seconds))
+        rows.append(_idle(database.new_database(), seconds))
     return rows
+
+
+def _idle(url: str, seconds: float) -> Row:
+    """One of two serving processes that a wire connects, while nobody calls them."""
+    environ = {"HEADRACE_DATABASE_URL": url}
+    with serving("start_end.yml", environ) as one, serving("start_end.yml", environ):
+        time.sleep(3)  # what a process does once after its start
+        before, began = processor_seconds(one.pid), time.monotonic()
+        time.sleep(2 * seconds)
+        share = 100 * (processor_seconds(one.pid) - before) / (time.monotonic() - began)
+    return Row(GROUP, "an idle process, one of two on PostgreSQL", share, "% of a core", Target(1))
 
 
 def _row(name: str, url: str, spent: Callable[[], float], followers: int, target: Target | None, seconds: float) -> Row:
@@ -52,8 +65,8 @@ def _row(name: str, url: str, spent: Callable[[], float], followers: int, target
             _tell(process)
         results = [_result(process) for process in following]
     latencies = sorted(ms for result in results for ms in result["latencies"])
-    sent = RATE * seconds
-    missing = sent * followers - len(latencies)
+    pieces = publisher["published"] + publisher["dropped"]  # once for each follower
+    sent = pieces / followers
     follower = sum(result["spent"] for result in results) / followers
     who = "another process" if followers == 1 else f"each of {followers} other processes"
     return Row(
@@ -65,7 +78,7 @@ def _row(name: str, url: str, spent: Callable[[], float], followers: int, target
         {"50": _quantile(latencies, 0.5), "99": _quantile(latencies, 0.99)},
         f"processor time a token: {1e6 * publisher['spent'] / sent:.0f} us where it is sent, "
         f"{1e6 * follower / sent:.0f} us where it arrives, {1e6 * server / sent:.0f} us at the server; "
-        f"{max(0, missing):.0f} of {sent * followers:.0f} did not arrive",
+        f"{pieces - len(latencies)} of {pieces} did not arrive",
     )
 
 
