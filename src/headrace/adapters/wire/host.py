@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.005  # between two messages to a host, at least
 ALIVE_SECONDS = 2.0
-SILENCE_SECONDS = 10.0  # without a message, its own included, after which a connection is considered lost
+SILENCE_SECONDS = 10.0  # after which a connection is considered lost on which not even this host's messages arrive
 FORGET_SECONDS = 15.0  # without a message of another host
 MAX_BACKLOG = 256 * 1024  # bytes of records that wait to be sent to a host; what is beyond is dropped
 MAX_SIGNALS = 10_000  # that wait to be sent
@@ -81,6 +81,7 @@ class HostWire:
         self._joining = False
         self._something_to_send = asyncio.Event()
         self._heard_at = 0.0
+        self._unheard_since: float | None = None  # when this host sent something to all, if nothing has arrived since
         self._alive_at = 0.0  # when this host last sent something to all
         self._lost_at: float | None = None  # the time since which there is no connection, once that is logged
         self._has_warned = False
@@ -154,7 +155,7 @@ class HostWire:
 
     async def _use(self, connection: Connection) -> None:
         self._joining = True
-        self._heard_at = asyncio.get_running_loop().time()
+        self._unheard_since = None
         tasks = [asyncio.create_task(self._send(connection)), asyncio.create_task(self._receive(connection))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -192,7 +193,7 @@ class HostWire:
                         await connection.send(messages)
                 except TimeoutError:
                     raise ConnectionError(f"a message could not be sent within {SILENCE_SECONDS:g} s") from None
-            if clock() - self._heard_at > SILENCE_SECONDS:
+            if self._unheard_since is not None and clock() - self._unheard_since > SILENCE_SECONDS:
                 raise ConnectionError(f"nothing has arrived for {SILENCE_SECONDS:g} s, not even what was sent here")
             try:
                 async with asyncio.timeout_at(self._alive_at + ALIVE_SECONDS):
@@ -213,6 +214,7 @@ class HostWire:
         lines = self._lines_to_all()
         if lines or now >= self._alive_at + ALIVE_SECONDS:
             self._alive_at = now
+            self._unheard_since = self._unheard_since or now
             yield from ((self._all, message) for message in self._pack(lines or [ALIVE]))
 
     def _pack(self, lines: Sequence[bytes]) -> Iterator[bytes]:
@@ -243,6 +245,7 @@ class HostWire:
                 self._ignore(error)
                 continue
             self._heard_at = asyncio.get_running_loop().time()
+            self._unheard_since = None
             if sender != self.host:
                 self._on_message(self._peer(sender, items), items)
             elif not self.is_connected:  # what is sent does arrive
