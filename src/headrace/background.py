@@ -1,11 +1,11 @@
-"""Background work: a task that lasts as long as a block, and work that is repeated."""
+"""Background work: a task that lasts as long as a block, work that is repeated, and how much is done at once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from math import inf, isfinite
 from typing import Any
 
@@ -92,3 +92,46 @@ class Periodic:
             return
         if self._delay:
             await asyncio.sleep(self._delay)
+
+
+class Slots:
+    """How many runs a worker drives at once. `free`: how many more it could drive now."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.free = count
+        self._semaphore = asyncio.Semaphore(count)
+        self._lent = 0  # slots that were given back too early, and are not given back again
+        self._twins: list[Slots] = []
+
+    def twin(self) -> Slots:
+        """As many slots beside these, for runs that must not wait for them. A slot that is lent frees one of both."""
+        twin = Slots(self.count)
+        self._twins.append(twin)
+        return twin
+
+    async def acquire(self) -> None:
+        await self._semaphore.acquire()
+        self.free -= 1
+
+    def release(self) -> None:
+        if self._lent:
+            self._lent -= 1
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        self.free += 1
+        self._semaphore.release()
+
+    @contextmanager
+    def lend(self) -> Generator[None]:
+        """Frees a slot for the time in which its run waits for another one, which could not start otherwise."""
+        lent = (self, *self._twins)
+        for slots in lent:
+            slots._release()
+        try:
+            yield
+        finally:
+            for slots in lent:
+                slots._lent += 1

@@ -1,24 +1,29 @@
-"""Dispatch within one process. The leases say which runs of other processes are without an owner."""
+"""Dispatch within one process, and among the processes on one database."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
+from math import inf
 from random import uniform
 from time import monotonic
 
-from headrace.background import Periodic, background, cancel
+from headrace.background import Periodic, Slots, background, cancel
 from headrace.errors import StoreError
 from headrace.kernel.events import RunId
-from headrace.ports import Backlog, Claim, Drive, Leases, ReadyRun, Slots
+from headrace.ports import Backlog, Claim, Drive, Leases, ReadyRun, RunQueue, Signal, Wire
 
 logger = logging.getLogger(__name__)
 
 RECONCILE_SECONDS = 5.0
 RENEW_SECONDS = 3.0  # a few times before others consider this worker dead
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is retried
+POLL_SECONDS = 0.1  # between looks for runs that other processes have queued
+POLL_ALONE_SECONDS = 1.0  # the same, if no other process is known
+MOST_CLAIMED = 50  # runs at once, so that processes share what waits
 
 
 class LocalDispatch:
@@ -74,6 +79,7 @@ class LocalDispatch:
         async with (
             background(f"{self.name}: heartbeat", heartbeat.run(RENEW_SECONDS)),
             background(f"{self.name}: reconcile", self._reconciler.run()),
+            background(f"{self.name}: fetch", self._fetch_all(slots)),
             background(f"{self.name}: claim", self._claim_all(drive, slots)) as self._claiming,
         ):
             try:
@@ -99,25 +105,22 @@ class LocalDispatch:
         """Gives up the ownership of runs that are not driven here."""
         try:
             await self.leases.release(self._claims.keys())
+            await self._hand_back()
         except StoreError as error:
             logger.warning("queued runs will be picked up by another worker after the lease expires: %s", error)
 
     async def _claim_all(self, drive: Drive, slots: Slots) -> None:
         while not self._drained:
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
             await slots.acquire()
-            try:
-                claim = await self._next()
-            except BaseException:
-                slots.release()
-                raise
+            claim = self._claim_next()
             task = asyncio.create_task(drive(claim), name=f"{self.name}: {claim.run}")
             self._drives[task] = None
             task.add_done_callback(partial(self._on_driven, claim, slots))
 
-    async def _next(self) -> Claim:
-        while not self._waiting:
-            self._arrived.clear()
-            await self._arrived.wait()
+    def _claim_next(self) -> Claim:
         run = next(iter(self._waiting))
         del self._waiting[run]
         if (timer := self._retry_timers.pop(run, None)) is not None:
@@ -154,10 +157,103 @@ class LocalDispatch:
     # ------------------------------------------------------------------------------------------------------- leases
 
     async def _reconcile(self) -> None:
-        for run in await self.leases.orphaned():
-            if run not in self._claims and run not in self._retry_timers:
-                self._put(run)
+        known = self._claims.keys() | self._retry_timers.keys() | self._waiting.keys()
+        if orphaned := [run for run in await self.leases.orphaned() if run not in known]:
+            await self._take_up(orphaned)
 
     async def _heartbeat(self) -> None:
         if await self.leases.heartbeat():
             self._reconciler.wake()  # another worker has died
+
+    # --------------------------------------------------------------------------------------- for `SharedDispatch`
+
+    async def _fetch_all(self, slots: Slots) -> None:
+        """Fetches what waits elsewhere, until cancelled."""
+
+    async def _take_up(self, orphaned: Sequence[RunId]) -> None:
+        for run in orphaned:
+            self._put(run)
+
+    async def _hand_back(self) -> None:
+        """Leaves what waits here to other processes."""
+
+
+class SharedDispatch(LocalDispatch):
+    """Dispatch among the processes on one database.
+
+    A run is driven where it becomes ready if a slot is free there and nothing waits that could come first. Any other
+    waits in the queue of the database, from which each worker claims as many runs as it has free slots.
+    """
+
+    def __init__(self, leases: Leases, queue: RunQueue, wire: Wire, polls: float | None = None) -> None:
+        super().__init__(leases)
+        self._polls = polls  # seconds between looks; None: by whether another worker is known
+        self._queue = queue
+        self._wire = wire
+        self._slots: Slots | None = None  # None: no worker of this process claims runs
+        self._behind = False  # runs may wait in the queue
+        self._added = False  # some were added since the last claim began
+        self._full = False  # no slot is free, and nothing is claimed until one is
+        self._fetching = Periodic(f"{self.name}: claiming", self._fetch)
+        wire.on_signal(Signal.QUEUED, lambda _: self._fetching.wake())
+
+    async def backlog(self) -> Backlog:
+        backlogs = [*(await self._queue.backlogs()).values(), await super().backlog()]
+        return Backlog(sum(backlog.waiting for backlog in backlogs), max(backlog.oldest for backlog in backlogs))
+
+    async def ready(self, work: ReadyRun) -> None:
+        if not self.ready_here(work):
+            await self._queue.put(work)
+            self._announce()
+
+    def ready_here(self, work: ReadyRun) -> bool:
+        here = work.run in self._claims or work.run in self._retry_timers or (not self._behind and self._room > 0)
+        if here:
+            self._put(work.run)
+        return here
+
+    @property
+    def _room(self) -> int:
+        """The free slots for which no run waits here."""
+        return 0 if self._slots is None or self._drained else self._slots.free - len(self._waiting)
+
+    def _announce(self) -> None:
+        """Runs were added to the queue."""
+        self._behind = self._added = True
+        self._fetching.wake()
+        self._wire.signal(Signal.QUEUED)
+
+    async def _fetch_all(self, slots: Slots) -> None:
+        self._slots = slots
+        await self._fetching.run()
+
+    async def _fetch(self) -> float:
+        room = min(self._room, MOST_CLAIMED)
+        self._full = room <= 0
+        if self._full:
+            return inf
+        if not self._behind and await self._queue.is_empty():
+            return self._polls or (POLL_SECONDS if self.leases.shared else POLL_ALONE_SECONDS)
+        self._behind, self._added = True, False
+        claimed = await self._queue.claim(room)
+        for run in claimed:
+            self._put(run)
+        self._behind = self._added or len(claimed) == room
+        return 0.0 if claimed else POLL_SECONDS  # what waits is being claimed by others
+
+    def _on_driven(self, claim: Claim, slots: Slots, task: asyncio.Task[None]) -> None:
+        super()._on_driven(claim, slots, task)
+        if self._behind or self._full:
+            self._fetching.wake()
+
+    async def _take_up(self, orphaned: Sequence[RunId]) -> None:
+        restored = await self._queue.restore(orphaned)
+        if restored:
+            self._announce()
+        await super()._take_up([run for run in orphaned if run not in restored])
+
+    async def _hand_back(self) -> None:
+        if self._waiting:
+            restored = await self._queue.restore(self._waiting.keys())
+            self._waiting = {run: since for run, since in self._waiting.items() if run not in restored}
+            self._wire.signal(Signal.QUEUED)

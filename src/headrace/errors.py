@@ -189,3 +189,11 @@ class ServerDraining(RequestError):
     def __init__(self) -> None:
         message = "The server is shutting down. Please try again."
         super().__init__(message, "service_unavailable", 503, {"Retry-After": "1", "Connection": "close"})
+
+
+class ServerOverloaded(RequestError):
+    """503: too many runs wait for a worker; after `retry_after` seconds fewer may."""
+
+    def __init__(self, retry_after: int) -> None:
+        message = "Too many runs are waiting on this server. Please try again later."
+        super().__init__(message, "service_unavailable", 503, {"Retry-After": str(retry_after)})

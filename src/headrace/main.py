@@ -47,7 +47,7 @@ from headrace.brokers import POLL_SECONDS, WIRE_POLL_SECONDS, LocalBus, SharedBu
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
-from headrace.dispatch import LocalDispatch
+from headrace.dispatch import LocalDispatch, SharedDispatch
 from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError
@@ -58,6 +58,7 @@ from headrace.ports.plugins import Endpoints, TriggerSubscriptions
 from headrace.ports.services import STRATEGY, Resources, Speech
 from headrace.rate_limits import Limiter
 from headrace.retention import Retention
+from headrace.runs.queue_limits import QueueLimits
 from headrace.runs.redispatch import Redispatcher
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
@@ -131,13 +132,16 @@ async def service(
     *,
     memory: bool = False,
     work: bool = True,
+    worker: bool = True,
+    serves: bool = True,
     limited: bool = False,
     telemetry: Telemetry | None = None,
     identity: OidcIdentity | None = None,
 ) -> AsyncGenerator[Service]:
-    """A running Headrace: with a worker if `work`, with nothing on disk except files if `memory`, with the plans'
-    limits if `limited`. `telemetry` observes it, `identity` authenticates bearer tokens that are not keys; both are
-    closed with it."""
+    """A running Headrace: with background work if `work`, with nothing on disk except files if `memory`, with the
+    plans' limits if `limited`. Without a `worker`, runs and all other background work are left to other processes;
+    unless it `serves`, runs are submitted in other processes only. `telemetry` observes it, `identity` authenticates
+    bearer tokens that are not keys; both are closed with it."""
     plans = plans_of(settings.plans) if limited and settings.plans is not None else None
     async with AsyncExitStack() as stack:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains secrets in plain text
@@ -224,11 +228,11 @@ async def service(
         stack.push_async_callback(tools.aclose)
         history = ConversationHistory(storage.conversations, storage.journal)
         resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools, settings.mail)
+        wire = None if memory else _wire(settings.wire, secret)
+        polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
         if memory:
             bus = LocalBus()
         else:
-            wire = _wire(settings.wire, secret)
-            polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
             bus = SharedBus(storage.journal, lambda: run_service.driving, wire, polls)
             await stack.enter_async_context(background("bus", bus.polling.run()))
             if wire is not None:
@@ -243,9 +247,19 @@ async def service(
             temporal = temporal_dispatch(settings, environ, storage.leases)
             await temporal.open()
             stack.push_async_callback(temporal.aclose)
-        dispatch = LocalDispatch(storage.leases) if temporal is None else temporal
+        if temporal is not None:
+            dispatch = temporal
+        elif storage.queue is not None:
+            dispatch = SharedDispatch(storage.leases, storage.queue, bus.wire, polls if wire or not serves else None)
+        else:
+            dispatch = LocalDispatch(storage.leases)
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
-        run_service = RunService(apps, environment, dispatch, storage, settings.max_active_requests, limiter)
+        queue_limits = None
+        if temporal is None and storage.queue is not None and (settings.max_queued or settings.max_queued_of_workspace):
+            queue_limits = QueueLimits(storage.queue, settings.max_queued_of_workspace, settings.max_queued)
+        run_service = RunService(
+            apps, environment, dispatch, storage, settings.max_active_requests, limiter, queue_limits
+        )
         tool_sources["workflow"] = WorkflowTools(run_service, tools_config.workflows, settings.workspace)
         plugins.late_handlers = lambda: _late_handlers(run_service, files, environment, settings.workspace)
         webhook_sender = WebhookSender(
@@ -262,21 +276,21 @@ async def service(
         batch_runner = BatchRunner(
             run_service, storage.batches, storage.claims, Chats(run_service, Annotations(storage.conversations).answer)
         )
-        worker = batches = None
-        if work:
+        runs_worker = batches = None
+        if work and worker:
             if storage.pruner is not None and settings.retention:
                 retention = Retention(
                     storage.pruner, files.blobs, settings.retention, pause=0.02, claims=storage.claims
                 )
                 await stack.enter_async_context(background("retention", retention.run()))
             await stack.enter_async_context(background("webhooks", webhook_sender.run()))
-            worker = Worker(
+            runs_worker = Worker(
                 run_service,
                 concurrency=settings.concurrency,
                 notify_callback=webhook_sender.wake,
                 observer=telemetry.tracker if telemetry else None,
             )
-            await stack.enter_async_context(background("worker", worker.run()))
+            await stack.enter_async_context(background("worker", runs_worker.run()))
             if temporal is not None:
                 redispatcher = Redispatcher(run_service, storage.claims, temporal.restore)
                 await stack.enter_async_context(background("redispatch", redispatcher.run()))
@@ -315,12 +329,12 @@ async def service(
             subscriptions=subscriptions,
             served_subscriptions=served_subscriptions,
         )
-        running.worker, running.batches = worker, batches
-        if work and settings.plugin_endpoints is not None:
+        running.worker, running.batches = runs_worker, batches
+        if work and serves and settings.plugin_endpoints is not None:
             from headrace.adapters.plugins.endpoints import PluginEndpoints
 
             running.endpoints = PluginEndpoints(plugins, settings.plugin_endpoints, environ)
-        if work and settings.plugin_triggers is not None:
+        if work and serves and settings.plugin_triggers is not None:
             served_subscriptions()  # a mistake in the file is to be known at the start
         yield running
 

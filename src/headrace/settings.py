@@ -155,6 +155,12 @@ class Settings(BaseSettings):
     temporal_task_queue: str = Field("headrace", min_length=1, max_length=200, description="Its task queue")
     temporal_heartbeat: float = Field(15, ge=1, description="Seconds of a worker's silence until others have its runs")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
+    max_queued: int = Field(0, ge=0, description="Runs that may wait for a worker in the database; 0: any number")
+    max_queued_of_workspace: int = Field(
+        0,
+        ge=0,
+        description="Runs of a workspace that may wait for a worker in the database; 0: any number",
+    )
     retention_days: str = Field(
         "",
         description="How many days runs are kept after they end: 30, or by status as in failed=90 or 30,failed=90; "

@@ -7,10 +7,11 @@ import contextlib
 
 import pytest
 
+from headrace.background import Slots
 from headrace.dispatch import LocalDispatch
 from headrace.errors import ServerDraining
 from headrace.kernel.events import RunId
-from headrace.ports import Claim, Slots
+from headrace.ports import Claim
 from headrace.runs.worker import Worker
 from headrace.stores.memory import memory_storage
 from tests.runs.service import GATED, Gate, asked, publish

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 from headrace.apps.catalog import Apps, Served
-from headrace.brokers import LocalBus
-from headrace.dispatch import LocalDispatch
+from headrace.brokers import LocalBus, LocalWire
+from headrace.dispatch import LocalDispatch, SharedDispatch
 from headrace.engine import EngineEnvironment
 from headrace.node import Config, Context, Node, Pause, Registry, Result
 from headrace.nodes.end import End
@@ -82,6 +82,12 @@ workflow:
 """
 
 
+def dispatch_of(store: Storage) -> Dispatch:
+    if store.queue is None:
+        return LocalDispatch(store.leases)
+    return SharedDispatch(store.leases, store.queue, LocalWire())
+
+
 def run_service(
     store: Storage, bus: LocalBus | None = None, max_active: int = 0, dispatch: Dispatch | None = None
 ) -> RunService:
@@ -89,7 +95,7 @@ def run_service(
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
         world,
-        LocalDispatch(store.leases) if dispatch is None else dispatch,
+        dispatch_of(store) if dispatch is None else dispatch,
         store,
         max_active,
     )

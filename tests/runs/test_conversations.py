@@ -13,7 +13,6 @@ import pytest
 from headrace import dispatch
 from headrace.apps.catalog import Apps, Served
 from headrace.brokers import LocalBus, LocalWire
-from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import TooManyRequests
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunStarted
@@ -28,7 +27,7 @@ from headrace.runs.service import MAX_NUMBER_CONFLICTS, RunService, Submission
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from tests.engine.worlds import NOTHING
-from tests.runs.service import SECRET, Gate, working
+from tests.runs.service import SECRET, Gate, dispatch_of, working
 
 REGISTRY: Registry = {"start": Start, "answer": Answer, "assigner": Assigner, "gate": Gate}  # pyright: ignore[reportAssignmentType]
 TALK = """
@@ -76,7 +75,7 @@ def run_service(store: Storage, wire: LocalWire | None = None) -> RunService:
     return RunService(
         Apps(store.catalog, REGISTRY, SECRET),
         EngineEnvironment(store.journal, LocalBus(wire=wire), NOTHING),
-        LocalDispatch(store.leases),
+        dispatch_of(store),
         store,
     )
 

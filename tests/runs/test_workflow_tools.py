@@ -14,8 +14,8 @@ from headrace import dispatch
 from headrace.adapters.tools import ToolRegistry
 from headrace.api.dify.run_events import RunEvents
 from headrace.apps.catalog import Apps, Served
+from headrace.background import Slots
 from headrace.brokers import LocalBus
-from headrace.dispatch import LocalDispatch
 from headrace.engine import EngineEnvironment
 from headrace.errors import NodeError, StoreError
 from headrace.kernel.events import (
@@ -35,7 +35,7 @@ from headrace.nodes.human_input.node import HumanInput
 from headrace.nodes.loop import Loop, LoopStart
 from headrace.nodes.start import Start
 from headrace.nodes.tool import ToolNode
-from headrace.ports import RunFilter, Slots, Storage
+from headrace.ports import RunFilter, Storage
 from headrace.ports.services import ToolParameter, ToolReference
 from headrace.runs import called_runs
 from headrace.runs.called_runs import called_run, stop_called
@@ -46,7 +46,7 @@ from headrace.stores.sql import SqlStorage
 from headrace.values import File
 from tests.human_input.flows import REVIEW, human_input, workflow
 from tests.resources import only
-from tests.runs.service import GATED, SECRET, Gate, working
+from tests.runs.service import GATED, SECRET, Gate, dispatch_of, working
 
 IMAGE = File("image", "tool_file", "a.png", related_id="i", url="/files/tools/i.png")
 NOTES = File("document", "tool_file", "n.txt", related_id="n", url="/files/tools/n.txt")
@@ -132,7 +132,7 @@ WAITER = app("waiter", tool("gated"), outputs={"text": ["t", "text"]})
 def made(store: Storage, names: dict[str, str] | None = None) -> RunService:
     sources: dict[str, Any] = {}
     environment = EngineEnvironment(store.journal, LocalBus(), only(tools=ToolRegistry(sources)))
-    service = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, LocalDispatch(store.leases), store)
+    service = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, dispatch_of(store), store)
     sources["workflow"] = WorkflowTools(service, names or {}, "default")
     return service
 

@@ -42,7 +42,7 @@ from headrace.ports.conversations import (
     Feedback,
     Message,
 )
-from headrace.ports.dispatch import Backlog, Claim, Dispatch, Drive, Priority, ReadyRun, Slots
+from headrace.ports.dispatch import Backlog, Claim, Dispatch, Drive, Priority, ReadyRun, RunQueue, Slots, priority_of
 from headrace.ports.forms import Form, Forms, FormToken
 from headrace.ports.journal import (
     BUCKETS_PER_OCTAVE,
@@ -114,6 +114,7 @@ __all__ = [
     "RemoteContent",
     "RunActivity",
     "RunFilter",
+    "RunQueue",
     "RunSums",
     "Runs",
     "SignInAttempt",
@@ -131,4 +132,5 @@ __all__ = [
     "Version",
     "Wire",
     "WireCounts",
+    "priority_of",
 ]

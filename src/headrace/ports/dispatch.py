@@ -6,12 +6,12 @@ An engine may hand work over at least once: a claim that is doubled or late chan
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
+from headrace.background import Slots as Slots
 from headrace.kernel.events import RunId
 
 
@@ -21,6 +21,14 @@ class Priority(IntEnum):
     INTERACTIVE = 1
     API = 3
     BATCH = 5
+
+
+def priority_of(source: str, *, interactive: bool = False) -> Priority:
+    """The priority of a run by its source (`RunQueued.source`). `interactive`: somebody waits for it, as another run
+    waits for those that it calls."""
+    if source.startswith(("batch:", "trigger-schedule:")):
+        return Priority.BATCH
+    return Priority.INTERACTIVE if interactive or source.startswith("run:") else Priority.API
 
 
 class ReadyRun(NamedTuple):
@@ -33,29 +41,22 @@ class ReadyRun(NamedTuple):
     priority: Priority
 
 
+@dataclass(slots=True, eq=False)
 class Claim:
-    """The right to drive one run until it is released or lost. `attempt` is as the engine counts. `exclusive`: the
-    engine gives a run to one worker at a time, so that nobody else need be asked."""
+    """The right to drive one run until it is released or lost. `attempt` is as the engine counts; `on_lost` is called
+    once another worker has the run: stop, and append nothing. `exclusive`: the engine gives a run to one worker at a
+    time, so that nobody else need be asked."""
 
-    __slots__ = ("_on_lost", "attempt", "exclusive", "lost", "run")
-
-    def __init__(self, run: RunId, attempt: int = 1, *, exclusive: bool = False) -> None:
-        self.run = run
-        self.attempt = attempt
-        self.exclusive = exclusive
-        self.lost = False  # another worker has the run: stop, and append nothing
-        self._on_lost: Callable[[], None] | None = None
-
-    def on_lost(self, callback: Callable[[], None]) -> None:
-        """Calls back once the claim is lost; at once if it is already."""
-        self._on_lost = callback
-        if self.lost:
-            callback()
+    run: RunId
+    attempt: int = 1
+    exclusive: bool = field(default=False, kw_only=True)
+    lost: bool = field(default=False, init=False)
+    on_lost: Callable[[], None] | None = field(default=None, init=False)
 
     def lose(self) -> None:
         self.lost = True
-        if self._on_lost is not None:
-            self._on_lost()
+        if self.on_lost is not None:
+            self.on_lost()
 
 
 class Backlog(NamedTuple):
@@ -65,44 +66,30 @@ class Backlog(NamedTuple):
     oldest: float
 
 
-class Slots:
-    """How many runs a worker drives at once."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._free = asyncio.Semaphore(count)
-        self._lent = 0  # slots that were given back too early, and are not given back again
-        self._twins: list[Slots] = []
-
-    def twin(self) -> Slots:
-        """As many slots beside these, for runs that must not wait for them. A slot that is lent frees one of both."""
-        twin = Slots(self.count)
-        self._twins.append(twin)
-        return twin
-
-    async def acquire(self) -> None:
-        await self._free.acquire()
-
-    def release(self) -> None:
-        if self._lent:
-            self._lent -= 1
-        else:
-            self._free.release()
-
-    @contextmanager
-    def lend(self) -> Generator[None]:
-        """Frees a slot for the time in which its run waits for another one, which could not start otherwise."""
-        lent = (self, *self._twins)
-        for slots in lent:
-            slots._free.release()
-        try:
-            yield
-        finally:
-            for slots in lent:
-                slots._lent += 1
-
-
 Drive = Callable[[Claim], Coroutine[Any, Any, None]]
+
+
+class RunQueue(Protocol):
+    """Ready runs that wait for a worker of any process on a database. It may lose them."""
+
+    async def put(self, work: ReadyRun) -> None:
+        """Adds a run, which is no longer this worker's; one that waits already keeps its place."""
+        ...
+
+    async def restore(self, orphaned: Collection[RunId]) -> set[RunId]:
+        """Adds those of these runs that are not this worker's own, and returns them."""
+        ...
+
+    async def claim(self, most: int) -> list[RunId]:
+        """Takes out at most so many runs, which are this worker's from then on unless another living one has them: the
+        most urgent priority first, and within it one of each workspace in turn. One of several callers gets a run."""
+        ...
+
+    async def is_empty(self) -> bool: ...
+
+    async def backlogs(self) -> Mapping[str, Backlog]:
+        """What waits, by workspace."""
+        ...
 
 
 class Dispatch(Protocol):

@@ -67,7 +67,8 @@ class Leases(Protocol):
 
     async def orphaned(self) -> list[RunId]:
         """The unfinished runs (see `Journal.unfinished`) without an owner or of this worker, oldest first: what a
-        reconciler returns to the queue. Runs whose records this version cannot read are left out."""
+        reconciler dispatches. Those that wait in the `RunQueue`, and those whose records this version cannot read, are
+        left out."""
         ...
 
     async def acquire(self, run: RunId) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from headrace.ports.async_api import Batches, Callbacks, IdempotencyStore
 from headrace.ports.catalog import Catalog
 from headrace.ports.conversations import Conversations
+from headrace.ports.dispatch import RunQueue
 from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
 from headrace.ports.pruning import Pruner
@@ -16,7 +17,7 @@ from headrace.ports.triggers import SubscriptionStore, Triggers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """The ports of one store; `pruner` is None where it forgets by itself."""
+    """The ports of one store; `pruner` is None where it forgets by itself, `queue` where it belongs to one process."""
 
     journal: Journal
     leases: Leases
@@ -32,6 +33,7 @@ class Storage:
     triggers: Triggers
     subscriptions: SubscriptionStore
     pruner: Pruner | None
+    queue: RunQueue | None = None
 
     async def aclose(self) -> None:
         """Closes the store; the ports cannot be used after that."""

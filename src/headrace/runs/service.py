@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import field
-from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from headrace.apps.catalog import Apps, Served
+from headrace.background import Slots
 from headrace.engine import Driver, EngineEnvironment
 from headrace.errors import SequenceConflict, ServerDraining, StoreError, TooManyRequests
 from headrace.frozen import frozen, new_dict
@@ -31,34 +31,28 @@ from headrace.kernel.events import (
     RunResumed,
     StopRequested,
 )
-from headrace.node import Flow
 from headrace.ports import (
-    WORKSPACE,
     App,
-    Conversation,
-    ConversationVariable,
     Dispatch,
     EndUser,
     Priority,
     ReadyRun,
     Signal,
-    Slots,
     Storage,
+    priority_of,
 )
 from headrace.rate_limits import Limiter
+from headrace.runs.queue_limits import QueueLimits
 from headrace.runs.reader import RunReader
+from headrace.runs.submission import NewConversation as NewConversation
+from headrace.runs.submission import StartedRun as StartedRun
+from headrace.runs.submission import SubmittedRun as SubmittedRun
+from headrace.runs.submission import ready_run
 from headrace.values import File, Value
 
 logger = logging.getLogger(__name__)
 
 MAX_NUMBER_CONFLICTS = 100  # of a message with those of other processes, before it is rejected
-
-
-class NewConversation(NamedTuple):
-    """A conversation that starts with this run, and its variables."""
-
-    conversation: Conversation
-    variables: Sequence[ConversationVariable]
 
 
 @frozen
@@ -125,28 +119,6 @@ class Submission:
         return {**system, **self.system, "timestamp": int(now)}
 
 
-class SubmittedRun(NamedTuple):
-    """A run that is durable. `at`: when it was submitted, in seconds since the epoch; `message`: whether it answers a
-    message, of this conversation if there is one."""
-
-    run: RunId
-    task: str
-    at: float
-    version: str
-    message: bool = False
-    conversation: str | None = None
-
-
-@frozen
-class StartedRun:
-    """A new run, followed from its first record."""
-
-    run: RunId
-    task: str
-    records: AsyncGenerator[Record]
-    flow: Flow
-
-
 class RunService(RunReader):
     """Accepts runs and returns their records. Workers (worker.py) drive them."""
 
@@ -158,6 +130,7 @@ class RunService(RunReader):
         storage: Storage,
         max_active: int = 0,
         limiter: Limiter | None = None,
+        queue_limits: QueueLimits | None = None,
     ) -> None:
         super().__init__(apps, environment)
         self.dispatch = dispatch
@@ -168,6 +141,7 @@ class RunService(RunReader):
         self.triggers = storage.triggers
         self.max_active = max_active  # callers that may wait for runs of one app at the same time; 0: any number
         self.limiter = limiter  # None: no other limits
+        self.queue_limits = queue_limits  # None: any number of runs may wait for a worker
         self._callers: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by the workers of this process
         self.slots = Slots(1)  # those of its worker
@@ -185,15 +159,15 @@ class RunService(RunReader):
         order; TooManyRequests for one whose number is taken by other processes again and again. `admitted`: the run is
         part of one that is in progress, and no limit applies to it; `interactive`: its caller waits for it."""
         known, run = run is not None, run or new_run_id(self.environment.clock())
-        conversation, app = submission.conversation, submission.served.app.id
+        conversation, app, source = submission.conversation, submission.served.app.id, submission.source
         if conversation is None:
             if not admitted:
-                await self._admit(run, app, known=known)
+                await self._admit(run, app, source, known=known)
             records = submission.records(self.environment.clock(), run)
             return await self._enqueue(records, submission.served.app, interactive=interactive)
         # the journal accepts a number once; messages of one process wait for each other, to avoid conflicts
         async with self._number_locks.setdefault(conversation, asyncio.Lock()):
-            await self._admit(run, app, known=known)
+            await self._admit(run, app, source, known=known)
             if submission.new_conversation is not None:  # a rejected message leaves no conversation behind
                 await self.conversations.add_conversation(*submission.new_conversation)
             for _ in range(MAX_NUMBER_CONFLICTS):
@@ -208,15 +182,25 @@ class RunService(RunReader):
         """Queues a run that begins with these records. `known`: see `_admit`."""
         queued = records[0].event
         assert isinstance(queued, RunQueued)
-        await self._admit(records[0].run, queued.app, known=known)
+        await self._admit(records[0].run, queued.app, queued.source, known=known)
         return await self._enqueue(records, await self.apps.find(queued.app))
 
-    async def _admit(self, run: RunId, app: str, *, known: bool = False) -> None:
-        """ServerDraining where no more runs are accepted, LimitReached where a plan allows none. `known`: a run with
-        this id may exist already."""
+    async def _admit(self, run: RunId, app: str, source: str, *, known: bool = False) -> None:
+        """ServerDraining where no more runs are accepted, LimitReached where a plan allows none, TooManyRequests or
+        ServerOverloaded where too many wait; batches and schedules limit themselves. `known`: a run with this id may
+        exist already."""
         if self.draining:
             raise ServerDraining
-        if self.limiter is not None and (app_record := await self.apps.find(app)) is not None:
+        if self.limiter is None and self.queue_limits is None:
+            return
+        app_record = await self.apps.find(app)
+        if app_record is None:
+            return
+        if self.queue_limits is not None and priority_of(source) != Priority.BATCH:
+            exists = known and await self.environment.journal.last_sequences([run])
+            if not exists:
+                await self.queue_limits.check(app_record.workspace)
+        if self.limiter is not None:
             await self.limiter.admit(run, app_record, known=known)
 
     async def _enqueue(self, records: Sequence[Record], app: App | None, *, interactive: bool = False) -> SubmittedRun:
@@ -295,10 +279,10 @@ class RunService(RunReader):
         queued = record.event
         assert isinstance(queued, RunQueued)
         with self._caller_slot(queued.app):
-            await self._admit(record.run, queued.app)
+            await self._admit(record.run, queued.app, queued.source)
             async with self.environment.bus.subscribe(record.run) as live:
                 app = submission.served.app
-                work = ready_run(record.run, 1, app.id, app, queued.source, interactive=True)
+                work = ReadyRun(record.run, 1, app.workspace, app.id, Priority.INTERACTIVE)
                 if self.dispatch.ready_here(work):
                     # a worker of this process need not wait for the append and read the journal: appends keep their
                     # order
@@ -355,18 +339,6 @@ class RunService(RunReader):
         if stops:
             self.environment.bus.wire.signal(Signal.STOPPED, run)
         await self.dispatch_again(run, interactive=stops)
-
-
-def ready_run(run: RunId, seq: int, app: str, known: App | None, source: str, *, interactive: bool = False) -> ReadyRun:
-    """A run to be dispatched. `known` is its app, unless that was deleted; `interactive`: somebody waits for the run,
-    as another run waits for those that it calls."""
-    if source.startswith(("batch:", "trigger-schedule:")):
-        priority = Priority.BATCH
-    elif interactive or source.startswith("run:"):
-        priority = Priority.INTERACTIVE
-    else:
-        priority = Priority.API
-    return ReadyRun(run, seq, WORKSPACE if known is None else known.workspace, app, priority)
 
 
 def last_event(records: Sequence[Record]) -> Event:

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from headrace.background import Periodic, background
+from headrace.background import Periodic, Slots, background
 from headrace.engine import Driver
 from headrace.errors import HeadraceError, NewerRecord, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
 from headrace.node import Flow
-from headrace.ports import Claim, Signal, Slots
+from headrace.ports import Claim, Signal
 from headrace.runs.called_runs import is_abandoned, stop_called
 from headrace.runs.conversation_queue import ConversationQueue
 from headrace.runs.forms import expire_forms
@@ -153,7 +153,9 @@ class Worker:
             stored = await run_service.conversations.conversation_variables(queued.conversation)
             variables |= {variable.name: variable.value for variable in stored}
         driver = run_service.driving[run] = Driver(run, flow, run_service.environment, variables)
-        claim.on_lost(driver.lose_ownership)
+        claim.on_lost = driver.lose_ownership
+        if claim.lost:
+            driver.lose_ownership()
         if self._observer is not None:
             self._observer.on_acquired(records, flow)
         try:

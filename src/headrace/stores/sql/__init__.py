@@ -18,6 +18,7 @@ from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.leases import SqlClaims, SqlLeases
 from headrace.stores.sql.pruning import SqlPruner
+from headrace.stores.sql.run_queue import SqlRunQueue
 from headrace.stores.sql.runs import SqlRuns
 from headrace.stores.sql.subscriptions import SqlSubscriptions
 from headrace.stores.sql.triggers import SqlTriggers
@@ -31,6 +32,7 @@ class SqlStorage(Storage):
     """The ports of one database. Made by `open`; belongs to the event loop it was opened in."""
 
     leases: SqlLeases
+    queue: SqlRunQueue
     pruner: SqlPruner
     installation: SqlInstallation
     database: Database
@@ -61,6 +63,7 @@ class SqlStorage(Storage):
             buckets=SqlBuckets(database, writer),
             triggers=SqlTriggers(database, writer),
             subscriptions=SqlSubscriptions(database, writer),
+            queue=SqlRunQueue(database, writer, leases),
             pruner=SqlPruner(database, writer),
             installation=SqlInstallation(database, writer),
             database=database,

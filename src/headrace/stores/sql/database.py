@@ -25,6 +25,7 @@ from headrace.stores.sql.transaction import begin
 logger = logging.getLogger(__name__)
 
 READERS = 4  # threads, each with a connection of its own while it reads
+WRITERS = 2  # the same, beside the writer: one claims runs, one shows that the process is alive
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes to the same SQLite file
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class Database:
         self.name = engine.url.render_as_string(hide_password=True)
         self.health = Health(self.name)
         self._readers = ThreadPoolExecutor(READERS, "headrace-read")
+        self._writers = ThreadPoolExecutor(WRITERS, "headrace-write-beside")
         self._closed = False
         self._version_lock = asyncio.Lock()
         self._version_connection: Connection | None = None
@@ -109,7 +111,9 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Runs writing work in a transaction of its own, beside the writer: where one process need not wait for another
         (PostgreSQL), this one need not wait for itself. StoreError if the database fails."""
-        return await asyncio.to_thread(self._write, work)
+        if self._closed:
+            raise StoreError(f"{self.name} is closed.")
+        return await asyncio.get_running_loop().run_in_executor(self._writers, self._write, work)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -151,6 +155,7 @@ class Database:
     def close(self) -> None:
         self._closed = True
         self._readers.shutdown()
+        self._writers.shutdown()
         if self._version_connection is not None:
             self._version_connection.close()
         self.engine.dispose()
@@ -187,7 +192,7 @@ def engine_of(url: str, *, full_sync: bool = False) -> Engine:
         return _sqlite(parsed, full_sync)
     if backend not in ("postgres", "postgresql"):
         raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
-    return postgresql_engine(parsed, READERS + 2)
+    return postgresql_engine(parsed, READERS + WRITERS + 1)
 
 
 def _sqlite(url: URL, full_sync: bool) -> Engine:
@@ -201,7 +206,7 @@ def _sqlite(url: URL, full_sync: bool) -> Engine:
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
-        pool_size=READERS + 2,
+        pool_size=READERS + WRITERS + 1,
         connect_args={"timeout": BUSY_SECONDS},
         execution_options={"begin": "BEGIN IMMEDIATE"},  # else SQLite may refuse to write after a read
     )

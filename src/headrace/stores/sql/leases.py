@@ -28,7 +28,7 @@ from headrace.stores.encoding import VERSION, clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.journal import JournalWork
 from headrace.stores.sql.repository import SqlRepository, inserting, put
-from headrace.stores.sql.schema import UNFINISHED, claims, runs, workers
+from headrace.stores.sql.schema import UNFINISHED, claims, ready_runs, runs, workers
 from headrace.stores.sql.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -105,11 +105,15 @@ class SqlLeases(SqlRepository):
         return host is not None and host == other["host"] and not is_alive(other["pid"], other["began"])
 
     async def orphaned(self) -> list[RunId]:
-        statement = select(runs.c.run).where(*UNFINISHED, self._available()).order_by(runs.c.created_at, runs.c.run)
+        queued = select(ready_runs.c.run).where(ready_runs.c.run == runs.c.run).exists()
+        orphaned = (*UNFINISHED, available(self.worker), ~queued)
+        statement = select(runs.c.run).where(*orphaned).order_by(runs.c.created_at, runs.c.run)
         return [row["run"] for row in await self._database.rows(statement)]
 
     async def acquire(self, run: RunId) -> bool:
-        statement = update(runs).where(runs.c.run == clean(run), self._available()).values(owner=self._journal.owner)
+        statement = (
+            update(runs).where(runs.c.run == clean(run), available(self.worker)).values(owner=self._journal.owner)
+        )
         return await self._execute(statement) > 0
 
     async def disown(self, run: RunId) -> None:
@@ -118,12 +122,6 @@ class SqlLeases(SqlRepository):
     async def release(self, keep: Collection[RunId] = ()) -> None:
         kept = frozenset(keep)
         await self._write(lambda connection: self._journal.release(connection, self.worker, kept))
-
-    def _available(self) -> ColumnElement[bool]:
-        """Whether a run belongs to no other living worker, and this one can read it."""
-        living = select(workers.c.id).where(workers.c.id == runs.c.owner).exists()
-        free = or_(runs.c.owner.is_(None), runs.c.owner == self.worker, ~living)
-        return and_(free, runs.c.min_version <= VERSION)
 
     async def leave(self) -> None:
         """Removes the worker's row: other workers can acquire its runs at once."""
@@ -140,6 +138,13 @@ class SqlLeases(SqlRepository):
             await self._write(work)
         except StoreError as error:
             logger.warning("this process's runs will be picked up by another worker after the lease expires: %s", error)
+
+
+def available(worker: str) -> ColumnElement[bool]:
+    """Whether a run belongs to no other living worker than this one, which can read it."""
+    living = select(workers.c.id).where(workers.c.id == runs.c.owner).exists()
+    free = or_(runs.c.owner.is_(None), runs.c.owner == worker, ~living)
+    return and_(free, runs.c.min_version <= VERSION)
 
 
 class SqlClaims(SqlRepository):

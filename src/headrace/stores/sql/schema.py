@@ -54,6 +54,7 @@ REVISIONS = (
     "0014",
     "0015",
     "0016",
+    "0017",
 )
 # The oldest of these whose version of Headrace can work with the newest, while processes are replaced one by one. A
 # migration that only adds (tables, indexes, columns that may be null or have a server default) leaves it as it is. One
@@ -130,6 +131,17 @@ workers = Table(
     Column("pid", BigInteger, nullable=False),
     Column("began", String),
 )
+
+# runs that wait for a worker of any process; only those that no worker could drive at once
+ready_runs = Table(
+    "ready_runs",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("workspace", String, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("ready_at", Double, nullable=False),
+)
+Index("ix_ready_runs_turn", ready_runs.c.priority, ready_runs.c.workspace, ready_runs.c.ready_at, ready_runs.c.run)
 
 # what a background loop works on: no other worker's as long as its owner is among the workers
 claims = Table(

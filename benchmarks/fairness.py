@@ -1,0 +1,72 @@
+"""How much later a run begins because 10,000 others of one workspace wait for the same slots."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+
+from benchmarks.service import FLOWS, Load, Served, call, helper, load, serving
+from benchmarks.table import Row, Target
+from tests import postgresql
+
+GROUP = "Fairness: interactive runs of 0.1 s while 10,000 of one workspace wait for 20 slots"
+FLOOD, SLOTS, SECONDS = 10_000, 20, 0.1
+
+
+def measure(quick: bool) -> list[Row]:
+    flood, calls = (1_000, 10) if quick else (FLOOD, 50)
+    with ExitStack() as stack:
+        ask = stack.enter_context(load())
+        service = f"http://127.0.0.1:{stack.enter_context(helper('others.py'))}/slow/{SECONDS}"
+        server = stack.enter_context(postgresql.serving())
+        databases = {"SQLite": {}, "PostgreSQL": {"HEADRACE_DATABASE_URL": server.new_database()}}
+        return [row for name, environ in databases.items() for row in _rows(name, environ, ask, service, flood, calls)]
+
+
+def _rows(name: str, environ: Mapping[str, str], ask: Load, service: str, flood: int, calls: int) -> Iterator[Row]:
+    environ = {**environ, "HEADRACE_EGRESS_ALLOW": "127.0.0.1", "HEADRACE_CONCURRENCY": str(SLOTS)}
+    with serving("http.yml", environ, SERVICE_URL=service) as served:
+        other = _other_workspace(served, environ, service)
+        keys = {"another workspace": other, "the same workspace": served.headers}
+        alone = {whose: _latencies(served, headers, calls) for whose, headers in keys.items()}
+        path = f"/api/v1/workflows/{served.app}/run"
+        job = {**call(served, {"query": "flood"}), "path": path, "expect": "workflow_run_id", "seconds": 300}
+        ask(**job, connections=50, requests=flood)
+        behind = {whose: _latencies(served, headers, calls) for whose, headers in keys.items()}
+    for whose, latencies in behind.items():
+        delay = 1e3 * (median(latencies) - median(alone[whose]))
+        worst = 1e3 * (max(latencies) - median(alone[whose]))
+        what = f"{name}: delay of a run of {whose}, median"
+        yield Row(GROUP, what, delay, "ms", Target(100), note=f"at most {worst:.0f} ms")
+
+
+def _other_workspace(served: Served, environ: Mapping[str, str], service: str) -> dict[str, str]:
+    """The headers of a caller of the same workflow in another workspace."""
+    file = served.data.parent / "other.yml"
+    file.write_text((FLOWS / "http.yml").read_text().replace("SERVICE_URL", service))
+    command = [sys.executable, "-m", "headrace", "apps", "add", str(file), "--data", str(served.data)]
+    environ = {**os.environ, **environ, "HEADRACE_WORKSPACE": "other"}
+    printed = subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+    return {**served.headers, "Authorization": f"Bearer {json.loads(printed)['key']}"}
+
+
+def _latencies(served: Served, headers: Mapping[str, str], calls: int) -> list[float]:
+    job: dict[str, Any] = call(served, {"query": "hello"})
+    url = f"http://127.0.0.1:{served.port}{job['path']}"
+    latencies: list[float] = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        request = urllib.request.Request(url, job["body"].encode(), dict(headers))
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            if json.load(answer)["data"]["status"] != "succeeded":
+                raise RuntimeError("a run has not succeeded")
+        latencies.append(time.perf_counter() - began)
+    return latencies
