@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -63,6 +63,7 @@ class Peer(ThreadingHTTPServer):
         self.gate = threading.Event()
         self.waiting = threading.Semaphore(0)
         self.calls: list[tuple[str, str | None]] = []
+        self.on_call: Callable[[], None] = lambda: None
         super().__init__(("127.0.0.1", 0), Answer)
 
     @property
@@ -75,6 +76,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.calls.append((self.path, self.headers.get("Idempotency-Key")))
+        self.server.on_call()
         if self.path.startswith("/second"):
             self.server.waiting.release()
             self.server.gate.wait(120)

@@ -29,6 +29,7 @@ class Serve:
         options: Sequence[str] = (),
     ) -> None:
         self._folder = folder
+        self._options = options
         self._files = files
         self._options = options
         self._environ = {**os.environ, **(environ or {})}
@@ -47,6 +48,7 @@ class Serve:
             str(self._folder / "data"),
             "--ready-file",
             str(ready),
+            *self._options,
         ]
         command = ["serve", *map(str, self._files), *options, *self._options]
         self.process = forking.start(command, env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

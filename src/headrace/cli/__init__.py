@@ -23,6 +23,7 @@ from headrace.cli.shared import Commands, load_dotenv
 from headrace.cli.show import show
 from headrace.cli.tools import tools
 from headrace.cli.triggers import triggers
+from headrace.cli.worker import worker
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,6 +41,7 @@ def cli() -> None:
 
 for _command in (
     serve,
+    worker,
     console,
     run,
     chat,

@@ -71,6 +71,7 @@ logger = logging.getLogger(__name__)
     default=None,
     help="Serve the console; by default not on a public address without TLS or single sign-on.  [HEADRACE_CONSOLE]",
 )
+@click.option("--no-worker", is_flag=True, help="Accept runs, and leave them to other processes (`headrace worker`).")
 @demo_option
 @egress_option
 @level_option
@@ -84,6 +85,7 @@ def serve(
     workspace: str | None,
     ready_file: Path | None,
     console: bool | None,
+    no_worker: bool,
     demo_model: bool | None,
     egress_allow: tuple[str, ...],
     log_level: str | None,
@@ -125,7 +127,7 @@ def serve(
     workflows, folders = _workflows(files, names)
     from headrace.server.serve import serve as serve_until_stopped
 
-    until = _Until()
+    until = Until()
     as_json = settings.log_format == "json"
 
     def on_ready(running: Service, url: str, served: Sequence[ServedFile]) -> None:
@@ -151,6 +153,7 @@ def serve(
         ready_file=ready_file,
         on_changed=on_changed if watch else None,
         scrubber=scrubber,
+        worker=not no_worker,
     )
     try:
         until.run(server)
@@ -158,7 +161,7 @@ def serve(
         raise BadUsage("\n".join(problem.message for problem in error.problems)) from error  # each names its file
 
 
-class _Until:
+class Until:
     """Runs a server until a signal. While it serves, the server handles signals itself; before that they cancel it.
     After that they are ignored, because the server raises them again once it has stopped."""
 

@@ -31,7 +31,7 @@ from headrace.values import DEEPEST_OUTPUT, nests_deeper
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0  # for nodes to stop after cancellation
-MAX_RECOVERIES = 10  # of a run in which no node ends, so that a model is not called again and again
+MAX_RECOVERIES = 5  # of a run in which no node ends, so that a model is not called again and again
 TOO_MANY_RECOVERIES = f"The run was recovered {MAX_RECOVERIES} times and no node ended; it is not tried again."
 
 Outcome = Result | Pause | FormRequested | NodeError

@@ -41,6 +41,7 @@ async def serve(
     ready_file: Path | None = None,
     on_changed: Callable[[Service, str, ServedFile, bool], None] | None = None,
     scrubber: Scrubber | None = None,
+    worker: bool = True,
 ) -> None:
     """Serves workflow files, those in folders, and apps that were published before, until the process receives a signal
     to stop.
@@ -48,7 +49,7 @@ async def serve(
     `on_ready` is called with the service, its URL and what is served, and `ready_file` written, once requests are
     accepted: with the files that were named, or all apps if none was. With `on_changed`, a file that changes is
     published again: it is called with each new version, and with True if the app is new. `scrubber` is given the
-    secrets that must not be logged.
+    secrets that must not be logged. Without a `worker`, runs are left to other processes.
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api import trigger_endpoints
@@ -62,7 +63,7 @@ async def serve(
 
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
-    async with service(settings, limited=True, telemetry=telemetry, identity=identity) as running:
+    async with service(settings, limited=True, telemetry=telemetry, identity=identity, worker=worker) as running:
         watch = Watch(running, workflows, folders)
         published = await publish_all(running, workflows, folders)
         served = [(file, app, await running.apps.working_key(app.app)) for file, app in published]

@@ -1,0 +1,82 @@
+"""`headrace worker`: drives the runs that other processes accept."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from headrace.cli.serve import Until
+from headrace.cli.shared import BadUsage, data_option, demo_option, egress_option, level_option, say, settings_of
+from headrace.telemetry.scrubbing import Scrubber, secrets_in
+
+logger = logging.getLogger(__name__)
+
+
+@click.command(short_help="Drives the runs that other processes accept.")
+@click.option("--host", help="Address of the probes.  [HEADRACE_HOST; default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Serve /healthz, /readyz and /metrics at this port; 0 picks a free one. Without it, nothing is served.",
+)
+@data_option
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Written once runs are claimed: JSON with the URL of the probes.",
+)
+@demo_option
+@egress_option
+@level_option
+def worker(
+    host: str | None,
+    port: int | None,
+    data: Path | None,
+    ready_file: Path | None,
+    demo_model: bool | None,
+    egress_allow: tuple[str, ...],
+    log_level: str | None,
+) -> None:
+    """Drives runs that other processes on the same database accept: `headrace serve`, or `headrace serve --no-worker`.
+
+    It has the same settings as they, and serves no API. Stop it with Ctrl-C or SIGTERM: it claims no more runs, lets
+    those in progress end for HEADRACE_DRAIN_SECONDS, and leaves the rest to other workers.
+    """
+    gc.disable()  # faster start; `server.worker` enables it again
+    settings = settings_of(
+        host=host,
+        port=port,
+        data=data,
+        demo_model=demo_model,
+        egress_allow=egress_allow,
+        log_level=log_level,
+    )
+    from headrace.server.worker import work
+    from headrace.telemetry.logs import write_logs
+
+    scrubber = Scrubber(secrets_in(os.environ))
+    write_logs(settings.log_level, settings.log_format, scrubber)
+    if ready_file is not None:
+        if not ready_file.parent.is_dir():
+            raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
+        ready_file.unlink(missing_ok=True)
+    until = Until()
+
+    def on_ready(url: str | None) -> None:
+        until.serving = True
+        if ready_file is not None:
+            partial = ready_file.with_name(ready_file.name + ".partial")
+            partial.write_text(json.dumps({"url": url}))
+            partial.replace(ready_file)
+        message = "The worker claims runs" + (f"; its probes are at {url}" if url else "")
+        if settings.log_format == "json":
+            logger.info("%s", message)
+        else:
+            say(message)
+
+    until.run(work(settings, scrubber, on_ready, probes=port is not None))
