@@ -118,7 +118,7 @@ def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
     """Restores a backup into the data folder: all of it, or nothing changes. HeadraceError if it cannot be restored."""
     data = settings.data
     if settings.database_url:
-        _sqlite(settings, "restore it", "and copy the stored files back to {files}")
+        _sqlite(settings, "restore it into an empty database", "and copy the stored files back to {files}")
         raise HeadraceError("HEADRACE_DATABASE_URL names a database elsewhere; unset it to restore into a data folder")
     if not source.is_file():
         raise HeadraceError(f"{source}: no such file")

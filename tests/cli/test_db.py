@@ -238,7 +238,8 @@ def test_postgresql_is_backed_up_by_its_own_tools(data: Path, invoke: Invoke):
     assert "pg_dump --format=custom --file=headrace.dump 'postgresql://ada@db.example/headrace'" in result.stderr
     result = invoke("db", "restore", "b.tar", HEADRACE_DATABASE_URL=url)
     assert result.exit_code == 1
-    assert "pg_restore --clean --if-exists --dbname='postgresql://ada@db.example/headrace'" in result.stderr
+    restore = "pg_restore --single-transaction --dbname='postgresql://ada@db.example/headrace' headrace.dump"
+    assert f"restore it into an empty database with `{restore}`" in result.stderr
 
 
 def test_a_full_disk_leaves_nothing_behind(data: Path, tmp_path: Path):

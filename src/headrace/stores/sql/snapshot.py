@@ -132,7 +132,7 @@ def backup_commands(url: str) -> tuple[str, str]:
     target = target._replace(drivername="postgresql", password=None).render_as_string()
     return (
         f"pg_dump --format=custom --file=headrace.dump '{target}'",
-        f"pg_restore --clean --if-exists --dbname='{target}' headrace.dump",
+        f"pg_restore --single-transaction --dbname='{target}' headrace.dump",
     )
 
 
