@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -113,8 +114,9 @@ class Recorder:
 def spans_of(flow: Flow, records: Sequence[Record]) -> dict[str, ReadableSpan]:
     """The spans of a run, by the path of the node; the run's own has none."""
     recorder = Recorder()
-    SPANS._processor = cast("Any", recorder)  # pyright: ignore[reportPrivateUsage]
-    tracker = RunTracker([SPANS])
+    spans = spans_of_all_examples()
+    spans._processor = cast("Any", recorder)  # pyright: ignore[reportPrivateUsage]
+    tracker = RunTracker([spans])
     copy_context().run(tracker.on_acquired, records[:1], flow)  # which sets the run of log lines
     for record in records[1:]:
         tracker.on_records([record])
@@ -126,7 +128,10 @@ def spans_of(flow: Flow, records: Sequence[Record]) -> dict[str, ReadableSpan]:
     }
 
 
-SPANS = Spans("http://localhost:1")
+@cache
+def spans_of_all_examples() -> Spans:
+    """One, since each starts a thread; in the process that runs the test."""
+    return Spans("http://localhost:1")
 
 
 async def line_of(flow: Flow, records: Sequence[Record]) -> dict[str, Any]:
