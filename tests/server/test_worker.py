@@ -8,7 +8,7 @@ import pathlib
 import signal
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from queue import SimpleQueue
 
@@ -21,7 +21,7 @@ from tests.server.process import Serve
 
 
 @contextmanager
-def working(folder: pathlib.Path, environ: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def working(folder: pathlib.Path, environ: Mapping[str, str]) -> Generator[tuple[subprocess.Popen[str], str]]:
     """(`headrace worker`, the URL of its probes). It is killed at the end, unless it has ended."""
     ready = folder / "worker.json"
     ready.unlink(missing_ok=True)

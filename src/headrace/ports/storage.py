@@ -33,7 +33,7 @@ class Storage:
     triggers: Triggers
     subscriptions: SubscriptionStore
     pruner: Pruner | None
-    queue: RunQueue | None = None
+    queue: RunQueue | None
 
     async def aclose(self) -> None:
         """Closes the store; the ports cannot be used after that."""

@@ -36,4 +36,5 @@ def memory_storage(journal: MemoryJournal | None = None, *, keep: int = 10_000) 
         triggers=triggers,
         subscriptions=MemorySubscriptions(),
         pruner=None,
+        queue=None,
     )
