@@ -31,7 +31,6 @@ class Serve:
         self._folder = folder
         self._options = options
         self._files = files
-        self._options = options
         self._environ = {**os.environ, **(environ or {})}
         self.said: list[str] = []
         self._port = 0
@@ -50,7 +49,7 @@ class Serve:
             str(ready),
             *self._options,
         ]
-        command = ["serve", *map(str, self._files), *options, *self._options]
+        command = ["serve", *map(str, self._files), *options]
         self.process = forking.start(command, env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self.process.stderr is not None
         for line in self.process.stderr:  # it says something once it is ready, and ends its output where it cannot be
