@@ -46,6 +46,15 @@ async def test_what_is_handled_of_a_schedule_never_decreases(store: Triggers) ->
     assert (await store.trigger_states(["t1"]))["t1"].handled == 9.0
 
 
+async def test_states_with_a_schedule_are_listed(store: Triggers) -> None:
+    assert await store.scheduled_triggers() == []
+    await store.pause_trigger("t1", "a1", paused=True, at=1.0)
+    await store.advance_trigger("t2", "a1", "@daily", 2.0)
+    await store.advance_trigger("t3", "a2", "@hourly", 3.0)
+    await store.advance_trigger("t3", "a2", "", 4.0)
+    assert await store.scheduled_triggers() == [TriggerState("t2", "a1", False, "@daily", 2.0)]
+
+
 async def test_it_is_removed_with_its_app(storage: Storage, store: Triggers) -> None:
     for app in ("a1", "a2"):
         await storage.catalog.save_app(App(app, app, "workflow", f"{app}.yml", "v"))

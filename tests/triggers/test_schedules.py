@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from headrace.background import background
+from headrace.errors import NotFound
 from headrace.nodes.cron import Schedule, five_fields
 from headrace.nodes.trigger_schedule import TriggerSchedule
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from headrace.triggers import ScheduleTimer
-from tests.triggers.world import Clock, World, cron, triggered, world
+from tests.triggers.world import Clock, World, cron, triggered, webhook, world
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -122,6 +123,7 @@ def test_time_zones_that_are_not_valid(timezone: str):
         ({"frequency": "hourly", "visual_config": {"on_minute": 5}}, "5 * * * *"),
         ({"frequency": "daily", "visual_config": {"time": "9:30 AM"}}, "30 9 * * *"),
         ({"visual_config": {"time": "12:05 am"}}, "5 0 * * *"),
+        ({"visual_config": {"time": "9:5 PM"}}, "5 21 * * *"),
         ({"visual_config": {"time": "12:00 PM"}}, "0 12 * * *"),
         ({"visual_config": None, "timezone": None}, "0 0 * * *"),
         ({"frequency": "weekly", "visual_config": {"time": "1:00 PM", "weekdays": ["fri", "sun"]}}, "0 13 * * 0,5"),
@@ -209,6 +211,54 @@ async def test_what_was_due_before_it_was_served_resumed_or_changed_does_not_sta
     here.clock.now = at("2026-12-02T09:15:01")
     await timer.poll()
     assert await starts(here) == ["02 09:15"]
+
+
+async def test_a_schedule_that_another_process_resumes_starts_on_time(here: World):
+    await here.publish(triggered(cron("0 9 * * *")))
+    timer, trigger = ScheduleTimer(here.triggers, HOUR), await here.trigger()
+    await here.triggers.pause(trigger, paused=True)
+    here.clock.now = at("2026-11-30T08:59:30")
+    assert await timer.poll() == 30.0
+    await here.triggers.pause(trigger, paused=False)
+    here.clock.now += 30.0
+    await timer.poll()
+    assert await starts(here) == ["30 09:00"]
+
+
+@pytest.mark.parametrize("without", [webhook(), cron("0 9 * * *", id="other")])
+async def test_what_was_due_while_a_schedule_was_not_served_does_not_start(here: World, without: dict[str, Any]):
+    """The same schedule comes back within the grace, as after a rollback of an app."""
+    scheduled, timer = triggered(cron("30 9 * * *")), ScheduleTimer(here.triggers, HOUR)
+    await here.publish(scheduled)
+    await timer.poll()
+    here.clock.now = at("2026-11-30T09:25")
+    await here.publish(triggered(without))
+    await timer.poll()
+    here.clock.now = at("2026-11-30T09:40")
+    await here.publish(scheduled)
+    await timer.poll()
+    assert await here.runs() == []
+    here.clock.now = at("2026-12-01T09:30:01")
+    await timer.poll()
+    assert await starts(here) == ["01 09:30"]
+
+
+async def test_a_schedule_that_cannot_be_loaded_for_a_time_is_kept(here: World, monkeypatch: pytest.MonkeyPatch):
+    """Another process, of a newer version, may run it."""
+    await here.publish(triggered(cron("30 9 * * *")))
+    timer = ScheduleTimer(here.triggers, HOUR)
+    await timer.poll()
+    here.clock.now = at("2026-11-30T09:25")
+
+    async def version(*_: Any) -> Any:
+        raise NotFound("Version not found")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(here.run_service.apps, "version", version)
+        await timer.poll()
+    here.clock.now = at("2026-11-30T09:35")
+    await timer.poll()
+    assert await starts(here) == ["30 09:35"]
 
 
 async def test_of_what_was_missed_the_last_one_starts_unless_it_is_too_old(

@@ -13,7 +13,7 @@ from headrace.node import Config, OutputType, null_means_default
 from headrace.nodes.cron import Schedule
 from headrace.nodes.trigger import Trigger
 
-_TIME = re.compile(r"\s*(1[0-2]|0?[1-9]):([0-5][0-9])\s+([AP])M\s*", re.IGNORECASE)
+_TIME = re.compile(r"\s*(1[0-2]|0?[1-9]):([0-5]?[0-9])\s+([AP])M\s*", re.IGNORECASE)
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 

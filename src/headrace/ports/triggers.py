@@ -28,6 +28,10 @@ class Triggers(Protocol):
         """The states of these triggers, by id; those without one are left out."""
         ...
 
+    async def scheduled_triggers(self) -> Sequence[TriggerState]:
+        """The states that have a schedule, also of triggers that are no longer served."""
+        ...
+
     async def pause_trigger(self, trigger: str, app: str, *, paused: bool, at: float) -> None:
         """Pauses a trigger, or resumes it: then its schedule is handled up to this time."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -24,6 +24,7 @@ USER = "DEFAULT-USER"
 """The end user of runs that a trigger starts, as in Dify."""
 _WEBHOOK_ID = 24  # characters, as in Dify
 _REMEMBERED = 10_000
+_JUST_SERVED = 10.0  # seconds: a schedule that another process has begun since the apps were read is not forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,18 @@ class TriggerService:
                 logger.error("the triggers of %s are off: %s", app.source, error)
             return []
         return [ServedTrigger(served, node) for node in served.flow.triggers]
+
+    async def forget_removed(self, apps: Iterable[App], schedules: Collection[ServedTrigger]) -> None:
+        """Forgets the schedules of these apps that are none of these: one that is served again later begins anew. Those
+        of apps that cannot be loaded here are kept, since another process may run them."""
+        served, loadable = (
+            {one.id for one in schedules},
+            {app.id for app in apps if app.version not in self._unloadable},
+        )
+        before = self.clock() - _JUST_SERVED
+        for state in await self.store.scheduled_triggers():
+            if state.id not in served and state.app in loadable and state.handled < before:
+                await self.store.advance_trigger(state.id, state.app, "", self.clock())
 
     async def find(self, trigger: str) -> ServedTrigger | None:
         """A trigger by its id."""

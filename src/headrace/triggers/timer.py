@@ -4,9 +4,9 @@ One task sleeps until the next instant of any schedule. The id of a run follows 
 that several processes on one database, and a restart, start it once. An instant that was missed, because no process was
 running or the clock jumped, is made up for if it is the last one and not older than `grace` seconds.
 
-`handled` of a trigger's state begins when its schedule is first seen, changes or is resumed: what was due before does
-not count. It begins anew as well if the clock was set back by more than `grace`: a process that was started with a
-clock years ahead would otherwise have handled those years.
+`handled` of a trigger's state begins when its schedule is first seen, changes, is resumed, or is served again after a
+version without it: what was due before does not count. It begins anew as well if the clock was set back by more than
+`grace`: a process that was started with a clock years ahead would otherwise have handled those years.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class ScheduleTimer:
 
     async def poll(self) -> float:
         """Starts what is due. Returns how many seconds to sleep."""
-        scheduled = [one for one in await self._triggers.triggers() if isinstance(one.trigger, TriggerSchedule)]
+        apps = await self._triggers.run_service.apps.catalog.apps()
+        scheduled = [one for one in await self._triggers.triggers(apps) if isinstance(one.trigger, TriggerSchedule)]
+        await self._triggers.forget_removed(apps, scheduled)
         states = await self._triggers.states(scheduled)
         pause = _LONGEST_SLEEP
         for served in scheduled:
@@ -56,7 +58,7 @@ class ScheduleTimer:
     async def _fire(self, served: ServedTrigger, state: TriggerState) -> float | None:
         """Starts the run of a schedule if it is due. Returns when it is due next."""
         schedule = schedule_of(served)
-        if schedule is None or state.paused:
+        if schedule is None:
             return None
         now = self._triggers.clock()
         is_ahead = state.handled > now + self._grace
@@ -66,6 +68,8 @@ class ScheduleTimer:
         if is_ahead or state.schedule != str(schedule):
             await self._advance(served, schedule, now)
             return schedule.next(now)
+        if state.paused:
+            return schedule.next(now)  # another process may have resumed it by then
         due = schedule.next(state.handled)
         if due is None or due > now:
             return due

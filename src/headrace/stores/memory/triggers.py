@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from headrace.ports import TriggerState
@@ -16,6 +16,9 @@ class MemoryTriggers:
 
     async def trigger_states(self, ids: Collection[str]) -> Mapping[str, TriggerState]:
         return {trigger: self._states[trigger] for trigger in ids if trigger in self._states}
+
+    async def scheduled_triggers(self) -> Sequence[TriggerState]:
+        return [state for state in self._states.values() if state.schedule]
 
     async def pause_trigger(self, trigger: str, app: str, *, paused: bool, at: float) -> None:
         state = self._states.get(trigger) or TriggerState(trigger, app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, case, select
@@ -27,6 +27,13 @@ class SqlTriggers(SqlRepository):
                 statement = select(triggers).where(triggers.c.id.in_(names[start : start + _READ]))
                 states |= {row["id"]: TriggerState(**row) for row in connection.execute(statement).mappings()}
             return states
+
+        return await self._database.run(work)
+
+    async def scheduled_triggers(self) -> Sequence[TriggerState]:
+        def work(connection: Connection) -> list[TriggerState]:
+            rows = connection.execute(select(triggers).where(triggers.c.schedule != "")).mappings()
+            return [TriggerState(**row) for row in rows]
 
         return await self._database.run(work)
 
