@@ -234,6 +234,7 @@ async def test_a_url_stays_when_the_file_changes_and_ends_with_its_node(here: Wo
         ("{not json", 200, {"message": "{not json"}),
         ("thanks", 302, {"message": "thanks"}),
         ("gone", 204, None),
+        ("busy", 503, {"message": "busy"}),
     ],
 )
 async def test_the_response_is_as_configured(

@@ -2,7 +2,7 @@
 
 Facts (Dify 1.10 and later): the request is checked and converted before the run is queued (`accept`), as the node
 declares it. Values of JSON bodies are checked, those of queries and forms are converted; what is not declared is kept
-in `_webhook_raw` only.
+in `_webhook_raw` only. The editor offers the status codes 200 to 399; the API of Dify sends any that a file has.
 """
 
 from __future__ import annotations
