@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from headrace.api import trigger_endpoints
 from headrace.api.http import errors
 from headrace.errors import HeadraceError
 from headrace.ports import TriggerSubscription
+from headrace.rate_limits import Limiter, PlanFile
+from headrace.stores.memory import memory_storage
 from headrace.triggers import PluginEvents, SubscriptionService
 from tests.plugins.fakes import install, running
 from tests.triggers.world import World, triggered, world
@@ -57,6 +60,12 @@ async def here(tmp_path: Path) -> AsyncGenerator[World]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(here: World, plugins: Plugins, tmp_path: Path) -> AsyncGenerator[httpx.AsyncClient]:
+    async with client_of(here, plugins, tmp_path) as client:
+        yield client
+
+
+@asynccontextmanager
+async def client_of(here: World, plugins: Plugins, tmp_path: Path) -> AsyncGenerator[httpx.AsyncClient]:
     (tmp_path / "triggers.yaml").write_text(FILE)
     stored = SubscriptionService(here.storage.subscriptions, lambda: PluginTriggers(plugins), "", here.clock).of_hook
     subscriptions = PluginSubscriptions(
@@ -117,6 +126,22 @@ async def test_a_repeated_delivery_starts_one_run(here: World, client: httpx.Asy
     for _ in range(3):
         await send(client, {"events": ["opened"], "variables": {}}, headers={"X-GitHub-Delivery": "d"})
     assert len(await here.runs()) == 1
+
+
+async def test_an_app_that_its_plan_limits_does_not_keep_others_from_starting(plugins: Plugins, tmp_path: Path):
+    storage, plans = memory_storage(), tmp_path / "plans.yaml"
+    async with world(tmp_path, storage) as here:
+        limited, _ = [await here.publish(triggered(event("opened")), f"{name}.yml") for name in ("a", "b")]
+    plans.write_text(f"plans: {{small: {{runs_per_day: 1}}}}\napps: {{{limited.app.id}: small}}\n")
+    limiter = Limiter(PlanFile(plans), storage.buckets)
+    async with world(tmp_path, storage, limiter=limiter) as here, client_of(here, plugins, tmp_path) as client:
+        sent = [
+            (await send(client, {"events": ["opened"], "variables": {}}, headers={"X-GitHub-Delivery": id})).status_code
+            for id in ("d1", "d2", "d2")
+        ]
+        assert sent == [200, 429, 429]
+        started = [queued.app == limited.app.id for queued in await here.queued()]
+        assert sorted(started) == [False, False, True]
 
 
 @pytest.mark.parametrize(

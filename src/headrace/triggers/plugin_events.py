@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import cast
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, RequestError
 from headrace.nodes.trigger_plugin import TriggerPlugin
 from headrace.ports import IdempotencyStore
 from headrace.ports.plugins import EndpointRequest, TriggerEvents, TriggerSubscriptions
 from headrace.triggers.deliveries import Deliveries
 from headrace.triggers.served import ServedTrigger, TriggerService, logger
 from headrace.triggers.signatures import delivery_of, event_of
+from headrace.values import Value
 
 
 class PluginEvents:
@@ -41,19 +42,29 @@ class PluginEvents:
         events = await self._subscriptions.dispatch(name, request)
         headers = {key.lower(): value for key, value in request.headers}
         delivery = delivery_of(headers, request.body, event_of(request.body))
+        refusals: list[RequestError] = []
         for trigger in await self._listening(events):
-            node = cast("TriggerPlugin", trigger.trigger)
-            try:
-                variables = await self._subscriptions.variables(events, node.config.event_name, node.parameters)
-            except HeadraceError as error:
-                logger.error("%s, %s: not started: %s", trigger.app.source, trigger.title, error)
-                continue
+            variables = await self._variables(events, trigger)
             if variables is None:
                 continue
-            await self._triggers.count_request(trigger)
-            start = partial(self._triggers.fire, trigger, variables, trace=trace)
-            await self._deliveries.once(trigger, delivery, start)
+            try:
+                await self._triggers.count_request(trigger)
+                start = partial(self._triggers.fire, trigger, variables, trace=trace)
+                await self._deliveries.once(trigger, delivery, start)
+            except RequestError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]  # the sender repeats the request, which starts what is missing
         return events
+
+    async def _variables(self, events: TriggerEvents, trigger: ServedTrigger) -> Mapping[str, Value] | None:
+        """The variables of a node's event; None if it does not start a run."""
+        node = cast("TriggerPlugin", trigger.trigger)
+        try:
+            return await self._subscriptions.variables(events, node.config.event_name, node.parameters)
+        except HeadraceError as error:
+            logger.error("%s, %s: not started: %s", trigger.app.source, trigger.title, error)
+            return None
 
     async def _listening(self, events: TriggerEvents) -> list[ServedTrigger]:
         """The triggers that are not paused, of the subscription's workspace, for its provider and these events."""
