@@ -74,6 +74,7 @@ async def test_an_event_that_is_ignored(triggers: PluginTriggers) -> None:
         ({"error": "the signature is not valid"}, "the signature is not valid"),
         ({}, "sent no answer"),
         ({"response": "zz"}, "not in hexadecimal form"),
+        ({"payload": json.loads('{"a":' * 150 + "1" + "}" * 150)}, "nested more than 100 levels deep"),
     ],
 )
 async def test_what_fails(triggers: PluginTriggers, answer: dict[str, Any], problem: str) -> None:
@@ -117,6 +118,11 @@ async def test_what_a_service_refuses(triggers: PluginTriggers) -> None:
     assert refused.value.code == "subscription_refused"
     assert SECRET not in str(refused.value)
     assert "my-token" not in str(refused.value)
+
+    endpoint = "https://x.example/triggers/plugin/Vn3kQm2xT9aLw8Rz1bYc5dEf"
+    twice = {"subscribe_trigger": {"error": f"there is a hook for {endpoint}"}}
+    with pytest.raises(RequestError, match=r"there is a hook for https://x.example/triggers/plugin/\*+$"):
+        await triggers.subscribe(PROVIDER, endpoint, twice, "")
 
     gone = {"unsubscribe_trigger": {"success": False, "message": f"no hook for {SECRET} and my-secret"}}
     subscription = PluginSubscription(URL, gone, {"webhook_secret": "my-secret"})

@@ -122,6 +122,16 @@ async def test_no_run_for_what_is_ignored_paused_or_of_another_workspace(here: W
     assert await here.runs() == []
 
 
+async def test_variables_that_are_nested_too_deep_start_nothing(
+    here: World, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+):
+    variables = json.loads('{"a":' * 350 + "1" + "}" * 350)
+    assert (await send(client, {"events": ["opened"], "variables": variables})).status_code == 500
+    assert (await send(client, {"events": ["opened"], "variables": {"a": 1}})).status_code == 200
+    assert "nested more than 100 levels deep" in caplog.text
+    assert len(await here.runs()) == 1
+
+
 async def test_a_repeated_delivery_starts_one_run(here: World, client: httpx.AsyncClient):
     for _ in range(3):
         await send(client, {"events": ["opened"], "variables": {}}, headers={"X-GitHub-Delivery": "d"})

@@ -22,12 +22,13 @@ from headrace.errors import HeadraceError, InvalidParam, RequestError
 from headrace.ids import new_id
 from headrace.ports import PluginSubscription
 from headrace.ports.services import ToolContext
-from headrace.values import Value
+from headrace.values import DEEPEST_INPUT, Value, nests_deeper
 
 _SECONDS = 120.0  # for a service to subscribe, to end or to renew a subscription
 _PROVIDER = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+")
 _SECRET_NAME = re.compile(r"secret|token|key|password", re.IGNORECASE)
 _NEED_CREDENTIALS = frozenset({"subscribe_trigger", "unsubscribe_trigger", "refresh_trigger"})
+_SHORTEST_HOOK = 16  # characters; a shorter one, of a file, may be an ordinary word
 _EMPTY: tuple[Value, ...] = (None, "", [], {})
 
 
@@ -192,6 +193,10 @@ class PluginTriggers:
         secrets = credentials.secrets | _secrets_of(subscription, declared)
         async with aclosing(self._plugins.host.call(plugin, data, caller, secrets)) as answers:
             async for answer in answers:
+                if nests_deeper(answer, DEEPEST_INPUT):  # it is stored, as the inputs of a run or with a subscription
+                    raise PluginError(
+                        f"The plugin sent an answer that is nested more than {DEEPEST_INPUT} levels deep."
+                    )
                 return answer
         raise PluginError("The plugin sent no answer.")
 
@@ -241,11 +246,14 @@ def _subscription(answer: Mapping[str, Value], before: PluginSubscription) -> Pl
 
 
 def _secrets_of(subscription: PluginSubscription, provider: Provider) -> frozenset[str]:
-    """The texts of a subscription that must not be shown: declared so, or with a name that says so."""
+    """The texts of a subscription that must not be shown: declared so, or with a name that says so; and the part of its
+    URL that cannot be guessed."""
     declared = {field.name for field in provider.subscription if field.secret}
     declared |= {one.name for one in provider.subscription_parameters if one.type == "secret-input"}
 
     def texts() -> Iterator[str]:
+        if len(hook := subscription.endpoint.rpartition("/")[2]) >= _SHORTEST_HOOK:
+            yield hook
         for values in (subscription.parameters, subscription.properties):
             for name, value in values.items():
                 if isinstance(value, str) and value and (name in declared or _SECRET_NAME.search(name)):
