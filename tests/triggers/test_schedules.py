@@ -132,6 +132,8 @@ def test_time_zones_that_are_not_valid(timezone: str):
             "0 13 1,15,L * *",
         ),
         ({"mode": "cron", "cron_expression": "@weekly"}, "0 0 * * 0"),
+        # exports have the editor's default in `config`, whatever was chosen
+        ({"visual_config": {"time": "9:30 AM"}, "config": {"mode": "cron", "cron_expression": "bad"}}, "30 9 * * *"),
     ],
 )
 def test_the_form_of_the_editor(config: dict[str, Any], expression: str):
