@@ -166,6 +166,13 @@ def test_whatever_looks_like_a_secret_is_not_logged(secret: str, around: str, li
     assert secret not in str(json.loads(stream.getvalue()))
 
 
+@pytest.mark.parametrize("kind", ["webhook", "plugin"])
+def test_the_id_in_the_url_of_a_trigger_is_not_logged(kind: str):
+    path = f"/triggers/{kind}/"
+    scrubbed = Scrubber().text(f"POST https://h.example/base{path}Vn3kQm2xT9a?page=2 failed")
+    assert scrubbed == f"POST https://h.example/base{path}***?page=2 failed"
+
+
 def test_what_is_no_secret_stays():
     scrubber = Scrubber(["abc", ""])  # too short to be told from other words
     for text in ("app-support is served from /srv/app-support/dsl.yml", "token budget: 3", "abc", "run 12 of app-x"):

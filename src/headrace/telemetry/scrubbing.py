@@ -16,6 +16,7 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     (("app-", "ws-", "dataset-", "sk-"), re.compile(r"\b(app|ws|dataset|sk)-[A-Za-z0-9_-]{24,}"), r"\1-***"),
     (("bearer", "basic"), re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), r"\1 ***"),
     (("/form/",), re.compile(r"(/form/(?:human_input/)?)[A-Za-z0-9_-]{16,}"), r"\1***"),  # a form's token
+    (("/triggers/",), re.compile(r"(/triggers/(?:webhook|plugin)/)[A-Za-z0-9_-]+"), r"\1***"),  # the id starts runs
     (("eyj",), re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), "***"),  # a JWT
     (("://",), re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "***"),  # user and password of a URL
     (
