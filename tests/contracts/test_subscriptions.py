@@ -65,6 +65,8 @@ async def test_one_of_many_claims_it(store: SubscriptionStore) -> None:
     assert await store.claim_subscription("s1", "late", 19.5, 30) is None
     assert await store.claim_subscription("s1", "late", 20, 30) is not None
     assert await store.claim_subscription("gone", "c", 10, 20) is None
+    assert await store.claim_subscription("s1", "its clock is a bit late", 11, 21) is None
+    assert await store.claim_subscription("s1", "the other's clock was far ahead", 9, 19) is not None
 
 
 async def test_only_the_claim_saves_and_removes(store: SubscriptionStore) -> None:

@@ -74,7 +74,7 @@ async def test_what_is_refused_leaves_nothing(at: Processes) -> None:
     at.plugins.error = InvalidParam("bad credentials")
     assert await code_of(lambda: at.here.subscribe(REQUEST)) == "invalid_param"
     assert await at.store.subscriptions() == []
-    for name in ("", "x" * 101, "a\nb"):
+    for name in ("", "x" * 101, "a\nb", "a\udcff"):
         request = SubscriptionRequest("default", name, PROVIDER)
         assert await code_of(lambda request=request: at.here.subscribe(request)) == "invalid_param"
     nowhere = SubscriptionService(at.store, lambda: at.plugins, "", at.clock)
@@ -183,6 +183,16 @@ async def test_a_failed_renewal_is_shown_and_tried_again(at: Processes) -> None:
     await at.there.refresh_due()
     renewed = await at.stored()
     assert (await at.status(), renewed.error, renewed.failures) == ("active", "", 0)
+
+
+async def test_a_process_that_dies_while_its_clock_is_years_ahead_keeps_no_claim(at: Processes) -> None:
+    made = await at.here.subscribe(REQUEST)
+    set_right, at.clock.now = at.clock.now, at.clock.now + 3650 * DAY
+    assert await at.store.claim_subscription(made.id, "dead", at.clock.now, at.clock.now + 300) is not None
+    assert await code_of(lambda: at.there.unsubscribe(made)) == "subscription_busy"
+    at.clock.now = set_right
+    await at.there.unsubscribe(made)
+    assert await at.store.subscriptions() == []
 
 
 async def test_it_is_not_ended_while_it_is_renewed(at: Processes) -> None:

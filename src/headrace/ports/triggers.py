@@ -118,7 +118,8 @@ class SubscriptionStore(Protocol):
         self, subscription: str, claim: str, now: float, until: float
     ) -> TriggerSubscription | None:
         """Claims a subscription until a time, and returns it as it is then. None if there is none, or somebody else
-        has claimed it."""
+        has claimed it. A claim that would last more than twice as long does not count: the clock of the process that
+        made it was ahead."""
         ...
 
     async def save_subscription(self, subscription: TriggerSubscription, claim: str) -> bool:

@@ -40,7 +40,7 @@ class MemorySubscriptions:
         self, subscription: str, claim: str, now: float, until: float
     ) -> TriggerSubscription | None:
         found = self._subscriptions.get(subscription)
-        if found is None or found.claimed_until > now:
+        if found is None or now < found.claimed_until <= until + (until - now):
             return None
         claimed = self._subscriptions[subscription] = replace(found, claim=claim, claimed_until=until)
         return claimed

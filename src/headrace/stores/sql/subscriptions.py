@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports import TriggerSubscription
@@ -46,8 +46,13 @@ class SqlSubscriptions(SqlRepository):
     async def claim_subscription(
         self, subscription: str, claim: str, now: float, until: float
     ) -> TriggerSubscription | None:
-        free = (table.c.id == clean(subscription), table.c.claimed_until <= now)
-        statement = update(table).where(*free).values(claim=claim, claimed_until=until).returning(table)
+        free = or_(table.c.claimed_until <= now, table.c.claimed_until > until + (until - now))
+        statement = (
+            update(table)
+            .where(table.c.id == clean(subscription), free)
+            .values(claim=claim, claimed_until=until)
+            .returning(table)
+        )
 
         def work(connection: Connection) -> TriggerSubscription | None:
             row = connection.execute(statement).mappings().one_or_none()
