@@ -32,7 +32,7 @@ _EARLY = 3600.0  # seconds before it expires, a subscription is renewed, or afte
 _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds between attempts to renew one
 _POLL_SECONDS = 60.0
 _AT_ONCE = 8
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")  # surrogates: bytes of a command line that are not UTF-8
 _LONGEST_ERROR = 500
 _BUSY = "subscription_busy"
 
