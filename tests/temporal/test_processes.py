@@ -17,6 +17,7 @@ from headrace.kernel.events import Record, RunEnded
 from headrace.stores.sql import SqlStorage
 from tests.server.gated import FINISHED, FLOW, Client, Peer, heard, peer
 from tests.server.process import Serve
+from tests.server.test_worker import working
 from tests.temporal_server import HEARTBEAT_SECONDS, Server, serving
 
 __all__ = ["peer"]
@@ -34,16 +35,19 @@ class Fleet:
         self.server = server
         self._task_queue = f"test-{new_id()}"
 
-    def serve(self, **environ: str) -> Serve:
+    def serve(self, *options: str) -> Serve:
         flow = self.folder / "flow.yml"
         flow.write_text(FLOW.format(url=f"http://{self.peer.address}"))
-        fixed = {
+        return self.stack.enter_context(Serve(self.folder, [flow], self.environ, options))
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {
             "HEADRACE_EGRESS_ALLOW": self.peer.address,
             "HEADRACE_TEMPORAL_ADDRESS": self.server.address,
             "HEADRACE_TEMPORAL_TASK_QUEUE": self._task_queue,
             "HEADRACE_TEMPORAL_HEARTBEAT": str(HEARTBEAT_SECONDS),
         }
-        return self.stack.enter_context(Serve(self.folder, [flow], fixed | environ))
 
     def submit(self, at: Serve, *names: str) -> dict[str, str]:
         """The ids of new runs by their names."""
@@ -106,6 +110,14 @@ async def test_the_runs_of_a_killed_worker_continue_elsewhere(fleet: Fleet) -> N
     await fleet.check(other, runs)
     first = [path for path, _ in fleet.peer.calls if path.startswith("/first")]
     assert sorted(first) == sorted(f"/first/{name}" for name in NAMES), "what had ended was not repeated"
+
+
+async def test_one_process_accepts_runs_and_another_drives_them(fleet: Fleet) -> None:
+    api = fleet.serve("--no-worker")
+    runs = fleet.submit(api, *NAMES)
+    fleet.peer.gate.set()
+    with working(fleet.folder, fleet.environ):
+        await fleet.check(api, runs)
 
 
 async def test_a_worker_that_was_paused_lets_go_of_its_runs(fleet: Fleet) -> None:
