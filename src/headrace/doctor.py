@@ -94,9 +94,14 @@ async def _database(settings: Settings) -> Sequence[Finding]:
         schema = Finding("schema", Status.WARNING, f"{status.revision}; pending: {', '.join(status.pending)}", advice)
     if settings.database_kind == "sqlite":
         return [Finding("database", Status.OK, "SQLite, for processes on this machine"), schema]
-    found = await asyncio.to_thread(diagnose, settings.database)
-    version = Finding("database", Status.OK, f"PostgreSQL {found.settings['server_version']}")
-    return [version, schema, _clock(found.clock_ahead), *_server_settings(found.settings, found.shares_sessions)]
+    diagnosis = await asyncio.to_thread(diagnose, settings.database)
+    version = Finding("database", Status.OK, f"PostgreSQL {diagnosis.settings['server_version']}")
+    return [
+        version,
+        schema,
+        _clock(diagnosis.clock_ahead),
+        *_server_settings(diagnosis.settings, diagnosis.shares_sessions),
+    ]
 
 
 def _clock(ahead: float) -> Finding:
@@ -108,25 +113,25 @@ def _clock(ahead: float) -> Finding:
 
 
 def _server_settings(settings: Mapping[str, str], shares_sessions: bool) -> Sequence[Finding]:
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if shares_sessions:
         advice = "Add ?pgbouncer=true to HEADRACE_DATABASE_URL, or connect to PostgreSQL directly."
-        found.append(Finding("pooler", Status.FAILED, "it shares sessions between connections", advice))
+        findings.append(Finding("pooler", Status.FAILED, "it shares sessions between connections", advice))
     if settings["fsync"] != "on" or settings["synchronous_commit"] == "off":
         name = "fsync" if settings["fsync"] != "on" else "synchronous_commit"
         advice = "Set it to on: what is acknowledged may be lost when the server fails."
-        found.append(Finding("durability", Status.WARNING, f"{name} is {settings[name]}", advice))
+        findings.append(Finding("durability", Status.WARNING, f"{name} is {settings[name]}", advice))
     elif not settings["synchronous_standby_names"]:
         advice = (
             "With one server, its disk and its backups are all there is. With a standby, name it there: after a "
             "failover to an asynchronous one acknowledged runs may be missing."
         )
-        found.append(Finding("durability", Status.WARNING, "synchronous_standby_names is empty", advice))
+        findings.append(Finding("durability", Status.WARNING, "synchronous_standby_names is empty", advice))
     if settings["default_transaction_isolation"] != "read committed":
         message = f"default_transaction_isolation is {settings['default_transaction_isolation']}"
         advice = "Set `read committed` for the role: other levels make claims of several processes fail."
-        found.append(Finding("isolation", Status.FAILED, message, advice))
-    return found
+        findings.append(Finding("isolation", Status.FAILED, message, advice))
+    return findings
 
 
 async def _secret(settings: Settings) -> Sequence[Finding]:

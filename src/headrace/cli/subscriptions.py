@@ -63,9 +63,9 @@ def subscribe(
             request = SubscriptionRequest(chosen, name, provider, values, credentials, by_hand)
             return await running.subscriptions.subscribe(request)
 
-    made = wait_for(work())
-    say(f"Enter this URL at the service of '{name}':" if made.manual else f"Subscribed '{name}' to {provider}.")
-    click.echo(made.endpoint)
+    subscription = wait_for(work())
+    say(f"Enter this URL at the service of '{name}':" if subscription.manual else f"Subscribed '{name}' to {provider}.")
+    click.echo(subscription.endpoint)
 
 
 @click.command(short_help="Ends a subscription.")
@@ -78,9 +78,9 @@ def unsubscribe(name: str, force: bool, workspace: str | None, data: Path | None
 
     async def work() -> TriggerSubscription:
         async with installation(data) as running:
-            found = await running.subscriptions.find(workspace or running.settings.workspace, name)
-            await running.subscriptions.unsubscribe(found, force=force)
-            return found
+            subscription = await running.subscriptions.find(workspace or running.settings.workspace, name)
+            await running.subscriptions.unsubscribe(subscription, force=force)
+            return subscription
 
     removed = wait_for(work())
     say(f"Removed '{removed.name}'." + (" End it at the service, too." if removed.manual else ""))
@@ -95,8 +95,8 @@ def refresh(name: str, workspace: str | None, data: Path | None) -> None:
 
     async def work() -> TriggerSubscription:
         async with installation(data) as running:
-            found = await running.subscriptions.find(workspace or running.settings.workspace, name)
-            return await running.subscriptions.refresh(found)
+            subscription = await running.subscriptions.find(workspace or running.settings.workspace, name)
+            return await running.subscriptions.refresh(subscription)
 
     renewed = wait_for(work())
     until = "" if renewed.expires_at < 0 else f" It expires on {when(renewed.expires_at)}."

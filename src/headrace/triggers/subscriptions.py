@@ -80,10 +80,10 @@ class SubscriptionService:
 
         return (await self._by_hook.get("hooks", load)).get(hook)
 
-    async def find(self, workspace: str, named: str) -> TriggerSubscription:
+    async def find(self, workspace: str, name_or_id: str) -> TriggerSubscription:
         """One of a workspace, by its id or name. NotFound if there is none."""
         for one in await self.store.subscriptions(workspace):
-            if named in (one.id, one.name):
+            if name_or_id in (one.id, one.name):
                 return one
         raise NotFound("Subscription not found")
 
@@ -102,7 +102,7 @@ class SubscriptionService:
         claimed, is_new = await self._claim_new(request)
         claimed = replace(claimed, parameters=parameters, credentials=request.credentials)
         try:
-            made = await self._plugins.subscribe(claimed.provider, claimed.endpoint, parameters, request.credentials)
+            result = await self._plugins.subscribe(claimed.provider, claimed.endpoint, parameters, request.credentials)
         except RequestError as error:
             if is_new:
                 await self._remove(claimed)  # nothing has been made
@@ -112,7 +112,7 @@ class SubscriptionService:
         except HeadraceError as error:
             await self._release(claimed, str(error))
             raise _unknown(error, claimed.name) from error
-        return await self._release(self._refreshed(claimed, made))
+        return await self._release(self._refreshed(claimed, result))
 
     async def _add_manual(self, request: SubscriptionRequest, properties: Mapping[str, Value]) -> TriggerSubscription:
         subscription = replace(
@@ -126,10 +126,10 @@ class SubscriptionService:
     async def _claim_new(self, request: SubscriptionRequest) -> tuple[TriggerSubscription, bool]:
         """The subscription to make, claimed, and whether it is new: one that was interrupted is made again."""
         now, claim = self.clock(), new_id()
-        wanted = replace(self._new(request), claim=claim, claimed_until=now + _CLAIM_SECONDS)
-        if await self.store.add_subscription(wanted):
+        subscription = replace(self._new(request), claim=claim, claimed_until=now + _CLAIM_SECONDS)
+        if await self.store.add_subscription(subscription):
             self._by_hook.invalidate()
-            return wanted, True
+            return subscription, True
         other = await self.find(request.workspace, request.name)
         if other.active or other.provider != request.provider:
             raise _exists(request.name)
@@ -229,17 +229,17 @@ class SubscriptionService:
             raise _busy(claimed.name)
         self._by_hook.invalidate()
 
-    def _refreshed(self, claimed: TriggerSubscription, made: PluginSubscription) -> TriggerSubscription:
+    def _refreshed(self, claimed: TriggerSubscription, result: PluginSubscription) -> TriggerSubscription:
         now = self.clock()
-        life = made.expires_at - now
+        life = result.expires_at - now
         return replace(
             claimed,
             active=True,
-            parameters=made.parameters,
-            properties=made.properties,
-            expires_at=made.expires_at,
+            parameters=result.parameters,
+            properties=result.properties,
+            expires_at=result.expires_at,
             # a service that renews for no time is not called without end
-            refresh_at=None if made.expires_at < 0 else now + max(life - _EARLY, life / 2, _FIRST_PAUSE),
+            refresh_at=None if result.expires_at < 0 else now + max(life - _EARLY, life / 2, _FIRST_PAUSE),
             failures=0,
         )
 

@@ -124,10 +124,10 @@ class PluginTriggers:
         self, provider: str, endpoint: str, parameters: Mapping[str, Value], credentials: str
     ) -> PluginSubscription:
         """See `TriggerPlugins.subscribe`."""
-        wanted = PluginSubscription(endpoint, parameters)
+        subscription = PluginSubscription(endpoint, parameters)
         fields: dict[str, Value] = {"endpoint": endpoint, "parameters": parameters}
-        answer = await self._change(provider, "subscribe_trigger", credentials, wanted, fields)
-        return _subscription(answer, wanted)
+        answer = await self._change(provider, "subscribe_trigger", credentials, subscription, fields)
+        return _subscription(answer, subscription)
 
     async def unsubscribe(self, provider: str, subscription: PluginSubscription, credentials: str) -> None:
         """See `TriggerPlugins.unsubscribe`."""

@@ -169,10 +169,10 @@ class TemporalDispatch:
         client = await self.client()
         query = f"{RUN.name} = '{work.run}' AND ExecutionStatus = 'Running'"
         try:
-            open_ = await client.count_activities(query)
+            activities = await client.count_activities(query)
         except RPCError as error:
             raise failure_of(error, self.options) from error
-        if not open_.count:
+        if not activities.count:
             logger.info("run %s is started again: Temporal does not have it", work.run)
             await self.start(work)
 

@@ -106,12 +106,12 @@ class SubscriptionRoutes(Routes):
 
     async def _find(self, request: Request) -> tuple[Principal, TriggerSubscription]:
         caller = await self._caller(request, "manage")
-        found = await self._subscriptions.store.find_subscription(
+        subscription = await self._subscriptions.store.find_subscription(
             as_uuid(request.path_params["subscription_id"], _NONE)
         )
-        if found is None or found.workspace != caller.workspace:
+        if subscription is None or subscription.workspace != caller.workspace:
             raise _NONE
-        return caller, found
+        return caller, subscription
 
     def _body(self, subscription: TriggerSubscription, caller: Principal) -> SubscriptionBody:
         with_url = "run" in caller.permissions

@@ -39,22 +39,22 @@ class MemorySubscriptions:
     async def claim_subscription(
         self, subscription: str, claim: str, now: float, until: float
     ) -> TriggerSubscription | None:
-        found = self._subscriptions.get(subscription)
-        if found is None or now < found.claimed_until <= until + (until - now):
+        stored = self._subscriptions.get(subscription)
+        if stored is None or now < stored.claimed_until <= until + (until - now):
             return None
-        claimed = self._subscriptions[subscription] = replace(found, claim=claim, claimed_until=until)
+        claimed = self._subscriptions[subscription] = replace(stored, claim=claim, claimed_until=until)
         return claimed
 
     async def save_subscription(self, subscription: TriggerSubscription, claim: str) -> bool:
-        found = self._subscriptions.get(subscription.id)
-        if found is None or found.claim != claim:
+        stored = self._subscriptions.get(subscription.id)
+        if stored is None or stored.claim != claim:
             return False
         self._subscriptions[subscription.id] = subscription
         return True
 
     async def remove_subscription(self, subscription: str, claim: str) -> bool:
-        found = self._subscriptions.get(subscription)
-        if found is None or found.claim != claim:
+        stored = self._subscriptions.get(subscription)
+        if stored is None or stored.claim != claim:
             return False
         del self._subscriptions[subscription]
         return True

@@ -124,8 +124,8 @@ def drop(connection: Connection, partition: Partition) -> int:
 
 def _is_empty(connection: Connection, partition: Partition, *conditions: ColumnElement[bool]) -> bool:
     """Whether there are no runs in a partition that meet conditions."""
-    found = select(runs.c.run).where(partition.has(runs.c.run), *conditions).limit(1)
-    return connection.execute(found).first() is None
+    statement = select(runs.c.run).where(partition.has(runs.c.run), *conditions).limit(1)
+    return connection.execute(statement).first() is None
 
 
 def _days(first: int) -> list[Partition]:

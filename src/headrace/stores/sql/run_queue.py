@@ -110,15 +110,15 @@ class SqlRunQueue(SqlRepository):
         await self._write(lambda connection: self._add(connection, [row]))
 
     async def restore(self, orphaned: Collection[RunId]) -> set[RunId]:
-        named = [clean(run) for run in orphaned]
+        ids = [clean(run) for run in orphaned]
 
         def work(connection: Connection) -> set[RunId]:
             restored = set[RunId]()
             statement = select(runs.c.run, runs.c.source, runs.c.created_at, apps.c.workspace)
             statement = statement.outerjoin(apps, apps.c.id == runs.c.app)
             others = or_(runs.c.owner.is_(None), runs.c.owner != self._leases.worker)
-            for start in range(0, len(named), _NAMED):
-                part = runs.c.run.in_(named[start : start + _NAMED])
+            for start in range(0, len(ids), _NAMED):
+                part = runs.c.run.in_(ids[start : start + _NAMED])
                 rows = [
                     _row(run, workspace or WORKSPACE, priority_of(source), created_at)
                     for run, source, created_at, workspace in connection.execute(statement.where(part, others))
@@ -151,9 +151,9 @@ class SqlRunQueue(SqlRepository):
             return [_Claimed(*row) for row in connection.execute(_POSTGRESQL, values)]
         picked = [_Claimed(*row) for row in connection.execute(_SQLITE, values)]
         for start in range(0, len(picked), _NAMED):
-            named = [claimed.run for claimed in picked[start : start + _NAMED]]
-            connection.execute(delete(ready_runs).where(ready_runs.c.run.in_(named)))
-            mine = update(runs).where(runs.c.run.in_(named), available(self._leases.worker))
+            ids = [claimed.run for claimed in picked[start : start + _NAMED]]
+            connection.execute(delete(ready_runs).where(ready_runs.c.run.in_(ids)))
+            mine = update(runs).where(runs.c.run.in_(ids), available(self._leases.worker))
             connection.execute(mine.values(owner=self._leases.worker))
         return picked
 

@@ -35,8 +35,8 @@ class SqlSubscriptions(SqlRepository):
         statement = select(table)
         if workspace is not None:
             statement = statement.where(table.c.workspace == clean(workspace))
-        found = [_subscription(row) for row in await self._database.rows(statement)]
-        return sorted(found, key=lambda one: (one.workspace, one.name))
+        matches = [_subscription(row) for row in await self._database.rows(statement)]
+        return sorted(matches, key=lambda one: (one.workspace, one.name))
 
     async def due_subscriptions(self, now: float, limit: int) -> Sequence[TriggerSubscription]:
         due = select(table).where(table.c.refresh_at <= now, table.c.claimed_until <= now)
