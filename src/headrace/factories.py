@@ -17,9 +17,15 @@ from headrace.rate_limits import PlanFile
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
+    from headrace.adapters.files import FileStore
     from headrace.adapters.oidc import OidcIdentity
+    from headrace.adapters.plugins.backwards import Handler
     from headrace.adapters.plugins.manager import PluginManager
     from headrace.adapters.temporal import TemporalDispatch
+    from headrace.adapters.wire import HostWire
+    from headrace.engine import EngineEnvironment
+    from headrace.runs.service import RunService
+    from headrace.webhooks.form_mail import FormMails
 
 
 async def secret_of(settings: Settings) -> bytes:
@@ -147,3 +153,42 @@ def temporal_dispatch(settings: Settings, environ: Mapping[str, str], leases: Le
         settings.max_seconds + 60,
     )
     return TemporalDispatch(options, environ, leases)
+
+
+def host_wire(url: str, secret: bytes) -> HostWire | None:
+    """What connects this process to the others; None if they only share a database."""
+    if not url:
+        return None
+    from headrace.adapters.wire import open_wire
+    from headrace.stores.encoding import decode, encode
+
+    return open_wire(url, secret, encode, decode)
+
+
+def form_mails(settings: Settings) -> FormMails | None:
+    """What sends e-mails; None unless all that it needs is set."""
+    if settings.mail.missing:
+        return None
+    from headrace.adapters.mail import SmtpMailer
+    from headrace.webhooks.form_mail import FormMails
+
+    mailer = SmtpMailer(settings.smtp_url)
+    return FormMails(mailer, settings.smtp_from, settings.public_url, settings.mail.members)
+
+
+def plugin_handlers(
+    run_service: RunService, files: FileStore, environment: EngineEnvironment, workspace: str
+) -> Mapping[str, Handler]:
+    """What plugins call back for that needs the API, or nodes."""
+    from headrace.api.auth import Api, ApiOptions
+    from headrace.api.dify.app_calls import AppCalls
+    from headrace.nodes.plugin_calls import NodeCalls
+
+    apps = AppCalls(Api(run_service.apps, run_service, files, ApiOptions()), workspace)
+    nodes = NodeCalls(environment.resources, environment.limits)
+    return {
+        "app": apps.app,
+        "fetch_app": apps.fetch,
+        "node_parameter_extractor": nodes.extract,
+        "node_question_classifier": nodes.classify,
+    }

@@ -51,7 +51,16 @@ from headrace.dispatch import LocalDispatch, SharedDispatch
 from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError
-from headrace.factories import code_packages, file_blobs, local_sandbox, plans_of, temporal_dispatch
+from headrace.factories import (
+    code_packages,
+    file_blobs,
+    form_mails,
+    host_wire,
+    local_sandbox,
+    plans_of,
+    plugin_handlers,
+    temporal_dispatch,
+)
 from headrace.nodes import registry
 from headrace.ports import Storage
 from headrace.ports.plugins import Endpoints, TriggerSubscriptions
@@ -71,11 +80,8 @@ from headrace.webhooks import WebhookSender
 if TYPE_CHECKING:
     from headrace.access.console import ConsoleAccess
     from headrace.adapters.oidc import OidcIdentity
-    from headrace.adapters.plugins.backwards import Handler
     from headrace.adapters.plugins.triggers import PluginTriggers
-    from headrace.adapters.wire import HostWire
     from headrace.telemetry.setup import Telemetry
-    from headrace.webhooks.form_mail import FormMails
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +234,7 @@ async def service(
         stack.push_async_callback(tools.aclose)
         history = ConversationHistory(storage.conversations, storage.journal)
         resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools, settings.mail)
-        wire = None if memory else _wire(settings.wire, secret)
+        wire = None if memory else host_wire(settings.wire, secret)
         polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
         if memory:
             bus = LocalBus()
@@ -261,7 +267,7 @@ async def service(
             apps, environment, dispatch, storage, settings.max_active_requests, limiter, queue_limits
         )
         tool_sources["workflow"] = WorkflowTools(run_service, tools_config.workflows, settings.workspace)
-        plugins.late_handlers = lambda: _late_handlers(run_service, files, environment, settings.workspace)
+        plugins.late_handlers = lambda: plugin_handlers(run_service, files, environment, settings.workspace)
         webhook_sender = WebhookSender(
             run_service,
             storage.callbacks,
@@ -269,7 +275,7 @@ async def service(
             http,
             secret,
             watch=telemetry.on_callback if telemetry else None,
-            mails=_mails(settings),
+            mails=form_mails(settings),
         )
         if telemetry:
             telemetry.observe_service(run_service, dispatch)
@@ -337,42 +343,3 @@ async def service(
         if work and serves and settings.plugin_triggers is not None:
             served_subscriptions()  # a mistake in the file is to be known at the start
         yield running
-
-
-def _wire(url: str, secret: bytes) -> HostWire | None:
-    """What connects this process to the others; None if they only share a database."""
-    if not url:
-        return None
-    from headrace.adapters.wire import open_wire
-    from headrace.stores.encoding import decode, encode
-
-    return open_wire(url, secret, encode, decode)
-
-
-def _mails(settings: Settings) -> FormMails | None:
-    """What sends e-mails; None unless all that it needs is set."""
-    if settings.mail.missing:
-        return None
-    from headrace.adapters.mail import SmtpMailer
-    from headrace.webhooks.form_mail import FormMails
-
-    mailer = SmtpMailer(settings.smtp_url)
-    return FormMails(mailer, settings.smtp_from, settings.public_url, settings.mail.members)
-
-
-def _late_handlers(
-    run_service: RunService, files: FileStore, environment: EngineEnvironment, workspace: str
-) -> Mapping[str, Handler]:
-    """What plugins call back for that needs the API, or nodes."""
-    from headrace.api.auth import Api, ApiOptions
-    from headrace.api.dify.app_calls import AppCalls
-    from headrace.nodes.plugin_calls import NodeCalls
-
-    apps = AppCalls(Api(run_service.apps, run_service, files, ApiOptions()), workspace)
-    nodes = NodeCalls(environment.resources, environment.limits)
-    return {
-        "app": apps.app,
-        "fetch_app": apps.fetch,
-        "node_parameter_extractor": nodes.extract,
-        "node_question_classifier": nodes.classify,
-    }
