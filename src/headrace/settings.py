@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -17,10 +16,8 @@ from headrace.ports.mail import MailSetup
 from headrace.ports.services import Limits
 from headrace.retention import DAY, days_kept
 
-_PREFIX = "HEADRACE_"
+PREFIX = "HEADRACE_"
 _DATA = Path(".headrace")
-_ALIKE = 0.85  # of a name and its misspelling, at least
-_OTHERS = re.compile(r"HEADRACE_(.*KEY|(CALLBACK_)?URL|COMPLETE|WEBHOOK_SECRET_.+)?")
 _WIRE_URL = re.compile(r"(off|(rediss?|valkeys?|unix|postgres(ql)?)://.+)?")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
@@ -31,7 +28,7 @@ OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: v
 class Settings(BaseSettings):
     """The settings of an installation. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     data: Annotated[Path, BeforeValidator(lambda value: value or _DATA)] = Field(
         _DATA, description="Folder of the database, the files and the installation's secret"
@@ -305,13 +302,9 @@ class Settings(BaseSettings):
 
     @property
     def mail(self) -> MailSetup:
-        needed = {
-            "HEADRACE_SMTP_URL": self.smtp_url,
-            "HEADRACE_SMTP_FROM": self.smtp_from,
-            "HEADRACE_PUBLIC_URL": self.public_url,
-        }
-        members = dict(member.split("=", 1) for member in self.members)
-        return MailSetup([name for name, value in needed.items() if not value], members)
+        needed = ("smtp_url", "smtp_from", "public_url")
+        missing = [PREFIX + name.upper() for name in needed if not getattr(self, name)]
+        return MailSetup(missing, dict(member.split("=", 1) for member in self.members))
 
     @property
     def root(self) -> str:
@@ -355,21 +348,3 @@ class Settings(BaseSettings):
             max_form_seconds=self.max_form_seconds,
             code_seconds=self.code_seconds,
         )
-
-
-def unknown_settings(variables: Iterable[str]) -> dict[str, str]:
-    """Environment variables with the prefix that are not settings, and the nearest setting ("" if none is near). Those
-    that clients, webhooks and the shell's completion read are left out, unless one is almost a setting."""
-    settings = {_PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = [name for name in variables if name.upper().startswith(_PREFIX) and name.upper() not in settings]
-    if not unknown:
-        return {}
-    from difflib import get_close_matches
-
-    endings = [name.removeprefix(_PREFIX) for name in settings]
-    nearest = {name: get_close_matches(name.upper()[len(_PREFIX) :], endings, 1, _ALIKE) for name in unknown}
-    return {
-        name: _PREFIX + matches[0] if matches else ""
-        for name, matches in nearest.items()
-        if matches or not _OTHERS.fullmatch(name.upper())
-    }

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.settings import Settings, unknown_settings
+from headrace.cli.unknown_settings import unknown_settings
+from headrace.settings import Settings
 from tests.cli.conftest import Invoke
 from tests.cli.flows import Server, code, field, flow, headrace, llm
 

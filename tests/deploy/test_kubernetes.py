@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from headrace.cli import cli
+from headrace.cli.unknown_settings import unknown_settings
 from headrace.dsl.load import load
 from headrace.nodes import registry
-from headrace.settings import Settings, unknown_settings
+from headrace.settings import Settings
 from tests.deploy.image import stages
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"

@@ -112,7 +112,7 @@ def serve(
         egress_allow=egress_allow,
         log_level=log_level,
     )
-    from headrace.settings import unknown_settings
+    from headrace.cli.unknown_settings import unknown_settings
     from headrace.telemetry.logs import write_logs
 
     scrubber = Scrubber(secrets_in(os.environ))
