@@ -108,11 +108,9 @@ class Driver:
                 return self.state
             case SequenceConflict():
                 return await self._continue_after_conflict()
-            case NewerRecord() as error:
-                raise error
             case ValueError() as error:
                 return await self._end_unstorable(str(error))
-            case StoreError(transient=False) as error:
+            case StoreError(transient=False) as error if not isinstance(error, NewerRecord):
                 return await self._end_unstorable(f"The outputs of the run cannot be stored: {error.reason}")
             case error:
                 raise error
