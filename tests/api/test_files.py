@@ -231,6 +231,12 @@ async def test_ranges(app: Client, range_: str, status: int, part: bytes) -> Non
                 assert await answer.read() == expected
 
 
+async def test_a_range_of_too_many_digits_is_ignored_or_refused(app: Client) -> None:
+    url = (await upload(app))["source_url"]
+    async with app.session.get(url, headers={"Range": f"bytes={'9' * 5000}-"}) as answer:
+        assert answer.status in (200, 400)
+
+
 async def test_files_on_a_service_that_is_away(s3: S3Server, tmp_path: Path) -> None:
     async with serving(tmp_path, blobs=ObjectStorage(s3.new_bucket())) as server:
         file = {"variable": "file", "label": "file", "type": "file", "required": False}

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.ports import RemoteContent
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
 
 
 class ContentResponse(Response):
@@ -61,7 +61,7 @@ class ContentResponse(Response):
         size = self._content.size
         match = _RANGE.fullmatch(headers.get("range", ""))
         condition = headers.get("if-range")
-        if match is None or match[0].count("-") != 1 or not (match[1] or match[2]):
+        if match is None or not (match[1] or match[2]):
             return None
         if condition is not None and condition not in (self.headers["etag"], self.headers["last-modified"]):
             return None
