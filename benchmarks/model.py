@@ -47,8 +47,8 @@ class Figures:
 
 def measured(page: str) -> Figures:
     """The figures of `benchmarks/volume.py` in the page. ValueError if one is missing."""
-    _, found, group = page.partition(f"### {volume.GROUP}\n")
-    if not found:
+    _, heading, group = page.partition(f"### {volume.GROUP}\n")
+    if not heading:
         raise ValueError(f"the page lacks the group {volume.GROUP!r}")
     cells = dict(re.findall(r"^\| (.+?) \| ([\d.,]+)", group.partition("\n### ")[0], re.MULTILINE))
 
@@ -66,15 +66,15 @@ def measured(page: str) -> Figures:
     )
 
 
-def load_of(runs: int, each: Figures) -> Mapping[str, str]:
+def load_of(runs: int, figures: Figures) -> Mapping[str, str]:
     """What so many runs a day are for each part."""
     mean = runs / DAY
     peak = PEAK * mean
     tokens = peak * volume.TOKENS
-    stored = runs * each.stored * KEPT_DAYS
-    server_cores = peak * each.server / BUSY
+    stored = runs * figures.stored * KEPT_DAYS
+    server_cores = peak * figures.server / BUSY
     bounds = {
-        "WAL": peak * each.wal / WAL_LIMIT,
+        "WAL": peak * figures.wal / WAL_LIMIT,
         "processor time": server_cores / SERVER_CORES,
         "stored data": stored / STORED_LIMIT,
     }
@@ -84,44 +84,44 @@ def load_of(runs: int, each: Figures) -> Mapping[str, str]:
         "runs a second, mean and peak": f"{_number(mean)} and {_number(peak)}",
         "runs at once at the peak": _number(peak * volume.SECONDS),
         "tokens a second at the peak": _number(tokens),
-        "cores of hosts (API and workers)": _number(math.ceil(peak * each.worker / BUSY)),
+        "cores of hosts (API and workers)": _number(math.ceil(peak * figures.worker / BUSY)),
         "cores of PostgreSQL": _number(math.ceil(server_cores)),
-        "rows of the journal a second at the peak": _number(peak * each.records),
-        "WAL a second at the peak": _bytes(peak * each.wal),
-        "stored a day": _bytes(runs * each.stored),
+        "rows of the journal a second at the peak": _number(peak * figures.records),
+        "WAL a second at the peak": _bytes(peak * figures.wal),
+        "stored a day": _bytes(runs * figures.stored),
         f"stored in {KEPT_DAYS} days": _bytes(stored),
         "databases (cells)": f"{cells}" if cells == 1 else f"{cells}; the first limit is {first}",
         "wire": "LISTEN/NOTIFY or Valkey" if tokens / cells <= NOTIFY_LIMIT else "Valkey",
     }
 
 
-def end_of_one(each: Figures) -> str:
+def end_of_one(figures: Figures) -> str:
     """How many runs a day one database carries, and what ends first."""
     ends = {
-        "WAL": WAL_LIMIT / each.wal / PEAK * DAY,
-        "processor time": SERVER_CORES * BUSY / each.server / PEAK * DAY,
-        "stored data": STORED_LIMIT / each.stored / KEPT_DAYS,
+        "WAL": WAL_LIMIT / figures.wal / PEAK * DAY,
+        "processor time": SERVER_CORES * BUSY / figures.server / PEAK * DAY,
+        "stored data": STORED_LIMIT / figures.stored / KEPT_DAYS,
         "LISTEN/NOTIFY": NOTIFY_LIMIT / volume.TOKENS / PEAK * DAY,
     }
     listed = ", ".join(f"{name} {runs / 1e6:.1f}" for name, runs in sorted(ends.items(), key=lambda item: item[1]))
     return f"Where each part of one database ends, in million runs a day: {listed}."
 
 
-def table(each: Figures) -> str:
-    small, large = (load_of(runs, each) for runs in (1_000_000, 100_000_000))
+def table(figures: Figures) -> str:
+    small, large = (load_of(runs, figures) for runs in (1_000_000, 100_000_000))
     rows = [f"| {name} | {small[name]} | {large[name]} |" for name in small]
-    measured_ = (
+    costs = (
         f"A run is one call of a model with {volume.TOKENS} tokens in {volume.SECONDS} s, streamed. Measured for each: "
-        f"{each.records:g} rows, {_bytes(each.stored)} stored, {_bytes(each.wal)} of WAL, {1000 * each.worker:g} ms of "
-        f"a host's processor time and {1000 * each.server:g} ms of PostgreSQL's."
+        f"{figures.records:g} rows, {_bytes(figures.stored)} stored, {_bytes(figures.wal)} of WAL, "
+        f"{1000 * figures.worker:g} ms of a host's processor time and {1000 * figures.server:g} ms of PostgreSQL's."
     )
     assumed = (
         f"Assumed: a peak of {PEAK} times the mean, cores that are {BUSY:.0%} busy at the peak, and one database that "
         f"carries {_bytes(WAL_LIMIT)} of WAL a second, {SERVER_CORES} cores and {_bytes(STORED_LIMIT)}, and "
         f"{_number(NOTIFY_LIMIT)} tokens a second by LISTEN/NOTIFY, if every token goes to another host."
     )
-    head = [measured_, "", assumed, "", "| | 1 million runs a day | 100 million runs a day |", "|---|---|---|"]
-    return "\n".join([*head, *rows, "", end_of_one(each)])
+    head = [costs, "", assumed, "", "| | 1 million runs a day | 100 million runs a day |", "|---|---|---|"]
+    return "\n".join([*head, *rows, "", end_of_one(figures)])
 
 
 def written(page: str, model: str) -> str:

@@ -30,9 +30,9 @@ def two(request: pytest.FixtureRequest, tmp_path: pathlib.Path, peer: Peer) -> I
 
 def metric(serve: Serve, name: str) -> float:
     with urlopen(f"{serve.url}/metrics", timeout=60) as answer:
-        found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
-    assert found, f"{name} is not measured"
-    return float(found[1])
+        match = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert match, f"{name} is not measured"
+    return float(match[1])
 
 
 def test_a_client_of_another_process_receives_what_a_run_does(two: list[Serve], peer: Peer) -> None:

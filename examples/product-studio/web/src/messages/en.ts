@@ -41,7 +41,7 @@ export const en = {
     write: ['Writing the description.', 'You can stop at any time; what is written stays.'],
     picture: ['Making the picture.', 'The description is ready. You may close this page and come back.'],
   } as Record<StepName, Advice>,
-  waiting: ['Waiting for approval.', 'The description is with the person who approves it. This page goes on by itself; you may close it.'] as Advice,
+  waiting: ['Waiting for approval.', 'The description is with the person who approves it. This page continues automatically; you may close it.'] as Advice,
   answer: 'Open the form',
   reconnecting: ['Reconnecting.', 'Generating has not stopped, and is not charged twice.'] as Advice,
   reconnectingMore: 'You may close this page; it continues where it was.',
