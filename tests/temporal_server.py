@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +133,5 @@ async def own_queues(server: Server, leases: Leases) -> AsyncGenerator[TemporalD
         def activity_id(self, work: ReadyRun) -> str:
             return f"{self.options.task_queue}:{super().activity_id(work)}"
 
-    dispatch = OwnQueues(server.options(), {}, leases)
-    yield dispatch
-    await dispatch.aclose()
+    async with aclosing(OwnQueues(server.options(), {}, leases)) as dispatch:
+        yield dispatch

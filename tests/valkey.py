@@ -38,7 +38,8 @@ class ValkeyServer:
         until = time.monotonic() + _START_SECONDS
         while not self.socket.exists():
             if self._process.poll() is not None or time.monotonic() > until:
-                raise OSError((self._folder / "log").read_text())
+                self.stop()
+                raise OSError((self._folder / "log").read_text() or "it does not answer")
             time.sleep(0.01)
 
     def stop(self) -> None:
