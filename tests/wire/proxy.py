@@ -1,4 +1,4 @@
-"""A proxy between a process and a server's socket, which a test cuts."""
+"""A proxy between a process and a server's socket, which a test cuts, or stalls."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.handlers: set[asyncio.Task[None]] = set()
         self._accepts = True
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self.has_held = asyncio.Event()  # data has arrived since `stall`
 
     def cut(self) -> None:
         """Closes all connections, and new ones at once, until `mend`."""
@@ -25,8 +28,14 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
 
+    def stall(self) -> None:
+        """Keeps the connections, and what arrives, until `mend`, as a network does that drops packets."""
+        self.has_held.clear()
+        self._flows.clear()
+
     def mend(self) -> None:
         self._accepts = True
+        self._flows.set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handler = asyncio.create_task(self._handle(reader, writer))
@@ -37,8 +46,12 @@ class Proxy:
         if not self._accepts:
             writer.close()
             return
+        try:
+            server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
+        except OSError:  # the server is down
+            writer.close()
+            return
         self.connections += 1
-        server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
         tasks = [
             asyncio.create_task(self._forward(reader, server_writer)),
             asyncio.create_task(self._forward(server_reader, writer)),
@@ -55,6 +68,9 @@ class Proxy:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            if not self._flows.is_set():
+                self.has_held.set()
+                await self._flows.wait()
             writer.write(data)
             await writer.drain()
 
