@@ -1,0 +1,195 @@
+"""Processes that accept runs and processes that drive them, as hosts: each has a data folder of its own, and reaches
+the database and the wire through proxies of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests import forking
+from tests.postgresql import Server
+from tests.server.process import Serve
+from tests.valkey import ValkeyServer
+from tests.wire.proxy import Proxy, proxy
+
+_SECONDS = 120.0  # for what takes a few, or the length of a lease
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = _SECONDS) -> None:
+    """Asks again and again, for what happens in other processes. The condition may take a while."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await asyncio.to_thread(condition):  # noqa: ASYNC110 (nothing here could set an event)
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds:.0f} s: {what}") from None
+
+
+@dataclass
+class Host:
+    """Where a process runs: its folder, its variables, and its connections."""
+
+    folder: Path
+    environ: dict[str, str]
+    database: Proxy
+    wire: Proxy | None
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        return [self.database, *([self.wire] if self.wire else [])]
+
+
+class Worker:
+    """A `headrace worker`, which logs to a file."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.ready = host.folder / "ready.json"
+        command = ["worker", "--data", str(host.folder / "data"), "--ready-file", str(self.ready)]
+        environ = {**os.environ, **host.environ}
+        with (host.folder / "log").open("w") as log:
+            self.process = forking.start(command, env=environ, stdout=subprocess.DEVNULL, stderr=log)
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, (self.host.folder / "log").read_text()
+        return self.ready.exists()
+
+    def kill(self) -> None:
+        self.process.kill()  # also while it is stopped
+        self.process.wait(60)
+
+
+class Api:
+    """A `headrace serve --no-worker`."""
+
+    def __init__(self, host: Host, flow: Path) -> None:
+        self.host = host
+        self.serve = Serve(host.folder, [flow], host.environ, ["--no-worker"])
+
+
+@dataclass
+class Fleet:
+    folder: Path
+    postgresql: Server
+    valkey: ValkeyServer | None
+    environ: dict[str, str]
+    flow: Path
+    stack: AsyncExitStack
+    apis: list[Api] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+    hosts: int = 0
+
+    def __post_init__(self) -> None:
+        self.url = self.postgresql.new_database()
+
+    async def start(self, apis: int = 2, workers: int = 3) -> None:
+        for _ in range(apis):
+            api = Api(await self._host("api"), self.flow)
+            await asyncio.to_thread(self.stack.enter_context, api.serve)
+            self.apis.append(api)
+        for _ in range(workers):
+            self.workers.append(await self.worker())
+
+    async def worker(self) -> Worker:
+        worker = Worker(await self._host("worker"))
+        self.stack.callback(worker.kill)
+        await until(worker.is_ready, "a worker claims runs")
+        return worker
+
+    async def _host(self, kind: str) -> Host:
+        self.hosts += 1
+        folder = self.folder / f"{kind}{self.hosts}"
+        folder.mkdir()
+        database = await self.stack.enter_async_context(proxy(self.postgresql.socket))
+        name = self.url.removeprefix("postgresql://headrace@/").partition("?")[0]
+        environ = {"HEADRACE_DATABASE_URL": f"postgresql://headrace@127.0.0.1:{database.port}/{name}"}
+        wire = None
+        if self.valkey is not None:
+            wire = await self.stack.enter_async_context(proxy(self.valkey.socket))
+            environ["HEADRACE_WIRE_URL"] = f"redis://127.0.0.1:{wire.port}"
+        return Host(folder, self.environ | environ, database, wire)
+
+    def owned(self, worker: Worker) -> set[str]:
+        """The runs that are a worker's and have not ended."""
+        from psycopg import connect
+
+        statement = (
+            "SELECT run FROM runs JOIN workers ON workers.id = runs.owner"
+            " WHERE pid = %s AND status NOT IN ('succeeded', 'failed', 'stopped', 'partial-succeeded')"
+        )
+        with connect(self.url) as connection:
+            return {row[0] for row in connection.execute(statement, (worker.process.pid,))}
+
+    # --------------------------------------------------------------------------------------------------- faults
+
+    async def kill_worker(self, worker: Worker) -> set[str]:
+        """Kills it, and returns its runs once others have them. Another one starts in its place."""
+        lost = await asyncio.to_thread(self.owned, worker)
+        await asyncio.to_thread(worker.kill)
+        self.workers.remove(worker)
+        await until(lambda: not self.owned(worker), "the runs of a killed worker are acquired by others")
+        self.workers.append(await self.worker())
+        return lost
+
+    async def pause_worker(self, worker: Worker) -> set[str]:
+        """Stops it for longer than its lease, and returns its runs once others have them."""
+        lost = await asyncio.to_thread(self.owned, worker)
+        worker.process.send_signal(signal.SIGSTOP)
+        await until(lambda: not self.owned(worker), "the runs of a paused worker are acquired by others")
+        return lost
+
+    def resume_worker(self, worker: Worker) -> None:
+        worker.process.send_signal(signal.SIGCONT)
+
+    async def restart_api(self, api: Api) -> None:
+        await asyncio.to_thread(api.serve.kill)
+        await asyncio.to_thread(api.serve.__enter__)
+
+    async def cut(self, forwarding: Proxy) -> None:
+        """Closes a process's connections, until it has come back."""
+        before = forwarding.connections
+        forwarding.cut()
+        forwarding.mend()
+        await until(lambda: forwarding.connections > before, "a process connects again")
+
+    async def stall(self, forwarding: Proxy) -> None:
+        """Holds what a process sends and receives for a while, and lets it go on."""
+        forwarding.stall()
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await forwarding.has_held.wait()
+        finally:
+            forwarding.mend()
+
+    async def restart_wire(self) -> None:
+        if self.valkey is None:  # what listens is disconnected
+            from tests.postgresql import execute
+
+            statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
+            await asyncio.to_thread(execute, self.url, statement)
+            return
+        await asyncio.to_thread(self.valkey.stop)
+        await asyncio.to_thread(self.valkey.start)
+
+    async def restart_postgresql(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.to_thread(self.postgresql.stop)
+        try:
+            await meanwhile()
+        finally:
+            await asyncio.to_thread(self.postgresql.start)
+
+
+@asynccontextmanager
+async def fleet(
+    folder: Path, postgresql: Server, valkey: ValkeyServer | None, flow: Path, environ: dict[str, str]
+) -> AsyncGenerator[Fleet]:
+    async with AsyncExitStack() as stack:
+        result = Fleet(folder, postgresql, valkey, environ, flow, stack)
+        await result.start()
+        yield result

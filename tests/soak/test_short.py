@@ -1,0 +1,66 @@
+"""Each kind of fault once, and each at an event. `make soak` has the long form: more runs, in rounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests import postgresql, valkey
+from tests.server.gated import Peer, peer
+from tests.server.test_one_database import Hook, hook
+from tests.soak.fleet import fleet
+from tests.soak.load import FLOW_WITH_TEXT, Load
+
+__all__ = ["hook", "peer"]
+
+RUNS = 48
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest) -> Iterator[tuple[postgresql.Server, valkey.ValkeyServer | None]]:
+    """Of its own: they are restarted."""
+    with ExitStack() as stack:
+        try:
+            database = stack.enter_context(postgresql.serving())
+            wire = stack.enter_context(valkey.serving()) if request.param == "valkey" else None
+        except OSError as error:
+            pytest.skip(f"faults of processes were not tested: a server cannot be started: {error}")
+        yield database, wire
+
+
+@pytest.mark.parametrize("servers", ["postgresql", "valkey"], indirect=True)
+async def test_whatever_fails_each_run_ends_once(
+    tmp_path: Path, servers: tuple[postgresql.Server, valkey.ValkeyServer | None], peer: Peer, hook: Hook
+) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RUNS + 8))
+    flow = tmp_path / "flow.yml"
+    flow.write_text(FLOW_WITH_TEXT.format(url=f"http://{peer.address}"))
+    environ = {"HEADRACE_EGRESS_ALLOW": f"{peer.address},{hook.address}", "HEADRACE_DEMO_MODEL": "true"}
+    async with fleet(tmp_path, *servers, flow, environ) as processes:
+        apis = [api.serve for api in processes.apis]
+        load = Load(RUNS, apis, peer, hook, (f"run{number}" for number in range(RUNS)))
+        await load.start()
+        killed, paused, cut = processes.workers
+        lost = await processes.kill_worker(killed)
+        lost |= await processes.pause_worker(paused)
+        for api in processes.apis:
+            await processes.restart_api(api)
+        for forwarding in (*cut.host.proxies, *processes.apis[0].host.proxies):
+            await processes.cut(forwarding)
+            await processes.stall(forwarding)
+        await processes.restart_wire()
+
+        async def finish() -> None:
+            peer.gate.set()
+
+        await processes.restart_postgresql(finish)
+        processes.resume_worker(paused)
+        records = await load.check(processes.url)
+    assert load.recovered_at(records, lost, 0)
+    assert all(stream.resumed for stream in load.streams.values())
+    assert load.repeated == 0
