@@ -4,6 +4,7 @@
 # make test                        what must hold before anything is merged
 # make fuzz [COUNT=20000]          generated programs in the sandbox against plain Python
 # make oracle [N=500] [SEED=0]     compares every node type with Dify's own engine, over N generated graphs
+# make soak [RUNS=500] [ROUNDS=3]  kills, pauses and cuts off processes and servers while runs are in flight
 # make bench                       the table of docs/benchmarks.md
 # make docs                        writes what in the docs is generated
 # Needs Python 3.11 or later with pip, and nothing else that is not here; for the pages also Node 20.19 or later.
@@ -20,7 +21,7 @@ export ONCE PORT MODEL
 unexport PYTHONDONTWRITEBYTECODE  # each of the processes that run tests would compile pytest's plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page console quick test lint types floors check core browser proxy fuzz oracle bench docs sync clean
+.PHONY: help demo page console quick test lint types floors check core browser proxy fuzz oracle soak bench docs sync clean
 
 help:
 	@sed -n 's/^# \(make \)/\1/p' Makefile
@@ -105,6 +106,13 @@ oracle: sync
 	@test -x $(ORACLE)/bin/python || { python=$$(oracle/python.sh $(UV)) && $(UV) venv --quiet --python "$$python" $(ORACLE); }
 	@$(UV) pip sync --quiet --python $(ORACLE)/bin/python oracle/requirements.txt
 	$(RUN) python -m oracle $(ORACLE)/bin/python --count $(N) --seed $(SEED)
+
+RUNS ?= 500
+ROUNDS ?= 3
+soak: SOAK_SEED = $(if $(filter command line environment,$(origin SEED)),--seed $(SEED))
+soak: sync
+	$(RUN) python -m tests.soak --runs $(RUNS) --rounds $(ROUNDS) --wire postgresql $(SOAK_SEED)
+	$(RUN) python -m tests.soak --runs $(RUNS) --rounds $(ROUNDS) --wire valkey $(SOAK_SEED)
 
 bench: sync
 	$(RUN) python benchmarks/run.py

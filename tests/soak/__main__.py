@@ -1,0 +1,129 @@
+"""The long form: rounds of many runs in flight, in each of which everything fails, in an order drawn from a seed.
+
+Prints what each round did, and ends with an error at the first run that is not as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+from headrace.stores.sql.leases import LEASE_SECONDS
+from tests import forking, postgresql, valkey
+from tests.background import serving
+from tests.server.gated import Peer
+from tests.server.test_one_database import Hook
+from tests.soak.fleet import Fleet, Worker, fleet
+from tests.soak.load import FLOW_WITH_TEXT, Load
+
+NOTICED_SECONDS = LEASE_SECONDS + 2  # after which others have begun to take over the runs of a dead worker
+
+
+class Round:
+    """Faults while all runs wait for the gate, then others while they end."""
+
+    def __init__(self, processes: Fleet, load: Load, chance: random.Random) -> None:
+        self._processes = processes
+        self._load = load
+        self._chance = chance
+        self._paused: list[Worker] = []
+        self._lost: list[tuple[float, set[str]]] = []  # when a worker died, and its runs
+
+    async def run(self) -> str:
+        await self._load.start()
+        waiting = [self._kill_worker, self._pause_worker, self._restart_api, *[self._cut] * 3, *[self._stall] * 3]
+        waiting += [self._processes.restart_wire, self._restart_postgresql]
+        self._chance.shuffle(waiting)
+        for fault in waiting:
+            print(f"  {fault.__name__.strip('_')}", flush=True)
+            await fault()
+        await self._processes.restart_postgresql(self._open_gate)
+        await self._restart_api()
+        await self._cut()
+        for worker in self._paused:
+            self._processes.resume_worker(worker)
+        records = await self._load.check(self._processes.url)
+        recovered = ((fault, self._load.recovered_at(records, runs, fault)) for fault, runs in self._lost)
+        times = [[at - fault for at in resumed] for fault, resumed in recovered if resumed]
+        first, last = (max((item[index] for item in times), default=0.0) for index in (0, -1))
+        assert first <= NOTICED_SECONDS, f"a dead worker was noticed after {first:.1f} s"
+        resumed = sum(stream.resumed for stream in self._load.streams.values())
+        return (
+            f"{len(records)} runs ended once; {sum(map(len, times))} takeovers, the first of a worker's at most "
+            f"{first:.1f} s after the fault, the last {last:.1f} s; streams were resumed {resumed} times; "
+            f"{self._load.repeated} callbacks arrived twice"
+        )
+
+    async def _open_gate(self) -> None:
+        self._load.peer.gate.set()
+
+    def _running(self) -> list[Worker]:
+        return [worker for worker in self._processes.workers if worker not in self._paused]
+
+    async def _kill_worker(self) -> None:
+        await self._lose(self._processes.kill_worker, self._chance.choice(self._running()))
+
+    async def _pause_worker(self) -> None:
+        worker = self._chance.choice(self._running())
+        await self._lose(self._processes.pause_worker, worker)
+        self._paused.append(worker)
+
+    async def _lose(self, fault: Callable[[Worker], Awaitable[set[str]]], worker: Worker) -> None:
+        at = time.time()
+        self._lost.append((at, await fault(worker)))
+
+    async def _restart_api(self) -> None:
+        await self._processes.restart_api(self._chance.choice(self._processes.apis))
+
+    async def _restart_postgresql(self) -> None:
+        await self._processes.restart_postgresql(lambda: asyncio.sleep(self._chance.random()))
+
+    async def _cut(self) -> None:
+        hosts = [item.host for item in (*self._running(), *self._processes.apis)]
+        await self._processes.cut(self._chance.choice(self._chance.choice(hosts).proxies))
+
+    async def _stall(self) -> None:
+        hosts = [item.host for item in (*self._running(), *self._processes.apis)]
+        await self._processes.stall(self._chance.choice(self._chance.choice(hosts).proxies))
+
+
+async def main(runs: int, rounds: int, seed: int, wire: str) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(runs + 16))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-soak-")))
+        stack.callback(forking.close)
+        database = stack.enter_context(postgresql.serving())
+        cache = stack.enter_context(valkey.serving()) if wire == "valkey" else None
+        peer, hook = Peer(), Hook()
+        stack.enter_context(serving(peer))
+        stack.enter_context(serving(hook))
+        flow = folder / "flow.yml"
+        flow.write_text(FLOW_WITH_TEXT.format(url=f"http://{peer.address}"))
+        environ = {"HEADRACE_EGRESS_ALLOW": f"{peer.address},{hook.address}", "HEADRACE_DEMO_MODEL": "true"}
+        names = (f"run{number}" for number in count())
+        async with fleet(folder, database, cache, flow, environ) as processes:
+            for number in range(rounds):
+                print(f"round {number + 1}, seed {seed + number}, wire {wire}", flush=True)
+                apis = [api.serve for api in processes.apis]
+                round_ = Round(processes, Load(runs, apis, peer, hook, names), random.Random(seed + number))
+                print(f"  {await round_.run()}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--runs", type=int, default=500, help="in flight at once")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--wire", choices=["postgresql", "valkey"], default="postgresql")
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    asyncio.run(main(options.runs, options.rounds, options.seed, options.wire))
