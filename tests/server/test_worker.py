@@ -44,7 +44,7 @@ def working(folder: pathlib.Path, environ: Mapping[str, str]) -> Generator[tuple
 
 @pytest.fixture
 def environ(url: str, peer: Peer) -> dict[str, str]:
-    return {"HEADRACE_DATABASE": url, "HEADRACE_EGRESS_ALLOW": peer.address, "HEADRACE_DRAIN_SECONDS": "1"}
+    return {"HEADRACE_DATABASE_URL": url, "HEADRACE_EGRESS_ALLOW": peer.address, "HEADRACE_DRAIN_SECONDS": "1"}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
