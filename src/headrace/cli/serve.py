@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from headrace.main import Service
     from headrace.server.serve import ServedFile
     from headrace.server.workflow_files import WorkflowFile, WorkflowFolder
+    from headrace.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -112,18 +113,7 @@ def serve(
         egress_allow=egress_allow,
         log_level=log_level,
     )
-    from headrace.cli.unknown_settings import unknown_settings
-    from headrace.telemetry.logs import write_logs
-
-    scrubber = Scrubber(secrets_in(os.environ))
-    write_logs(settings.log_level, settings.log_format, scrubber)
-    for name, nearest in unknown_settings(os.environ).items():
-        logger.warning("%s is not a setting and is ignored%s", name, f": did you mean {nearest}?" if nearest else "")
-    if ready_file is not None:
-        if not ready_file.parent.is_dir():
-            raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
-        ready_file.unlink(missing_ok=True)  # an old one would describe a server that has ended
-
+    scrubber = prepare(settings, ready_file)
     workflows, folders = _workflows(files, names)
     from headrace.server.serve import serve as serve_until_stopped
 
@@ -159,6 +149,22 @@ def serve(
         until.run(server)
     except LoadError as error:
         raise BadUsage("\n".join(problem.message for problem in error.problems)) from error  # each names its file
+
+
+def prepare(settings: Settings, ready_file: Path | None) -> Scrubber:
+    """Begins to write logs, and warns of variables that are not settings. Returns what removes secrets from logs."""
+    from headrace.cli.unknown_settings import unknown_settings
+    from headrace.telemetry.logs import write_logs
+
+    scrubber = Scrubber(secrets_in(os.environ))
+    write_logs(settings.log_level, settings.log_format, scrubber)
+    for name, nearest in unknown_settings(os.environ).items():
+        logger.warning("%s is not a setting and is ignored%s", name, f": did you mean {nearest}?" if nearest else "")
+    if ready_file is not None:
+        if not ready_file.parent.is_dir():
+            raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
+        ready_file.unlink(missing_ok=True)  # an old one would describe a process that has ended
+    return scrubber
 
 
 class Until:

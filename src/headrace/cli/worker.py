@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 from pathlib import Path
 
 import click
 
-from headrace.cli.serve import Until
-from headrace.cli.shared import BadUsage, data_option, demo_option, egress_option, level_option, say, settings_of
-from headrace.telemetry.scrubbing import Scrubber, secrets_in
+from headrace.cli.serve import Until, prepare
+from headrace.cli.shared import data_option, demo_option, egress_option, level_option, say, settings_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +54,9 @@ def worker(
         egress_allow=egress_allow,
         log_level=log_level,
     )
+    scrubber = prepare(settings, ready_file)
     from headrace.server.worker import work
-    from headrace.telemetry.logs import write_logs
 
-    scrubber = Scrubber(secrets_in(os.environ))
-    write_logs(settings.log_level, settings.log_format, scrubber)
-    if ready_file is not None:
-        if not ready_file.parent.is_dir():
-            raise BadUsage(f"--ready-file: {ready_file.parent} is not a folder")
-        ready_file.unlink(missing_ok=True)
     until = Until()
 
     def on_ready(url: str | None) -> None:
