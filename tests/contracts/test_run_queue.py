@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from headrace.kernel.events import RunId, RunStarted
 from headrace.ports import App, Priority, ReadyRun
-from headrace.stores.sql import SqlStorage
+from headrace.stores.encoding import VERSION
+from headrace.stores.sql import SqlStorage, run_queue
 from headrace.stores.sql.run_queue import SqlRunQueue
-from headrace.stores.sql.schema import ready_runs
+from headrace.stores.sql.schema import ready_runs, runs
 
 from .examples import numbered, queued
 
@@ -127,7 +128,7 @@ async def test_a_claim_costs_the_same_however_many_runs_wait(mine: SqlStorage) -
             assert isinstance(driver, sqlite3.Connection)
             driver.set_progress_handler(count, 1)
             try:
-                values = {"most": 1, "after_1": "", "after_3": "", "after_5": ""}
+                values = {"most": 1, "version": VERSION, "after_1": "", "after_3": "", "after_5": ""}
                 assert len(queue_of(mine)._claim(connection, values)) == 1
             finally:
                 driver.set_progress_handler(None, 0)
@@ -201,3 +202,24 @@ async def test_orphaned_runs_wait_as_their_apps_and_sources_say(two: tuple[SqlSt
     assert claimed[0] == "call"
     assert sorted(claimed[1:3]) == ["api", "b"]
     assert sorted(claimed[3:]) == ["batch", "schedule"]
+
+
+async def test_runs_that_only_a_newer_version_can_read_wait_for_its_workers(
+    mine: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await mine.journal.append(numbered(f"newer{number}", [queued(f"newer{number}")]))
+    newer = update(runs).values(min_version=VERSION + 1)
+    await mine.database.write(lambda connection: connection.execute(newer))
+    await put(mine, "newer0", priority=INTERACTIVE)
+    await put(mine, "newer1", "newer2")
+    assert await queue_of(mine).is_empty(), "there is nothing to look at again and again"
+    assert await queue_of(mine).claim(1) == []
+    await put(mine, "readable")
+    await put(mine, "b", workspace="b", priority=BATCH)
+    assert not await queue_of(mine).is_empty()
+    assert [await queue_of(mine).claim(1) for _ in range(3)] == [["readable"], ["b"], []]
+    assert (await queue_of(mine).backlogs())["a"].waiting == 3
+
+    monkeypatch.setattr(run_queue, "VERSION", VERSION + 1)
+    assert await queue_of(mine).claim(10) == ["newer0", "newer1", "newer2"]

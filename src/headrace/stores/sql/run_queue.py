@@ -2,7 +2,8 @@
 
 A claim takes the most urgent priority first, and within it one run of each workspace in turn, so that 10,000 waiting
 runs of one workspace do not hold back another. It reads the first entry of each (priority, workspace) by the index,
-whatever their number. On PostgreSQL it is one statement, whose locks no other claim waits for; SQLite has one writer.
+whatever their number, and passes over runs that only a newer version can read. On PostgreSQL it is one statement, whose
+locks no other claim waits for; SQLite has one writer.
 """
 
 from __future__ import annotations
@@ -30,15 +31,23 @@ _TURN = (
 )
 """Workspaces that come after the last one served first, then the others."""
 
+
+def _readable(row: str) -> str:
+    """Whether this version can read the run of a row. A scalar subquery, since PostgreSQL never makes a join of it,
+    which could read all runs."""
+    return f"coalesce((SELECT min_version FROM runs WHERE runs.run = {row}.run), 1) <= :version"
+
+
 _SQLITE = text(f"""
 WITH RECURSIVE walk(id) AS (
-    SELECT * FROM (SELECT rowid FROM ready_runs ORDER BY priority, workspace LIMIT 1)
+    SELECT * FROM (SELECT rowid FROM ready_runs WHERE {_readable("ready_runs")}
+        ORDER BY priority, workspace LIMIT 1)
     UNION ALL
     SELECT coalesce(
         (SELECT next.rowid FROM ready_runs AS next WHERE next.priority = last.priority
-            AND next.workspace > last.workspace ORDER BY next.workspace LIMIT 1),
+            AND next.workspace > last.workspace AND {_readable("next")} ORDER BY next.workspace LIMIT 1),
         (SELECT next.rowid FROM ready_runs AS next WHERE next.priority > last.priority
-            ORDER BY next.priority, next.workspace LIMIT 1)
+            AND {_readable("next")} ORDER BY next.priority, next.workspace LIMIT 1)
     ) FROM walk JOIN ready_runs AS last ON last.rowid = walk.id
 ), shares AS (
     SELECT priority, workspace FROM walk JOIN ready_runs ON ready_runs.rowid = walk.id
@@ -49,7 +58,7 @@ WITH RECURSIVE walk(id) AS (
     ) AS place
     FROM shares JOIN ready_runs AS waiting ON waiting.rowid IN (
         SELECT rowid FROM ready_runs AS one
-        WHERE one.priority = shares.priority AND one.workspace = shares.workspace
+        WHERE one.priority = shares.priority AND one.workspace = shares.workspace AND {_readable("one")}
         ORDER BY one.ready_at, one.run LIMIT :most
     )
 )
@@ -58,11 +67,13 @@ SELECT run, priority, workspace FROM candidates ORDER BY priority, place, {_TURN
 
 _POSTGRESQL = text(f"""
 WITH RECURSIVE walk AS (
-    (SELECT priority, workspace FROM ready_runs ORDER BY priority, workspace LIMIT 1)
+    (SELECT priority, workspace FROM ready_runs WHERE {_readable("ready_runs")}
+        ORDER BY priority, workspace LIMIT 1)
     UNION ALL
     SELECT next.priority, next.workspace FROM walk CROSS JOIN LATERAL (
         SELECT priority, workspace FROM ready_runs
         WHERE (ready_runs.priority, ready_runs.workspace) > (walk.priority, walk.workspace)
+            AND {_readable("ready_runs")}
         ORDER BY priority, workspace LIMIT 1
     ) AS next
 ), shares AS (
@@ -73,7 +84,7 @@ WITH RECURSIVE walk AS (
     ) AS place
     FROM shares CROSS JOIN LATERAL (
         SELECT run, ready_at FROM ready_runs AS one
-        WHERE one.priority = shares.priority AND one.workspace = shares.workspace
+        WHERE one.priority = shares.priority AND one.workspace = shares.workspace AND {_readable("one")}
         ORDER BY one.ready_at, one.run LIMIT :most FOR UPDATE SKIP LOCKED
     ) AS waiting
 ), picked AS (
@@ -82,7 +93,7 @@ WITH RECURSIVE walk AS (
 ), taken AS (
     DELETE FROM ready_runs USING picked WHERE ready_runs.run = picked.run RETURNING ready_runs.run
 ), owned AS (
-    UPDATE runs SET owner = :worker FROM taken WHERE runs.run = taken.run AND runs.min_version <= {VERSION} AND (
+    UPDATE runs SET owner = :worker FROM taken WHERE runs.run = taken.run AND (
         runs.owner IS NULL OR NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = runs.owner)
     )
 )
@@ -137,7 +148,7 @@ class SqlRunQueue(SqlRepository):
 
     async def claim(self, most: int) -> list[RunId]:
         values: dict[str, object] = {f"after_{priority:d}": workspace for priority, workspace in self._served.items()}
-        values |= {"most": most, "worker": self._leases.worker}
+        values |= {"most": most, "worker": self._leases.worker, "version": VERSION}
         # on PostgreSQL beside the writer: who waits for a lock in it would keep others from claiming
         claimed = await (self._database.write if self._is_postgresql else self._write)(
             lambda connection: self._claim(connection, values)
@@ -158,7 +169,8 @@ class SqlRunQueue(SqlRepository):
         return picked
 
     async def is_empty(self) -> bool:
-        return await self._database.row(select(ready_runs.c.run).limit(1)) is None
+        statement = select(ready_runs.c.run).where(text(_readable("ready_runs")).bindparams(version=VERSION))
+        return await self._database.row(statement.limit(1)) is None
 
     async def backlogs(self) -> Mapping[str, Backlog]:
         waiting, first = func.count().label("waiting"), func.min(ready_runs.c.ready_at).label("first")
