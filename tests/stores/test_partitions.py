@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
@@ -24,6 +23,20 @@ from tests.contracts.examples import numbered, queued, whole
 from tests.postgresql import Server, execute
 
 DAY = 86400.0
+NOW = datetime.now(UTC)
+
+
+class _Clock(datetime):
+    """Stands still, so that a test that runs across midnight has one day."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return NOW.astimezone(tz)
+
+
+@pytest.fixture(autouse=True)
+def _one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "datetime", _Clock)
 
 
 @pytest.fixture
@@ -35,12 +48,12 @@ async def store(postgresql_server: Server) -> AsyncIterator[SqlStorage]:
 
 def _moment(days_ago: int) -> float:
     """Noon of a past day."""
-    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    noon = NOW.replace(hour=12, minute=0, second=0, microsecond=0)
     return (noon - timedelta(days=days_ago)).timestamp()
 
 
 def _partition(days_ago: int) -> Partition:
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
     return Partition(midnight - timedelta(days=days_ago))
 
 
@@ -62,7 +75,7 @@ async def _paused(store: SqlStorage, days_ago: int) -> RunId:
 async def _prune(store: SqlStorage) -> Pruned:
     """Deletes what has ended more than a month ago."""
     total = Pruned()
-    before = time.time() - 30 * DAY
+    before = NOW.timestamp() - 30 * DAY
     async for _, pruned in store.pruner.prune(dict.fromkeys(FINAL, before), before):
         total = total.plus(pruned)
     return total
@@ -105,7 +118,7 @@ async def test_a_day_goes_as_a_whole_if_all_of_it_may(store: SqlStorage) -> None
 async def test_a_dry_run_drops_nothing(store: SqlStorage) -> None:
     run = await _add(store, 40)
     await store.database.write(partition_events)
-    before = time.time() - 30 * DAY
+    before = NOW.timestamp() - 30 * DAY
     steps = store.pruner.prune(dict.fromkeys(FINAL, before), before, dry_run=True)
     assert [pruned async for _, pruned in steps] == [Pruned(runs=1, events=5)]
     assert len(await store.journal.read(run)) == 5
@@ -114,7 +127,7 @@ async def test_a_dry_run_drops_nothing(store: SqlStorage) -> None:
 async def test_a_day_to_which_a_run_is_added_meanwhile_stays(store: SqlStorage) -> None:
     await _add(store, 40)
     await store.database.write(partition_events)
-    before = time.time() - 30 * DAY
+    before = NOW.timestamp() - 30 * DAY
     async with aclosing(store.pruner.prune(dict.fromkeys(FINAL, before), before)) as steps:
         async for _, pruned in steps:
             if pruned.runs:
@@ -126,7 +139,7 @@ async def test_a_day_to_which_a_run_is_added_meanwhile_stays(store: SqlStorage) 
 async def test_what_was_interrupted_goes_the_next_time(store: SqlStorage) -> None:
     await _add(store, 40)
     await store.database.write(partition_events)
-    before = time.time() - 30 * DAY
+    before = NOW.timestamp() - 30 * DAY
     async with aclosing(store.pruner.prune(dict.fromkeys(FINAL, before), before)) as steps:
         _, first = await anext(steps)
     assert first == Pruned(runs=1)
@@ -170,7 +183,7 @@ async def test_the_journal_works_as_before(store: SqlStorage) -> None:
     old, other = await _add(store, 40), await _add(store, 3, new_id())
     assert await store.database.write(partition_events)
     assert not await store.database.write(partition_events)
-    run = new_run_id(time.time())
+    run = new_run_id(NOW.timestamp())
     await store.journal.append(numbered(run, [queued(run), RunStarted()]))
     await store.journal.append(numbered(run, [RunPaused()], after=2))
     with pytest.raises(SequenceConflict):
