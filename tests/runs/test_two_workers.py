@@ -125,6 +125,18 @@ async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[RunSer
     assert Gate.entered == 1
 
 
+async def test_a_process_without_a_worker_stops_a_run_while_a_node_is_working(two: list[RunService]) -> None:
+    mine, other = two
+    served = await publish(mine, SILENT)
+    async with working(mine):
+        run = (await mine.submit(asked(served))).run
+        await begun(1)
+        assert not mine.leases.shared, "no other worker is known"
+        await other.stop(run, "ada")
+        assert (await ended(other, run)).status == "stopped"
+    assert Gate.entered == 1
+
+
 async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
     two: list[RunService], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,6 @@ class Worker:
         self._slots = run_service.slots = Slots(concurrency)
         self._claims: dict[RunId, Claim] = {}
         self._failures: Counter[RunId] = Counter()  # consecutive ones, of runs that could not be driven
-        self._stopped: set[RunId] = set()  # by a process that need not have a worker
         self._overtaken = Periodic("overtaken runs", self._lose_overtaken, OVERTAKEN_SECONDS)
         run_service.environment.bus.wire.on_signal(Signal.STOPPED, self._on_stopped)
 
@@ -206,17 +205,15 @@ class Worker:
 
     def _on_stopped(self, run: RunId) -> None:
         if run in self.run_service.driving:
-            self._stopped.add(run)
             self._overtaken.wake()
 
     async def _lose_overtaken(self) -> None:
         """Stops driving runs that another process has stopped or taken over, though their nodes are still working."""
         driving = self.run_service.driving
-        stopped, self._stopped = self._stopped, set()
-        runs = driving.keys() if self.run_service.leases.shared else stopped
-        if not runs:
+        if not driving:
             return
-        for run, last in (await self.run_service.environment.journal.last_sequences(runs)).items():
+        # also where no other worker is known: a process without a worker may have stopped a run, and the wire lost that
+        for run, last in (await self.run_service.environment.journal.last_sequences(driving.keys())).items():
             # a driver knows the records that it appends itself
             if (driver := driving.get(run)) is not None and last > driver.state.seq:
                 driver.lose_ownership()
