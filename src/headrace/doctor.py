@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from headrace.adapters.installation import SECRET, SHARED_SECRET, configured_secret, fingerprint, parse_secret
 from headrace.adapters.sandbox import RemoteSandbox
-from headrace.errors import HeadraceError
+from headrace.errors import FileStorageError, HeadraceError
 from headrace.factories import code_packages, file_blobs, local_sandbox, temporal_dispatch
 from headrace.ports import App
 from headrace.settings import Settings
@@ -56,10 +56,19 @@ async def examine(settings: Settings, parts: Collection[str] = ()) -> AsyncGener
         except TimeoutError:
             findings = [Finding(part, Status.FAILED, f"no result within {_SECONDS:g} s")]
         except (HeadraceError, OSError) as error:
-            reason = error.strerror or error if isinstance(error, OSError) else error
-            findings = [Finding(part, Status.FAILED, str(reason), _ADVICE.get(part, ""))]
+            findings = [Finding(part, Status.FAILED, _reason(error), _ADVICE.get(part, ""))]
         for finding in findings:
             yield finding
+
+
+def _reason(error: HeadraceError | OSError) -> str:
+    match error:
+        case FileStorageError():
+            return error.reason
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return str(error)
 
 
 async def _data_folder(settings: Settings) -> Sequence[Finding]:

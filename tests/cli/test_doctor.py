@@ -74,6 +74,7 @@ def test_what_fails_is_said_on_one_line_and_by_the_exit_code(tmp_path: Path, inv
         "mail": "failed",
     }
     assert all(item["message"] and item["advice"] for item in found.values()), found
+    assert all(item["message"].isprintable() for item in found.values()), found
 
 
 async def test_postgresql(tmp_path: Path, postgresql_server: Server, s3: S3Server) -> None:
@@ -153,6 +154,11 @@ async def test_files_on_a_service_that_is_away(tmp_path: Path, s3: S3Server) -> 
     finally:
         s3.start()
     assert (failed.status, failed.advice.startswith("Check HEADRACE_FILES_URL")) == (Status.FAILED, True)
+
+
+def test_why_a_bucket_cannot_be_used(tmp_path: Path, invoke: Invoke, s3: S3Server) -> None:
+    done = invoke("doctor", "--data", tmp_path, HEADRACE_FILES_URL="s3://no-such-bucket/prefix")
+    assert "failed   files: there is no such bucket. Check HEADRACE_FILES_URL" in done.stdout
 
 
 async def test_the_mail_server(tmp_path: Path) -> None:

@@ -202,10 +202,11 @@ class ObjectStorage:
         try:
             yield
         except (self._error, *more) as error:
+            reason = "there is no such bucket" if isinstance(error, FileNotFoundError) else _reason(error)
             if not self._failing:
                 self._failing = True
-                logger.error("%s cannot be used: %s", self.url, _reason(error))
-            raise FileStorageError(_reason(error)) from error
+                logger.error("%s cannot be used: %s", self.url, reason)
+            raise FileStorageError(reason) from error
         if self._failing:
             self._failing = False
             logger.warning("%s can be used again", self.url)

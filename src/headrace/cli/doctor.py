@@ -48,4 +48,4 @@ def doctor(ctx: click.Context, as_json: bool, data: Path | None) -> None:
 
 def _line(finding: Finding) -> str:
     line = f"{finding.status:<8} {finding.part}: {' '.join(finding.message.split())}"
-    return printable(f"{line}. {finding.advice}" if finding.advice else line)
+    return printable(f"{line.removesuffix('.')}. {finding.advice}" if finding.advice else line)

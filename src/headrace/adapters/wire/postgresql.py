@@ -43,7 +43,7 @@ class PostgresqlCarrier:
                     await listening.execute(SQL("LISTEN {}").format(Identifier(channel)))
                 yield PostgresqlConnection(listening, sending)
         except Error as error:
-            raise ConnectionError(str(error).strip()) from error
+            raise ConnectionError(" ".join(str(error).split())) from error
 
     async def _open(self) -> AsyncConnection[Any]:
         return await AsyncConnection.connect(
@@ -63,11 +63,11 @@ class PostgresqlConnection:
         try:
             await self._sending.execute(_SEND, (list(channels), [payload.decode() for payload in payloads]))
         except Error as error:
-            raise ConnectionError(str(error).strip()) from error
+            raise ConnectionError(" ".join(str(error).split())) from error
 
     async def receive(self) -> AsyncIterator[bytes]:
         try:
             async for notification in self._listening.notifies():
                 yield notification.payload.encode()
         except Error as error:
-            raise ConnectionError(str(error).strip()) from error
+            raise ConnectionError(" ".join(str(error).split())) from error

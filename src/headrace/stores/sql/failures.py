@@ -104,9 +104,9 @@ def is_duplicate(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The database's own message, without statement and parameters (which contain users' data)."""
+    """The database's own message in one line, without statement and parameters (which contain users' data)."""
     if isinstance(error, SQLAlchemyError):
-        return str(getattr(error, "orig", None) or error).strip()
+        return " ".join(str(getattr(error, "orig", None) or error).split())
     return f"{type(error).__name__}: {error}"
 
 
