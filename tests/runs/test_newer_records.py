@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from headrace.errors import NewerRecord
+from headrace.errors import NewerRecord, SequenceConflict
 from headrace.kernel.events import Record
 from headrace.runs.service import RunService
 from headrace.stores import encoding
@@ -41,10 +41,12 @@ def newer(*, writes_only: bool = False) -> Iterator[None]:
 
 
 async def _teleport(service: RunService, run: str) -> None:
-    last = (await service.environment.journal.read(run))[-1].seq
-    assert last is not None
-    with newer(writes_only=True):
-        await service.environment.journal.append([Record(run, last + 1, time.time(), Teleported("Jiaoxi"))])  # type: ignore[arg-type]
+    while True:
+        last = (await service.environment.journal.read(run))[-1].seq
+        assert last is not None
+        with newer(writes_only=True), suppress(SequenceConflict):  # its driver may be faster
+            await service.environment.journal.append([Record(run, last + 1, time.time(), Teleported("Jiaoxi"))])  # type: ignore[arg-type]
+            return
 
 
 async def test_a_run_that_it_drives_is_given_up(two: list[RunService], caplog: pytest.LogCaptureFixture) -> None:
@@ -60,8 +62,12 @@ async def test_a_run_that_it_drives_is_given_up(two: list[RunService], caplog: p
         assert not other.driving
         assert not mine.driving
     assert Gate.entered == 1
-    [said] = [record for record in caplog.records if run in record.getMessage()]
-    assert (said.levelname, "is left to a worker of a newer version" in said.getMessage()) == ("WARNING", True)
+    # twice if the reconciler saw the new run before it was dispatched
+    warnings = [record for record in caplog.records if run in record.getMessage()]
+    assert len(warnings) in (1, 2)
+    for warning in warnings:
+        assert warning.levelname == "WARNING"
+        assert "is left to a worker of a newer version" in warning.getMessage()
     with newer():
         assert await other.leases.orphaned() == [run]
         assert await other.leases.acquire(run)
