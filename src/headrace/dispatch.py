@@ -19,7 +19,7 @@ from headrace.ports import Backlog, Claim, Drive, Leases, ReadyRun, RunQueue, Si
 logger = logging.getLogger(__name__)
 
 RECONCILE_SECONDS = 5.0
-RENEW_SECONDS = 3.0  # a few times before others consider this worker dead
+RENEW_SECONDS = 1.0  # and looks at the others, so that a dead one is noticed within its lease and 2 s
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is retried
 POLL_SECONDS = 0.1  # between looks for runs that other processes have queued
 POLL_ALONE_SECONDS = 1.0  # the same, if no other process is known
