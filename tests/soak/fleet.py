@@ -117,14 +117,20 @@ class Fleet:
 
     def owned(self, worker: Worker) -> set[str]:
         """The runs that are a worker's and have not ended."""
+        joined = "FROM runs JOIN workers ON workers.id = runs.owner WHERE pid = %s"
+        ended = "('succeeded', 'failed', 'stopped', 'partial-succeeded')"
+        return {row[0] for row in self._rows(f"SELECT run {joined} AND status NOT IN {ended}", worker.process.pid)}
+
+    def are_acquired(self, runs: set[str], dead: Worker) -> bool:
+        """Whether all are of other workers."""
+        joined = "FROM runs JOIN workers ON workers.id = runs.owner WHERE run = ANY(%s) AND pid <> %s"
+        return self._rows(f"SELECT count(*) {joined}", [*runs], dead.process.pid) == [(len(runs),)]
+
+    def _rows(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         from psycopg import connect
 
-        statement = (
-            "SELECT run FROM runs JOIN workers ON workers.id = runs.owner"
-            " WHERE pid = %s AND status NOT IN ('succeeded', 'failed', 'stopped', 'partial-succeeded')"
-        )
         with connect(self.url) as connection:
-            return {row[0] for row in connection.execute(statement, (worker.process.pid,))}
+            return connection.execute(statement, values).fetchall()
 
     # --------------------------------------------------------------------------------------------------- faults
 
@@ -133,7 +139,7 @@ class Fleet:
         lost = await asyncio.to_thread(self.owned, worker)
         await asyncio.to_thread(worker.kill)
         self.workers.remove(worker)
-        await until(lambda: not self.owned(worker), "the runs of a killed worker are acquired by others")
+        await until(lambda: self.are_acquired(lost, worker), "the runs of a killed worker are acquired by others")
         self.workers.append(await self.worker())
         return lost
 
@@ -141,7 +147,7 @@ class Fleet:
         """Stops it for longer than its lease, and returns its runs once others have them."""
         lost = await asyncio.to_thread(self.owned, worker)
         worker.process.send_signal(signal.SIGSTOP)
-        await until(lambda: not self.owned(worker), "the runs of a paused worker are acquired by others")
+        await until(lambda: self.are_acquired(lost, worker), "the runs of a paused worker are acquired by others")
         return lost
 
     def resume_worker(self, worker: Worker) -> None:
