@@ -19,7 +19,7 @@ from headrace.ports import Backlog, Claim, Drive, Leases, ReadyRun, RunQueue, Si
 logger = logging.getLogger(__name__)
 
 RECONCILE_SECONDS = 5.0
-RENEW_SECONDS = 1.0  # and looks at the others, so that a dead one is noticed within its lease and 2 s
+LOOK_SECONDS = 1.0  # between heartbeats, so that a dead worker is noticed within its lease and 2 s
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is retried
 POLL_SECONDS = 0.1  # between looks for runs that other processes have queued
 POLL_ALONE_SECONDS = 1.0  # the same, if no other process is known
@@ -74,10 +74,10 @@ class LocalDispatch:
     # -------------------------------------------------------------------------------------------------------- work
 
     async def work(self, drive: Drive, slots: Slots) -> None:
-        heartbeat = Periodic(f"{self.name}: heartbeat", self._heartbeat, RENEW_SECONDS)
+        heartbeat = Periodic(f"{self.name}: heartbeat", self._heartbeat, LOOK_SECONDS)
         await heartbeat.once()  # before any claim: others would take a run whose owner they do not know
         async with (
-            background(f"{self.name}: heartbeat", heartbeat.run(RENEW_SECONDS)),
+            background(f"{self.name}: heartbeat", heartbeat.run(LOOK_SECONDS)),
             background(f"{self.name}: reconcile", self._reconciler.run()),
             background(f"{self.name}: fetch", self._fetch_all(slots)),
             background(f"{self.name}: claim", self._claim_all(drive, slots)) as self._claiming,

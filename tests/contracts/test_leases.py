@@ -10,13 +10,16 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from time import time
 
 import pytest
+from sqlalchemy import Double, literal, select
 
 from headrace.errors import StoreError
 from headrace.kernel.events import NodeStarted, RunEnded, RunPaused, RunResumed, RunStarted, StopRequested
 from headrace.ports import CALLBACK, Storage
 from headrace.stores.sql import SqlStorage, leases
+from headrace.stores.sql.schema import workers
 
 from .examples import numbered, queued, whole
 
@@ -230,30 +233,65 @@ async def test_another_process_with_the_same_id_is_not_taken_for_it(two: Two, ur
     assert await other.leases.orphaned() == ["r1"]
 
 
+class Clock:
+    """The clock of the database."""
+
+    now = 1000.0
+
+    async def look(self, store: SqlStorage, seconds: float = 1.0) -> bool:
+        """Whether a worker finds another one dead so many seconds later."""
+        self.now += seconds
+        return await store.leases.heartbeat()
+
+    async def looks_until_dead(self, store: SqlStorage) -> int:
+        """Looks each second."""
+        for look in range(1, 60):
+            if await self.look(store):
+                return look
+        raise AssertionError("it has not been found dead")
+
+
+@pytest.fixture
+def clock(two: Two, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(leases, "clock", lambda _: literal(clock.now, Double))
+    return clock
+
+
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_nobody_is_taken_for_dead_because_the_database_was_away(
-    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two: Two, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other = two
-    now = 1000.0
-    monkeypatch.setattr(leases, "monotonic", lambda: now)
     await mine.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
     _edit(mine, "host = 'elsewhere'")
-    assert await other.leases.heartbeat() is False
+    assert await clock.look(other) is False
     holder = sqlite3.connect(tmp_path / "headrace.db", isolation_level=None)
     monkeypatch.setattr("headrace.stores.sql.database.BUSY_SECONDS", 0.05)
     other.database.engine.dispose()
     holder.execute("BEGIN IMMEDIATE")
     other.writer._connection = None  # a new one, which does not wait for long
     with pytest.raises(StoreError):
-        await other.leases.heartbeat()
-    now += 4 * leases.LEASE_SECONDS
+        await clock.look(other, leases.RENEW_SECONDS)
     holder.execute("ROLLBACK")
     holder.close()
-    assert await other.leases.heartbeat() is False
+    assert await clock.look(other, 4 * leases.LEASE_SECONDS) is False
     assert await other.leases.orphaned() == []
-    now += leases.LEASE_SECONDS + 0.1
-    assert await other.leases.heartbeat() is True, "it has not shown itself since"
+    assert await clock.looks_until_dead(other) == 16, "it has not shown itself since"
+
+
+@pytest.mark.parametrize("jump", [60, 3600, -3600])
+async def test_nobody_is_dead_for_one_lease_after_the_database_or_its_clock_was_away(
+    two: Two, clock: Clock, jump: float
+) -> None:
+    mine, other = two
+    await mine.journal.append(numbered("r1", [queued("r1")]))
+    await mine.leases.heartbeat()
+    _edit(mine, "host = 'elsewhere'")
+    for _ in range(10):
+        assert await clock.look(other) is False
+    assert await clock.look(other, jump) is False
+    assert await clock.looks_until_dead(other) == 16
 
 
 @pytest.mark.parametrize("names", [["a"], [f"claim {n}" for n in range(1200)]], ids=["one", "many"])
@@ -291,24 +329,18 @@ async def test_a_callback_that_is_claimed_is_due_nowhere(two: Two) -> None:
     assert await other.callbacks.due_callbacks(1e12) == [due]
 
 
-async def test_one_elsewhere_is_dead_after_a_while_of_silence(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_elsewhere_is_dead_after_a_lease_of_silence(two: Two, clock: Clock) -> None:
     mine, other = two
-    now = 1000.0
-    monkeypatch.setattr(leases, "monotonic", lambda: now)
     await mine.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
-    # its clock is a day behind, and its process id is of nobody here
-    _edit(mine, "host = 'elsewhere', pid = 99999999, seen_at = seen_at - 86400")
-    assert await other.leases.heartbeat() is False
-    now += leases.LEASE_SECONDS
-    assert await other.leases.heartbeat() is False
+    await mine.leases.heartbeat()
+    _edit(mine, "host = 'elsewhere', pid = 99999999")  # a process id of nobody here
+    for _ in range(15):
+        assert await clock.look(other) is False
     assert await other.leases.orphaned() == []
-    _edit(mine, "seen_at = seen_at + 3")  # it has shown itself
-    now += 1
-    assert await other.leases.heartbeat() is False
-    now += leases.LEASE_SECONDS
-    assert await other.leases.heartbeat() is False
-    now += 0.1
-    assert await other.leases.heartbeat() is True
+    await mine.leases.heartbeat()
+    _edit(mine, "host = 'elsewhere', pid = 99999999")
+    assert await clock.look(other, 0.5) is False
+    assert await clock.looks_until_dead(other) == 15, "15.5 s after it has shown itself"
     assert await other.leases.orphaned() == ["r1"]
 
     # it was not dead: it has what it has begun since, and what nobody has taken up meanwhile
@@ -316,6 +348,46 @@ async def test_one_elsewhere_is_dead_after_a_while_of_silence(two: Two, monkeypa
     await mine.leases.heartbeat()
     assert await other.leases.orphaned() == []
     assert await other.leases.acquire("r1") is False
+
+
+@pytest.mark.parametrize("off", [-3600, 3600])
+async def test_a_worker_whose_own_clock_is_an_hour_off_is_dead_no_sooner_or_later(
+    two: Two, clock: Clock, off: float
+) -> None:
+    mine, other = two
+    await mine.journal.append(numbered("r1", [queued("r1")]))
+
+    def show() -> None:  # as versions did that took their own clock
+        _edit(mine, f"host = 'elsewhere', seen_at = {clock.now + off}")
+
+    show()
+    assert await clock.look(other) is False
+    for _ in range(20):
+        show()
+        assert await clock.look(other) is False
+    assert leases.LEASE_SECONDS < 1 + await clock.looks_until_dead(other) <= leases.LEASE_SECONDS + 2
+
+
+async def test_a_worker_shows_the_time_of_the_database(two: Two, clock: Clock) -> None:
+    mine, _ = two
+
+    async def seen_at() -> float:
+        rows = await mine.database.rows(select(workers.c.seen_at).where(workers.c.id == mine.leases.worker))
+        return rows[0]["seen_at"]
+
+    await clock.look(mine)
+    assert await seen_at() == 1001
+    await clock.look(mine)
+    assert await seen_at() == 1001, "it is not renewed at each look"
+    await clock.look(mine, 2)
+    assert await seen_at() == 1004
+
+
+async def test_the_clock_of_a_database_counts_seconds(two: Two) -> None:
+    before = time()
+    now = await two[0].database.run(lambda connection: connection.scalar(select(leases.clock(connection))))
+    assert now is not None
+    assert before - 1 <= now <= time() + 1
 
 
 async def test_one_whose_host_nobody_knows_is_heard_of_by_its_row_alone(

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import event
+from sqlalchemy import Connection, event, select, text
 
 from headrace.errors import StoreError
 from headrace.kernel.events import RunEnded, RunStarted
 from headrace.ports import Bucket
 from headrace.stores.sql import SqlStorage, migrations, postgresql
-from headrace.stores.sql.database import engine_of
-from headrace.stores.sql.schema import metadata
+from headrace.stores.sql.database import WRITERS, engine_of
+from headrace.stores.sql.schema import metadata, workers
+from headrace.stores.sql.writer import Call
 from tests.contracts.examples import numbered, queued, whole
 from tests.postgresql import Server
 
@@ -122,14 +123,14 @@ HOSTILE = ['"', "\\", "{a,b}", "NULL", "", " ", "a,b", "'; DROP TABLE runs; --",
 
 async def test_texts_that_look_like_syntax_come_back_equal(postgresql_url: str) -> None:
     store = await SqlStorage.open(postgresql_url)
-    for n, text in enumerate(HOSTILE):
+    for n, content in enumerate(HOSTILE):
         await store.journal.append(
-            numbered(f"r{n}", [queued(f"r{n}", app=text, user=text), RunEnded("failed", error=text)])
+            numbered(f"r{n}", [queued(f"r{n}", app=content, user=content), RunEnded("failed", error=content)])
         )
-    for n, text in enumerate(HOSTILE):
+    for n, content in enumerate(HOSTILE):
         run = await store.runs.find_run(f"r{n}")
         assert run is not None
-        assert (run.app, run.session, run.error) == (text, text, text)
+        assert (run.app, run.session, run.error) == (content, content, content)
     await store.aclose()
 
 
@@ -210,3 +211,42 @@ async def test_a_process_that_is_paused_within_a_transaction_does_not_stop_the_o
         out, _ = await asyncio.to_thread(paused.communicate)
     assert out.splitlines()[0] == "True", "its transaction has failed, and can be tried again"
     assert "left=2.0" in out
+
+
+async def test_a_worker_whose_transactions_all_wait_for_a_lock_shows_that_it_is_alive(postgresql_url: str) -> None:
+    store = await SqlStorage.open(postgresql_url)
+    await store.buckets.take([Bucket("b", 5, 1)], 0)
+    await store.leases.heartbeat()
+    update = "UPDATE buckets SET tokens = 0"
+
+    def wait(connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # however slow this machine is
+        connection.exec_driver_sql(update)
+
+    with store.database.engine.connect() as holder:
+        holder.exec_driver_sql("BEGIN")
+        holder.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        holder.exec_driver_sql(update)
+        waiting = [store.writer.submit(Call(wait, "it")), *(store.database.write(wait) for _ in range(WRITERS))]
+        tasks = [asyncio.ensure_future(item) for item in waiting]
+        await _until_blocked(store, len(tasks))
+        await store.database.run(lambda connection: connection.exec_driver_sql("UPDATE workers SET seen_at = 0"))
+        async with asyncio.timeout(60):
+            await store.leases.heartbeat()
+        assert await store.database.rows(select(workers.c.id).where(workers.c.seen_at > 0))
+        assert not any(task.done() for task in tasks)
+        holder.exec_driver_sql("ROLLBACK")
+    await asyncio.gather(*tasks)
+    await store.aclose()
+
+
+async def _until_blocked(store: SqlStorage, count: int) -> None:
+    """Until so many sessions wait for a lock."""
+    blocked = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with asyncio.timeout(60):
+        while True:
+            if await store.database.run(lambda connection: connection.scalar(blocked)) == count:
+                return
+            await asyncio.sleep(0.01)

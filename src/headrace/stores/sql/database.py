@@ -25,7 +25,8 @@ from headrace.stores.sql.transaction import begin
 logger = logging.getLogger(__name__)
 
 READERS = 4  # threads, each with a connection of its own while it reads
-WRITERS = 2  # the same, beside the writer: one claims runs, one shows that the process is alive
+WRITERS = 2  # the same, beside the writer: one claims runs, one changes partitions
+CONNECTIONS = READERS + WRITERS + 2  # and one each for the writer and the heartbeats
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes to the same SQLite file
 
 T = TypeVar("T")
@@ -77,6 +78,7 @@ class Database:
         self.health = Health(self.name)
         self._readers = ThreadPoolExecutor(READERS, "headrace-read")
         self._writers = ThreadPoolExecutor(WRITERS, "headrace-write-beside")
+        self._heartbeats = ThreadPoolExecutor(1, "headrace-heartbeat")
         self._closed = False
         self._version_lock = asyncio.Lock()
         self._version_connection: Connection | None = None
@@ -111,9 +113,16 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Runs writing work in a transaction of its own, beside the writer: where one process need not wait for another
         (PostgreSQL), this one need not wait for itself. StoreError if the database fails."""
+        return await self._transaction(self._writers, work)
+
+    async def heartbeat(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, in a thread and on a connection that nothing else can keep waiting."""
+        return await self._transaction(self._heartbeats, work)
+
+    async def _transaction(self, executor: ThreadPoolExecutor, work: Callable[[Connection], T]) -> T:
         if self._closed:
             raise StoreError(f"{self.name} is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._writers, self._write, work)
+        return await asyncio.get_running_loop().run_in_executor(executor, self._write, work)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -156,6 +165,7 @@ class Database:
         self._closed = True
         self._readers.shutdown()
         self._writers.shutdown()
+        self._heartbeats.shutdown()
         if self._version_connection is not None:
             self._version_connection.close()
         self.engine.dispose()
@@ -192,7 +202,7 @@ def engine_of(url: str, *, full_sync: bool = False) -> Engine:
         return _sqlite(parsed, full_sync)
     if backend not in ("postgres", "postgresql"):
         raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
-    return postgresql_engine(parsed, READERS + WRITERS + 1)
+    return postgresql_engine(parsed, CONNECTIONS)
 
 
 def _sqlite(url: URL, full_sync: bool) -> Engine:
@@ -206,7 +216,7 @@ def _sqlite(url: URL, full_sync: bool) -> Engine:
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
-        pool_size=READERS + WRITERS + 1,
+        pool_size=CONNECTIONS,
         connect_args={"timeout": BUSY_SECONDS},
         execution_options={"begin": "BEGIN IMMEDIATE"},  # else SQLite may refuse to write after a read
     )

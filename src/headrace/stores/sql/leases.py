@@ -4,8 +4,9 @@ A run has an owner: the worker that accepted it, or acquired it. A worker shows 
 it has not done so for a while, or its process is known to be dead, it loses its row; and a run whose owner has no row
 may be acquired by any worker.
 
-How long a worker has been silent is measured by the others' own clocks: hosts' clocks need not agree, and a machine
-that slept does not take all others for dead when it wakes.
+How long a worker has been silent is measured by the database's clock: hosts' clocks need not agree. A worker that could
+not look for a while, because the database, its host or itself was stopped, measures anew: the others could not show
+that they are alive, either.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
-from time import monotonic, time
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Double, and_, cast, delete, extract, func, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.errors import StoreError
@@ -27,13 +28,15 @@ from headrace.kernel.events import RunId
 from headrace.stores.encoding import VERSION, clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.journal import JournalWork
-from headrace.stores.sql.repository import SqlRepository, inserting, put
+from headrace.stores.sql.repository import SqlRepository, inserting
 from headrace.stores.sql.schema import UNFINISHED, claims, ready_runs, runs, workers
 from headrace.stores.sql.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0  # of silence, after which a worker counts as dead
+RENEW_SECONDS = 2.5  # after which a heartbeat renews the worker's row
+OUTAGE_SECONDS = 5.0  # between two looks, after which silence is measured anew
 _NAMED = 500  # claims in one statement
 _DEAD = frozenset({b"Z", b"X"})  # states of a process that has ended, but was not waited for
 
@@ -46,7 +49,7 @@ class SqlLeases(SqlRepository):
         self._journal = journal
         self.worker = new_id()
         self.registered = False  # the worker's row is there
-        self._missed = False  # the last heartbeat failed, because of the database
+        self._looked_at: float | None = None  # by the database's clock, as all times here
         self._others: dict[str, tuple[float, float]] = {}  # `seen_at` of other workers, and since when it is the same
 
     @property
@@ -58,49 +61,61 @@ class SqlLeases(SqlRepository):
         return len(self._others)
 
     async def heartbeat(self) -> bool:
-        try:
-            # on a connection of its own: who waits for a lock in the writer is not dead
-            postgresql = self._database.engine.dialect.name == "postgresql"
-            found_dead = await (self._database.write(self._renew) if postgresql else self._write(self._renew))
-        except StoreError:
-            self._missed = True
-            raise
-        self.registered, self._missed = True, False
+        # on PostgreSQL a transaction may wait for another process; that does not make this one dead
+        postgresql = self._database.engine.dialect.name == "postgresql"
+        rows = await (self._database.heartbeat(_look) if postgresql else self._database.run(_look))
+        dead = self._silent(rows)
+        own = next((row for row in rows if row["id"] == self.worker), None)
+        if dead or own is None or not 0 <= own["now"] - own["seen_at"] < RENEW_SECONDS:
+            renew = partial(self._renew, dead=dead)
+            await (self._database.heartbeat(renew) if postgresql else self._write(renew))
+        self._looked_at = rows[0]["now"] if rows else None
+        self.registered = True
         self._journal.owner = self.worker  # only now: others would acquire runs whose owner has no row
-        return found_dead
+        return bool(dead)
 
     def register(self, connection: Connection) -> None:
         """Adds the worker's row, if it is not there."""
         if not self.registered:
-            self._put_row(connection, _host())
+            self._put_row(connection)
 
-    def _put_row(self, connection: Connection, host: str | None) -> None:
+    def _put_row(self, connection: Connection) -> None:
         pid = os.getpid()
         began = None if (stat := _stat(pid)) is None else stat[1]
-        put(connection, workers, {"id": self.worker, "seen_at": time(), "host": host, "pid": pid, "began": began})
+        row = {"seen_at": clock(connection), "host": _host(), "pid": pid, "began": began}
+        statement = inserting(connection, workers).values(id=self.worker, **row)
+        connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=row))
 
-    def _renew(self, connection: Connection) -> bool:
-        host = _host()
-        if self._missed:
-            self._others.clear()  # the others could not show that they are alive, either
-        self._put_row(connection, host)
-        others = connection.execute(select(workers).where(workers.c.id != self.worker)).mappings().all()
-        dead = [other for other in others if self._is_dead(other, host)]
-        self._others = {other["id"]: self._others[other["id"]] for other in others}
+    def _renew(self, connection: Connection, dead: Collection[RowMapping]) -> None:
+        """Renews the worker's row, and removes those of dead ones."""
+        self._put_row(connection)
         for other in dead:
             # unless it has renewed its row in the meantime
             same = (workers.c.id == other["id"], workers.c.seen_at == other["seen_at"])
             connection.execute(delete(workers).where(*same))
         if dead:
             connection.execute(delete(claims).where(claims.c.owner.not_in(select(workers.c.id))))
-        return bool(dead)
 
-    def _is_dead(self, other: RowMapping, host: str | None) -> bool:
-        now, seen_at = monotonic(), other["seen_at"]
-        known = self._others.get(other["id"])
-        since = known[1] if known is not None and known[0] == seen_at else now
-        self._others[other["id"]] = (seen_at, since)
-        if now - since > LEASE_SECONDS:
+    def _silent(self, rows: Sequence[RowMapping]) -> list[RowMapping]:
+        """The other workers that are dead."""
+        others = [row for row in rows if row["id"] != self.worker]
+        if not others:
+            self._others = {}
+            return []
+        now, before, known = others[0]["now"], self._looked_at, self._others
+        if before is None or not 0 <= now - before <= OUTAGE_SECONDS:
+            before, known = now, {}
+        self._others = {}
+        for other in others:
+            id, seen_at = other["id"], other["seen_at"]
+            # a row that has changed was renewed since the last look, whatever clock an older version took for it
+            same = id in known and known[id][0] == seen_at
+            self._others[id] = known[id] if same else (seen_at, min(max(seen_at, before), now))
+        host = _host()
+        return [other for other in others if self._is_dead(other, now, host)]
+
+    def _is_dead(self, other: RowMapping, now: float, host: str | None) -> bool:
+        if now - self._others[other["id"]][1] > LEASE_SECONDS:
             return True
         return host is not None and host == other["host"] and not is_alive(other["pid"], other["began"])
 
@@ -138,6 +153,18 @@ class SqlLeases(SqlRepository):
             await self._write(work)
         except StoreError as error:
             logger.warning("this process's runs will be picked up by another worker after the lease expires: %s", error)
+
+
+def clock(connection: Connection) -> ColumnElement[float]:
+    """The seconds since 1970 by the clock of the database, which for SQLite is that of the only machine."""
+    if connection.dialect.name == "postgresql":
+        return cast(extract("epoch", func.clock_timestamp()), Double)
+    return (func.julianday("now") - 2440587.5) * 86400.0
+
+
+def _look(connection: Connection) -> Sequence[RowMapping]:
+    """The rows of all workers, each with the time `now`."""
+    return connection.execute(select(workers, clock(connection).label("now"))).mappings().all()
 
 
 def available(worker: str) -> ColumnElement[bool]:
