@@ -96,6 +96,19 @@ async def test_subscriptions_and_what_is_wrong_with_them(opened: Opened, hooks: 
         await expect(page.get_by_text("Not yours.")).to_be_visible()
 
 
+async def test_a_zone_that_the_browser_does_not_know(opened: Opened, hooks: Serve) -> None:
+    async def answer(route: Route) -> None:
+        content = await (await route.fetch()).text()
+        await route.fulfill(
+            content_type="application/json", body=content.replace("Asia/Shanghai", "posix/Asia/Shanghai")
+        )
+
+    async with opened(served=hooks) as page:
+        await page.route("**/api/v1/triggers", answer)
+        await page.goto(f"{hooks.url}/console/triggers")
+        await expect(page.get_by_role("row").filter(has_text="Every morning")).to_contain_text("01:30 UTC")
+
+
 async def test_somebody_with_some_apps_sees_their_triggers(opened: Opened, hooks: Serve) -> None:
     async with opened(served=hooks, amiss="403") as page:
         await subscribed(page, 403, {"code": "forbidden", "message": "Use a key for all of them."})
