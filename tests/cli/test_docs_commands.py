@@ -22,6 +22,7 @@ import pytest
 from headrace.cli import cli
 from tests.cli.conftest import Invoke
 from tests.cli.flows import field, flow
+from tests.cli.parsing import parse_command_line
 
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or shutil.which(ROOT / "build" / "uv" / "bin" / "uv")
@@ -94,23 +95,9 @@ def lines() -> Iterator[Line]:
 LINES = [line for line in lines() if line.words[0] == "headrace"]
 
 
-def parsed(words: tuple[str, ...]) -> None:
-    """Parses a command line as `headrace` does. UsageError if it is not accepted."""
-    command: click.Command = cli
-    context, rest = None, [*words]
-    while True:
-        name = rest.pop(0)
-        context = command.make_context(name, rest, parent=context, resilient_parsing="--version" in rest)
-        if not isinstance(command, click.Group) or not (rest := [*context._protected_args, *context.args]):
-            return
-        _, found, _ = command.resolve_command(context, rest)
-        assert found is not None
-        command = found
-
-
 @pytest.mark.parametrize("line", LINES, ids=str)
 def test_every_command_line_is_accepted(line: Line):
-    parsed(line.words)
+    parse_command_line(line.words)
 
 
 def test_every_other_program_has_a_reason():

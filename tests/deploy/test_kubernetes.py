@@ -6,16 +6,15 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-import click
 import kubernetes_validate
 import pytest
 import yaml
 
-from headrace.cli import cli
 from headrace.cli.unknown_settings import unknown_settings
 from headrace.dsl.load import load
 from headrace.nodes import registry
 from headrace.settings import Settings
+from tests.cli.parsing import parse_command_line
 from tests.deploy.image import stages
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -57,9 +56,7 @@ def test_each_pod_runs_the_program_as_the_image_has_it(deployment: dict[str, Any
     spec = deployment["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     assert container["image"] in {image["name"] for image in KUSTOMIZATION["images"]}
-    command = cli.get_command(click.Context(cli), container["args"][0])
-    assert command is not None, container["args"]
-    command.make_context(container["args"][0], list(container["args"][1:]))  # exits where an option is unknown
+    parse_command_line(("headrace", *container["args"]))
     image = stages()[-1]
     assert image.the("USER") == f"{spec['securityContext']['runAsUser']}:{spec['securityContext']['runAsGroup']}"
     assert {str(port["containerPort"]) for port in container["ports"]} == {image.the("EXPOSE")}
