@@ -3,14 +3,13 @@ waits for the disk; Temporal's is in memory."""
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import processor_seconds, processor_seconds_of_server
 from benchmarks.service import call, load, serving
 from benchmarks.table import Row, Target
 from tests import postgresql, temporal_server
@@ -89,14 +88,3 @@ def measure(quick: bool) -> list[Row]:
             f"Temporal's development server {each['engine']}",
         ),
     ]
-
-
-def processor_seconds(pid: int) -> float:
-    """The processor time of a process, and of its children that have ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def processor_seconds_of_server(pid: int) -> float:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return processor_seconds(pid) + sum(processor_seconds(int(child)) for child in children)

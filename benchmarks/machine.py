@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -50,9 +51,18 @@ def family(pid: int) -> list[int]:
 
 
 def processor_seconds(pid: int) -> float:
-    """The processor time that a process has taken so far."""
+    """The processor time that a process has taken so far, and its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def processor_seconds_of_server(pid: int) -> float:
+    """The same, and its children: PostgreSQL has one for each connection."""
+    seconds = 0.0
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError):  # it has just ended
+            seconds += processor_seconds(int(child))
+    return seconds + processor_seconds(pid)
 
 
 def resident_mb(pid: int) -> float:

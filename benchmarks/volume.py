@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.databases import processor_seconds, processor_seconds_of_server
+from benchmarks.machine import processor_seconds, processor_seconds_of_server
 from benchmarks.service import call, helper, load, serving
 from benchmarks.table import Row
 from tests import postgresql

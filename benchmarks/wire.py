@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.databases import processor_seconds, processor_seconds_of_server
+from benchmarks.machine import processor_seconds, processor_seconds_of_server
 from benchmarks.service import HELPERS, end, serving
 from benchmarks.table import Row, Target
 from tests import postgresql, valkey
