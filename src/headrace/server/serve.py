@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import logging
 import os
@@ -56,8 +55,9 @@ async def serve(
     from headrace.api.app import ApiOptions, create_app
     from headrace.api.middleware.request_context import ProxyHeaders
     from headrace.api.native import NativeServices
+    from headrace.server.serving import serving_of, url_of
     from headrace.server.tls import tls_of
-    from headrace.server.uvicorn_server import Server, Serving
+    from headrace.server.uvicorn_server import Server
     from headrace.telemetry.setup import METRICS_PATH, Telemetry
     from headrace.triggers import PluginEvents, ScheduleTimer, Webhooks, webhook_secrets
 
@@ -77,8 +77,7 @@ async def serve(
                 served.append((Path(app.source), loaded, await running.apps.working_key(app)))
 
         listener = listen(settings.host, settings.port)
-        host, port = listener.getsockname()[:2]
-        url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        url = url_of(listener, tls)
         if not settings.public_url:
             running.public_url = url + settings.root
 
@@ -89,10 +88,6 @@ async def serve(
             running.console = ConsoleAccess(running.secret, settings.workspace)
 
         def ready() -> None:
-            # what is loaded by now stays: the collector need not traverse it again during requests
-            gc.collect()
-            gc.freeze()
-            gc.enable()
             if ready_file:
                 write_ready_file(ready_file, url, served)
             on_ready(running, url, served)
@@ -144,16 +139,6 @@ async def serve(
         if telemetry.route:
             api.add_route(METRICS_PATH, telemetry.route.endpoint, methods=["GET"], include_in_schema=False)
 
-        serving = Serving(
-            tls=tls,
-            request_seconds=settings.request_seconds,
-            keep_alive_seconds=settings.keep_alive_seconds,
-            drain_seconds=settings.drain_seconds,
-            ready=ready,
-            drain=running.drain,
-            is_idle=running.is_idle,
-            active_runs=lambda: len(running.run_service.driving),
-        )
         trusted, linked = settings.trusted_proxies, bool(settings.public_url)
         front = ProxyHeaders(api, api.router.routes, settings.root, trusted, linked=linked)
         async with AsyncExitStack() as stack:
@@ -166,7 +151,7 @@ async def serve(
                 await stack.enter_async_context(background("watch", watch.run(on_published)))
             await stack.enter_async_context(background("schedules", timer.run()))
             await stack.enter_async_context(background("subscriptions", running.subscriptions.run()))
-            await Server(front, serving).serve([listener])
+            await Server(front, serving_of(settings, running, ready, tls)).serve([listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

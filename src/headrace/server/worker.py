@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 
@@ -13,7 +12,8 @@ from headrace.api.auth import Api, ApiOptions
 from headrace.api.health import HealthRoutes
 from headrace.main import service
 from headrace.server.serve import listen
-from headrace.server.uvicorn_server import Server, Serving
+from headrace.server.serving import serving_of, url_of
+from headrace.server.uvicorn_server import Server
 from headrace.settings import Settings
 from headrace.telemetry.scrubbing import Scrubber
 from headrace.telemetry.setup import METRICS_PATH, Telemetry
@@ -31,24 +31,5 @@ async def work(settings: Settings, scrubber: Scrubber, on_ready: Callable[[str |
         if telemetry.route:
             app.add_route(METRICS_PATH, telemetry.route.endpoint, methods=["GET"])
         listeners = [listen(settings.host, settings.port)] if probes else []
-        url = None
-        if listeners:
-            host, port = listeners[0].getsockname()[:2]
-            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-        def ready() -> None:
-            gc.collect()
-            gc.freeze()
-            gc.enable()
-            on_ready(url)
-
-        serving = Serving(
-            request_seconds=settings.request_seconds,
-            keep_alive_seconds=settings.keep_alive_seconds,
-            drain_seconds=settings.drain_seconds,
-            ready=ready,
-            drain=running.drain,
-            is_idle=running.is_idle,
-            active_runs=lambda: len(running.run_service.driving),
-        )
-        await Server(app, serving).serve(listeners)
+        url = url_of(listeners[0]) if listeners else None
+        await Server(app, serving_of(settings, running, lambda: on_ready(url))).serve(listeners)

@@ -1,0 +1,39 @@
+"""What `serve` and `work` have in common: the server of a process that may drive runs."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Callable
+
+from headrace.main import Service
+from headrace.server.tls import Tls
+from headrace.server.uvicorn_server import Serving
+from headrace.settings import Settings
+
+
+def url_of(listener: socket.socket, tls: Tls | None = None) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serving_of(settings: Settings, running: Service, on_ready: Callable[[], None], tls: Tls | None = None) -> Serving:
+    """How the server of a service runs. `on_ready` is called once requests are accepted."""
+
+    def ready() -> None:
+        # what is loaded by now stays: the collector need not traverse it again during requests
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+        on_ready()
+
+    return Serving(
+        tls=tls,
+        request_seconds=settings.request_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
+        drain_seconds=settings.drain_seconds,
+        ready=ready,
+        drain=running.drain,
+        is_idle=running.is_idle,
+        active_runs=lambda: len(running.run_service.driving),
+    )
