@@ -14,12 +14,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.real_servers import or_skipped
 
 _OPTIONS = {
     "listen_addresses": "",
@@ -165,11 +167,7 @@ def serving() -> Generator[Server]:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Generator[Server]:
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(serving())
-        except OSError as error:
-            pytest.skip(f"PostgreSQL was not tested: its server cannot be started: {error}")
+    with or_skipped("PostgreSQL", serving) as server:
         yield server
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ import pytest
 
 from headrace.ids import new_id
 from headrace.ports import Leases, ReadyRun
+from tests.real_servers import or_skipped
 
 if TYPE_CHECKING:
     from headrace.adapters.temporal import TemporalDispatch, TemporalOptions
@@ -117,11 +118,7 @@ def serving(*, file: bool = False) -> Generator[Server]:
 
 @pytest.fixture(scope="session")
 def temporal_server() -> Generator[Server]:
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(serving())
-        except OSError as error:
-            pytest.skip(f"Temporal was not tested: its server cannot be started: {error}")
+    with or_skipped("Temporal", serving) as server:
         yield server
 
 

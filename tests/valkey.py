@@ -7,10 +7,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.real_servers import or_skipped
 
 _START_SECONDS = 60.0
 
@@ -75,9 +77,5 @@ def serving() -> Generator[ValkeyServer]:
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Generator[ValkeyServer]:
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(serving())
-        except OSError as error:
-            pytest.skip(f"Valkey was not tested: its server cannot be started: {error}")
+    with or_skipped("Valkey", serving) as server:
         yield server
