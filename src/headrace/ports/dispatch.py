@@ -45,7 +45,7 @@ class ReadyRun(NamedTuple):
 class Claim:
     """The right to drive one run until it is released or lost. `attempt` is as the engine counts; `on_lost` is called
     once another worker has the run: stop, and append nothing. `exclusive`: the engine gives a run to one worker at a
-    time, so that nobody else need be asked."""
+    time, so that no other source need be queried."""
 
     run: RunId
     attempt: int = 1
