@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 
@@ -114,8 +114,8 @@ async def main(runs: int, rounds: int, seed: int, wire: str) -> None:
             for number in range(rounds):
                 print(f"round {number + 1}, seed {seed + number}, wire {wire}", flush=True)
                 apis = [api.serve for api in processes.apis]
-                round_ = Round(processes, Load(runs, apis, peer, hook, names), random.Random(seed + number))
-                print(f"  {await round_.run()}", flush=True)
+                with closing(Load(runs, apis, peer, hook, names)) as load:
+                    print(f"  {await Round(processes, load, random.Random(seed + number)).run()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator
@@ -44,12 +45,13 @@ FLOW_WITH_TEXT = (
 class Stream:
     """A client that reads the stream of its run to the end. Where it breaks, it resumes at the other process."""
 
-    def __init__(self, name: str, apis: list[Serve]) -> None:
+    def __init__(self, name: str, apis: list[Serve], closed: threading.Event) -> None:
         self.events: list[Event] = []
         self.ids: list[str] = []
         self.resumed = 0
         self._name = name
         self._apis = cycle(apis)
+        self._closed = closed
 
     @property
     def run(self) -> str:
@@ -60,18 +62,20 @@ class Stream:
         request: tuple[Any, ...] = ("POST", "/v1/workflows/run", fields)
         headers: dict[str, str] = {}
         until = time.monotonic() + _SECONDS
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._closed.is_set():
             try:
                 with Client(next(self._apis)).stream(*request, **headers) as response:
-                    if response.status < 500:
+                    if response.status != 503:
                         self._add(response)
             except _BROKEN:
                 assert self.ids, "no fault comes before the runs have started"
             if self.events and told(self.events)[-1] == FINISHED:
                 return self.events[-1]["data"]
+            time.sleep(0.1)
+            if not self.ids:
+                continue  # it was refused: the process has not reached the database again since the round before
             self.resumed += 1
             request, headers = ("GET", f"/v1/workflow/{self.run}/events?user=u"), {"Last-Event-ID": self.ids[-1]}
-            time.sleep(0.1)
         raise AssertionError(f"{self._name} did not end: {told(self.events)}")
 
     def _add(self, response: http.client.HTTPResponse) -> None:
@@ -84,7 +88,11 @@ class Stream:
                 fields[name] = value.strip()
                 continue
             if "data" in fields:
-                self.events.append(json.loads(fields["data"]))
+                event = json.loads(fields["data"])
+                if "id" not in fields:
+                    assert (event["event"], event["status"]) == ("error", 503), event
+                    return  # the stream cannot be read at present
+                self.events.append(event)
                 self.ids.append(fields["id"])
                 if told(self.events)[-1] == FINISHED:
                     return
@@ -93,7 +101,8 @@ class Stream:
 
 @dataclass
 class Load:
-    """`runs` runs, a third of them streams; the others have callbacks, and are polled or waited for."""
+    """`runs` runs, a third of them streams; the others have callbacks, and are polled or waited for. Once it is closed,
+    no client goes on."""
 
     runs: int
     apis: list[Serve]
@@ -104,10 +113,16 @@ class Load:
     submitted: dict[str, str] = field(default_factory=dict)  # ids by name
     results: list[asyncio.Task[tuple[str, Event]]] = field(default_factory=list)
     repeated: int = 0  # callbacks that arrived more than once, under the same id
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def close(self) -> None:
+        """After a failure, the process would wait for its threads until each client gives up."""
+        self.closed.set()
 
     async def start(self) -> None:
         """Begins them all, and returns when each of them waits for the gate."""
         self.peer.gate.clear()
+        self.peer.waiting = threading.Semaphore(0)  # runs of a round before that were driven again have counted twice
         for index, name in enumerate(next(self.names) for _ in range(self.runs)):
             order = self.apis if index % 2 else self.apis[::-1]
             if index % 3:
@@ -115,11 +130,21 @@ class Load:
                 query = "?wait=30" if index % 3 == 1 else ""
                 work = asyncio.to_thread(self._poll, run, order, query)
             else:
-                self.streams[name] = stream = Stream(name, order)
+                self.streams[name] = stream = Stream(name, order, self.closed)
                 work = asyncio.to_thread(stream.read)
             self.results.append(asyncio.create_task(self._named(name, work)))
-        for _ in range(self.runs):
-            assert await asyncio.to_thread(self.peer.waiting.acquire, timeout=_SECONDS)
+        waiting = asyncio.create_task(asyncio.to_thread(self._wait_for_all))
+        await asyncio.wait([waiting, *self.results], return_when=asyncio.FIRST_COMPLETED)
+        for work in self.results:
+            assert not work.done(), work.result()
+        await waiting
+
+    def _wait_for_all(self) -> None:
+        until = time.monotonic() + _SECONDS
+        for number in range(self.runs):
+            while not self.peer.waiting.acquire(timeout=1):
+                assert not self.closed.is_set()
+                assert time.monotonic() < until, f"{number} of {self.runs} runs wait for the gate"
 
     @staticmethod
     async def _named(name: str, work: Awaitable[Event]) -> tuple[str, Event]:
@@ -144,6 +169,7 @@ class Load:
                         return body
             except _BROKEN:
                 pass
+            assert not self.closed.is_set()
             assert time.monotonic() < until, f"{run} did not end"
             time.sleep(0.2)
         raise AssertionError

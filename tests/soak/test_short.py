@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -41,9 +41,10 @@ async def test_whatever_fails_each_run_ends_once(
     flow = tmp_path / "flow.yml"
     flow.write_text(FLOW_WITH_TEXT.format(url=f"http://{peer.address}"))
     environ = {"HEADRACE_EGRESS_ALLOW": f"{peer.address},{hook.address}", "HEADRACE_DEMO_MODEL": "true"}
-    async with fleet(tmp_path, *servers, flow, environ) as processes:
+    async with AsyncExitStack() as stack:
+        processes = await stack.enter_async_context(fleet(tmp_path, *servers, flow, environ))
         apis = [api.serve for api in processes.apis]
-        load = Load(RUNS, apis, peer, hook, (f"run{number}" for number in range(RUNS)))
+        load = stack.enter_context(closing(Load(RUNS, apis, peer, hook, (f"run{number}" for number in range(RUNS)))))
         await load.start()
         killed, paused, cut = processes.workers
         lost = await processes.kill_worker(killed)
