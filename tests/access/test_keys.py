@@ -125,6 +125,9 @@ BAD: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"app": "x"}, "app: "),
     ({"app": 1}, "app: "),
     ({"app": str(UUID(int=1)), "apps": [str(UUID(int=2))]}, "apps: "),
+    ({"permissions": ["read", "knowledge"]}, "permissions: "),
+    ({"permissions": ["knowledge"], "apps": [str(UUID(int=1))]}, "permissions: "),
+    ({"permissions": ["knowledge"], "app": str(UUID(int=1))}, "permissions: "),
     ({"expires_in": 0}, "expires_in: "),
     ({"expires_in": -1}, "expires_in: "),
     ({"expires_in": "30d"}, "expires_in: "),
@@ -183,6 +186,27 @@ async def test_nobody_gives_rights_that_it_does_not_have(manager: Holder, server
         for request_body in ({"apps": [app]}, {"app": app}):
             reply = await manager.call("POST", KEYS, json={**READ, **request_body})
             assert (error(reply), reply.json["message"]) == ((404, "not_found"), f"App not found with id: {app}")
+
+
+async def test_a_knowledge_key_opens_no_app(manager: Holder):
+    created = await made(manager, permissions=["knowledge"])
+    key = created["key"]
+    assert (key[:8], created["prefix"], created["permissions"]) == ("dataset-", key[:12], ["knowledge"])
+    for method, path in (("GET", "/v1/info"), ("POST", "/v1/workflows/run"), ("GET", KEYS), ("GET", "/api/v1/apps")):
+        reply = await using(manager, key).call(method, path, manager.apps[0], json={})
+        assert (error(reply), reply.json["message"]) == ((401, "unauthorized"), "Access token is invalid"), path
+    rotated = await manager.call("POST", f"{KEYS}/{created['id']}/rotate")
+    assert rotated.json["key"].startswith("dataset-"), rotated
+
+
+async def test_a_knowledge_key_is_created_by_who_may_do_everything(manager: Holder):
+    for rights in (
+        {"permissions": ["manage", "read"]},
+        {"permissions": ["run", "read", "manage"], "apps": manager.apps[:1]},
+    ):
+        some = using(manager, (await made(manager, **rights))["key"])
+        reply = await some.call("POST", KEYS, json={"name": "x", "permissions": ["knowledge"]})
+        assert error(reply) == (403, "forbidden"), rights
 
 
 async def test_keys_for_more_than_one_s_own_apps_are_not_found(manager: Holder):

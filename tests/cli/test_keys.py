@@ -68,6 +68,15 @@ def test_a_workspace_s_key(tmp_path: Path, invoke: Invoke, apps: dict[str, str])
     assert key.encode() not in b"".join(file.read_bytes() for file in (tmp_path / ".headrace").glob("headrace.db*"))
 
 
+def test_a_knowledge_key(tmp_path: Path, invoke: Invoke, apps: dict[str, str]):
+    for more, workspace in ((TEAM, "team"), ((), "default")):
+        key = invoke("keys", "create", "--knowledge", *more).stdout.strip()
+        assert key.startswith("dataset-")
+        principal = opens(key, tmp_path)
+        assert principal is not None
+        assert (principal.workspace, principal.permissions, principal.apps) == (workspace, {"knowledge"}, None)
+
+
 def test_a_key_for_some_apps_and_some_time(tmp_path: Path, invoke: Invoke, apps: dict[str, str]):
     created = invoke("keys", "create", *TEAM, "--permission", "read", "--app", "first", "--app", "second.yml")
     principal = opens(created.stdout.strip(), tmp_path)
@@ -129,6 +138,9 @@ BAD: Sequence[tuple[Sequence[str], str]] = [
     (["--workspace", "a b", "--permission", "read"], "workspace: "),
     (["--workspace", "x" * 101, "--permission", "read"], "workspace: "),
     ([*TEAM, "--permission", "read", "--name", "x" * 101], "name: "),
+    (["--knowledge", "first"], "--knowledge"),
+    (["--knowledge", "--permission", "read"], "--knowledge"),
+    (["--knowledge", *TEAM, "--app", "first"], "--knowledge"),
 ]
 
 

@@ -28,23 +28,34 @@ logger = logging.getLogger(__name__)
 PERMISSIONS = ("run", "read", "manage")
 """run: start and stop runs, chat, upload, rate; read: requests and their results; manage: versions, annotations,
 keys."""
+KNOWLEDGE = "knowledge"
+"""The only permission of a knowledge key, which opens the knowledge bases of its workspace and nothing else."""
 
-APP_PREFIX, WORKSPACE_PREFIX = "app-", "ws-"
+INVALID_KEY = "Access token is invalid"
+APP_PREFIX, WORKSPACE_PREFIX, KNOWLEDGE_PREFIX = "app-", "ws-", "dataset-"
 OVERLAP, LONGEST_OVERLAP = 24 * 3600.0, 30 * 24 * 3600.0  # seconds for which a rotated key stays valid
 ITSELF = "headrace"  # who created the keys that come with an app
 _SHOWN = 8  # characters of a key that identify it in lists
+_SHOWN_KNOWLEDGE = len(KNOWLEDGE_PREFIX) + 4
 _USED_SECONDS = 60.0  # the use of a key is stored once in so many
 _REMEMBERED = 10_000
 _LONGEST_NAME = 100
 
 
 class Rights(NamedTuple):
-    """What a new key may do: with `apps` of a workspace (None: all), or, with `app`, as that app's own key."""
+    """What a new key may do: with `apps` of a workspace (None: all), or, with `app`, as that app's own key. A knowledge
+    key has the permission KNOWLEDGE alone."""
 
     workspace: str = WORKSPACE
     permissions: frozenset[str] = frozenset(PERMISSIONS)
     apps: frozenset[str] | None = None
     app: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        if self.app is not None:
+            return APP_PREFIX
+        return KNOWLEDGE_PREFIX if KNOWLEDGE in self.permissions else WORKSPACE_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,7 @@ class Access:
         hashed = digest(key)
         cached = await self._keys.get(hashed, lambda: self._find(hashed))
         if cached is None or cached.expired(self.clock()):
-            raise Unauthorized("Access token is invalid")
+            raise Unauthorized(INVALID_KEY)
         return cached.principal
 
     async def _find(self, hashed: str) -> _CachedKey | None:
@@ -154,7 +165,7 @@ class Access:
             raise InvalidParam(f"name: Input should be at most {_LONGEST_NAME} printable characters")
         if expires_at is not None and expires_at <= self.clock():
             raise InvalidParam("expires_at: Input should be in the future")
-        key = new_key(WORKSPACE_PREFIX if rights.app is None else APP_PREFIX)
+        key = new_key(rights.prefix)
         return await self.keep(key, rights, by, name=name, expires_at=expires_at), key
 
     async def keep(self, key: str, rights: Rights, by: str, *, name: str = "", expires_at: float | None = None) -> Key:
@@ -163,7 +174,7 @@ class Access:
             str(uuid.uuid4()),
             rights.app,
             digest(key),
-            key[:_SHOWN],
+            _shown(key),
             self.clock(),
             None,
             rights.workspace,
@@ -189,12 +200,13 @@ class Access:
         has been rotated."""
         if not 0 <= overlap <= LONGEST_OVERLAP:
             raise InvalidParam(f"overlap: Input should be from 0 to {LONGEST_OVERLAP:.0f} seconds")
-        secret, now = new_key(APP_PREFIX if key.app is not None else WORKSPACE_PREFIX), self.clock()
+        rights = Rights(key.workspace, key.permissions, key.apps, key.app)
+        secret, now = new_key(rights.prefix), self.clock()
         new = replace(
             key,
             id=str(uuid.uuid4()),
             digest=digest(secret),
-            prefix=secret[:_SHOWN],
+            prefix=_shown(secret),
             created_at=now,
             expires_at=None if key.expires_at is None else now + (key.expires_at - key.created_at),
             used_at=None,
@@ -215,8 +227,13 @@ class Access:
     async def _check(self, rights: Rights) -> None:
         if not re.fullmatch(WORKSPACE_NAME, rights.workspace):
             raise InvalidParam("workspace: Input should be 1 to 100 letters, digits, '.', '_' or '-'")
-        if not rights.permissions or not rights.permissions <= set(PERMISSIONS):
-            raise InvalidParam(f"permissions: Input should be one or more of {', '.join(PERMISSIONS)}")
+        if rights.permissions == frozenset({KNOWLEDGE}):
+            if rights.apps is not None or rights.app is not None:
+                raise InvalidParam("permissions: Input should not be knowledge for a key that is for apps")
+        elif not rights.permissions or not rights.permissions <= set(PERMISSIONS):
+            raise InvalidParam(
+                f"permissions: Input should be one or more of {', '.join(PERMISSIONS)}, or {KNOWLEDGE} alone"
+            )
         if rights.apps is not None and not rights.apps:
             raise InvalidParam("apps: Input should name an app, or be null for all of the workspace")
         for app in sorted(rights.apps or ()) if rights.app is None else [rights.app]:
@@ -237,8 +254,10 @@ class Access:
 
 
 def check_can_grant(principal: Principal, rights: Rights) -> None:
-    """Forbidden where a principal would grant rights that it does not have."""
-    if missing := rights.permissions & set(PERMISSIONS) - principal.permissions:  # unknown ones are rejected elsewhere
+    """Forbidden where a principal would grant rights that it does not have. A knowledge key is granted by those who may
+    do everything in its workspace."""
+    granted = set(PERMISSIONS) if KNOWLEDGE in rights.permissions else rights.permissions
+    if missing := granted & set(PERMISSIONS) - principal.permissions:  # unknown ones are rejected elsewhere
         raise Forbidden(f"This key cannot grant permissions that it does not have: {', '.join(in_order(missing))}.")
     app_ids = rights.apps if rights.app is None else {rights.app}
     if principal.apps is not None and (app_ids is None or not app_ids <= principal.apps):
@@ -248,9 +267,13 @@ def check_can_grant(principal: Principal, rights: Rights) -> None:
 def in_order(permissions: Iterable[str]) -> list[Value]:
     """Permissions in the order in which they are shown."""
     granted = set(permissions)
-    return [permission for permission in PERMISSIONS if permission in granted]
+    return [permission for permission in (*PERMISSIONS, KNOWLEDGE) if permission in granted]
+
+
+def _shown(key: str) -> str:
+    return key[: _SHOWN_KNOWLEDGE if key.startswith(KNOWLEDGE_PREFIX) else _SHOWN]
 
 
 def _is_token(bearer: str) -> bool:
     """Whether a bearer token is one for the identity provider: it has three parts, as a JSON Web Token."""
-    return bearer.count(".") == 2 and not bearer.startswith((APP_PREFIX, WORKSPACE_PREFIX))
+    return bearer.count(".") == 2 and not bearer.startswith((APP_PREFIX, WORKSPACE_PREFIX, KNOWLEDGE_PREFIX))

@@ -16,6 +16,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from headrace.access.console import ConsoleAccess
+from headrace.access.keys import INVALID_KEY, KNOWLEDGE
 from headrace.api.dify.run_responses import ANONYMOUS
 from headrace.api.http.console_cookie import session_of
 from headrace.api.http.errors import file_too_large, of_status, user_missing
@@ -25,7 +26,7 @@ from headrace.apps.catalog import Apps, Served
 from headrace.content.python_json import load_json
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
-from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError
+from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError, Unauthorized
 from headrace.kernel.secrets import SecretMask
 from headrace.ports import App, CodeFlow, EndUser, ListedRun, Principal, RemoteContent, StoredFile
 from headrace.ports.services import Files, Speech
@@ -150,10 +151,22 @@ class Api:
             await limiter.request(principal)
         return principal
 
+    async def knowledge_workspace(self, request: Request) -> str:
+        """The workspace whose knowledge bases a request is for. Unauthorized without a knowledge key."""
+        principal = await self.apps.access.principal(header(request, _KEY_HEADER))
+        if KNOWLEDGE not in principal.permissions:
+            raise Unauthorized(INVALID_KEY)
+        CALLER.set(principal.id)
+        if (limiter := self.run_service.limiter) is not None:
+            await limiter.request(principal)
+        return principal.workspace
+
     async def _caller(self, request: Request, permission: str | None) -> Principal:
         authorization, console = header(request, _KEY_HEADER), self.options.console
         session = session_of(request, console) if authorization is None and console is not None else None
         principal = session.principal if session is not None else await self.apps.access.principal(authorization)
+        if KNOWLEDGE in principal.permissions:
+            raise Unauthorized(INVALID_KEY)
         needed = permission or ("read" if request.method in _READING else "run")
         if needed not in principal.permissions:
             raise Forbidden(f"This key lacks the permission '{needed}'.")

@@ -49,7 +49,7 @@ def keys() -> None:
     """
 
 
-@keys.command(short_help="Creates a key for an app, or for a workspace.")
+@keys.command(short_help="Creates a key for an app, a workspace or knowledge bases.")
 @click.argument("app", required=False)
 @click.option("--workspace", metavar="NAME", help="Create a key of this workspace, instead of an app's own.")
 @click.option("--name", default="", help="What the key is for.")
@@ -62,6 +62,9 @@ def keys() -> None:
 )
 @click.option("--app", "apps", multiple=True, metavar="APP", help="Only for this app; repeatable.")
 @click.option(
+    "--knowledge", is_flag=True, help="Create a knowledge key, for the knowledge bases of the workspace and no app."
+)
+@click.option(
     "--expires", type=Duration(), help="How long the key is valid, such as 30d; without it, the key does not expire."
 )
 @data_option
@@ -71,20 +74,28 @@ def create(
     name: str,
     permissions: tuple[str, ...],
     apps: tuple[str, ...],
+    knowledge: bool,
     expires: float | None,
     data: Path | None,
 ) -> None:
-    """Creates a key for an APP, or for a workspace, and prints it."""
-    if (app is None) == (workspace is None):
+    """Creates a key for an APP, for a workspace or, with --knowledge, for the knowledge bases of one, and prints it."""
+    if knowledge and (app is not None or apps or permissions):
+        raise BadUsage("--knowledge goes with --workspace only: the key opens knowledge bases, and no app")
+    if not knowledge and (app is None) == (workspace is None):
         raise BadUsage("name an APP, for a key of its own, or a workspace with --workspace")
     if app is not None and apps:
         raise BadUsage("--app goes with --workspace: an app's own key is for no other")
-    if workspace is not None and not permissions:
+    if workspace is not None and not permissions and not knowledge:
         raise BadUsage("name the key's permissions: --permission run, read or manage, once for each")
+
+    from headrace.access.keys import KNOWLEDGE, Rights
 
     async def work() -> str:
         async with installation(data) as running:
-            rights = await _rights(running, app, workspace, permissions, apps)
+            if knowledge:
+                rights = Rights(workspace or running.settings.workspace, frozenset({KNOWLEDGE}))
+            else:
+                rights = await _rights(running, app, workspace, permissions, apps)
             until = None if expires is None else time.time() + expires
             return (await running.apps.access.create(rights, _CLI, name=name, expires_at=until))[1]
 

@@ -19,8 +19,9 @@ WORKSPACE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 class Principal:
     """The caller: a key, or an identity that an identity provider has authenticated.
 
-    `id` is the key's, or the issuer's name for the caller; `permissions` are among run, read and manage; `apps` are
-    those it may call, None for all of the workspace; `app` is the one that an app's own key belongs to.
+    `id` is the key's, or the issuer's name for the caller; `permissions` are among run, read and manage, or knowledge
+    alone; `apps` are those it may call, None for all of the workspace; `app` is the one that an app's own key belongs
+    to.
     """
 
     id: str
@@ -89,8 +90,9 @@ class Version:
 @dataclass(frozen=True, slots=True)
 class Key:
     """An API key, of which only the hash is stored. `app` is the one that it belongs to; None for a workspace's key,
-    for `apps` (None: all of the workspace). `permissions` are among run, read and manage; `replaced_by` is the id of
-    the key that it was rotated to, `used_at` the time of its last use, within a minute or so."""
+    for `apps` (None: all of the workspace). `permissions` are among run, read and manage, or knowledge alone;
+    `replaced_by` is the id of the key that it was rotated to, `used_at` the time of its last use, within a minute or
+    so."""
 
     id: str
     app: str | None

@@ -61,7 +61,9 @@ class KeyRoutes(Routes):
         """Create a key.
 
         The only response that shows the key: only its hash is stored. Its permissions and apps cannot go beyond the
-        caller's own. With `app` it is an app's own key (`app-...`), as Dify's clients use them.
+        caller's own. With `app` it is an app's own key (`app-...`), with the permission `knowledge` a knowledge key
+        (`dataset-...`), as Dify's clients use them. Only a key that may do everything in its workspace can create a
+        knowledge key.
         """
         caller = await self._caller(request)
         body = parse(KeyRequest, await self.api.json(request))

@@ -31,8 +31,9 @@ class KeyRequest(TypedDict):
     """A new key. Without a lifetime it never expires."""
 
     name: Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1, "maxLength": 100})]
-    permissions: NotRequired[list[Annotated[str, one_of("run", "read", "manage")]] | None]
-    """Required, except for an app's own key, which has all of them by default."""
+    permissions: NotRequired[list[Annotated[str, one_of("run", "read", "manage", "knowledge")]] | None]
+    """Required, except for an app's own key, which has all but `knowledge` by default. `knowledge` stands alone: it
+    makes a knowledge key, which opens the workspace's knowledge bases and nothing else."""
     apps: NotRequired[list[Uuid] | None]
     """The apps that the key is for; null: all of the workspace, including future ones."""
     app: NotRequired[Uuid | None]
