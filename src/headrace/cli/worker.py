@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 from pathlib import Path
 
@@ -55,6 +54,7 @@ def worker(
         log_level=log_level,
     )
     scrubber = prepare(settings, ready_file)
+    from headrace.server.serving import write_ready_file
     from headrace.server.worker import work
 
     until = Until()
@@ -62,9 +62,7 @@ def worker(
     def on_ready(url: str | None) -> None:
         until.serving = True
         if ready_file is not None:
-            partial = ready_file.with_name(ready_file.name + ".partial")
-            partial.write_text(json.dumps({"url": url}))
-            partial.replace(ready_file)
+            write_ready_file(ready_file, {"url": url})
         message = "The worker claims runs" + (f"; its probes are at {url}" if url else "")
         if settings.log_format == "json":
             logger.info("%s", message)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from headrace.access.console import ConsoleAccess
 from headrace.adapters.files import limit_for
@@ -55,7 +54,7 @@ async def serve(
     from headrace.api.app import ApiOptions, create_app
     from headrace.api.middleware.request_context import ProxyHeaders
     from headrace.api.native import NativeServices
-    from headrace.server.serving import serving_of, url_of
+    from headrace.server.serving import serving_of, url_of, write_ready_file
     from headrace.server.tls import tls_of
     from headrace.server.uvicorn_server import Server
     from headrace.telemetry.setup import METRICS_PATH, Telemetry
@@ -89,7 +88,7 @@ async def serve(
 
         def ready() -> None:
             if ready_file:
-                write_ready_file(ready_file, url, served)
+                write_ready_file(ready_file, _ready_content(url, served))
             on_ready(running, url, served)
 
         api = create_app(
@@ -165,8 +164,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise HeadraceError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
-def write_ready_file(path: Path, url: str, served: Sequence[ServedFile]) -> None:
-    """Writes the ready file atomically, readable by its owner only: it has keys."""
+def _ready_content(url: str, served: Sequence[ServedFile]) -> dict[str, Any]:
     apps = [
         {
             "file": str(file),
@@ -178,8 +176,4 @@ def write_ready_file(path: Path, url: str, served: Sequence[ServedFile]) -> None
         }
         for file, app, key in served
     ]
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump({"url": url, "apps": apps}, file, ensure_ascii=False, indent=2)
-    partial.replace(path)
+    return {"url": url, "apps": apps}

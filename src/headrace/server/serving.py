@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from headrace.main import Service
 from headrace.server.tls import Tls
@@ -37,3 +41,12 @@ def serving_of(settings: Settings, running: Service, on_ready: Callable[[], None
         is_idle=running.is_idle,
         active_runs=lambda: len(running.run_service.driving),
     )
+
+
+def write_ready_file(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON atomically, readable by its owner only: it may have keys."""
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, indent=2)
+    partial.replace(path)
