@@ -34,7 +34,7 @@ FILES_EVERY = 24  # prunings of runs: the search for files reads the whole datab
 def days_kept(text: str) -> dict[str, float]:
     """How many days runs are kept, by status, from a text such as "30", "succeeded=7,failed=90" or "30,failed=90"; {}
     for "" and "off". Statuses that it does not name are kept for ever. ValueError if it is not valid."""
-    kept: dict[str, float] = {}
+    default: dict[str, float] = {}
     named: dict[str, float] = {}
     if text.strip().lower() in ("", "off"):
         return {}
@@ -48,16 +48,16 @@ def days_kept(text: str) -> dict[str, float]:
         if not (isfinite(days) and 0 < days <= _LONGEST):
             raise ValueError(f"'{number.strip()[:50]}' is not a number of days")
         if not equals:
-            if kept:
+            if default:
                 raise ValueError("retention is given twice")
-            kept = dict.fromkeys(FINAL, days)
+            default = dict.fromkeys(FINAL, days)
         elif status not in FINAL:
             raise ValueError(f"'{status[:50]}' is not a final status; those are {', '.join(FINAL)}")
         elif status in named:
             raise ValueError(f"retention of {status} runs is given twice")
         else:
             named[status] = days
-    return kept | named
+    return default | named
 
 
 class Retention:

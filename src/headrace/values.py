@@ -175,7 +175,7 @@ def text(value: Value) -> str:
             what = kind(items)
             if not items or what == "array[file]":
                 return ""
-            return json.dumps(items, ensure_ascii=False) if what == "array[string]" else str(_shown(items))
+            return json.dumps(items, ensure_ascii=False) if what == "array[string]" else str(_plain_item(items))
         case Variable():
             return text(value.value)
         case _:
@@ -195,14 +195,14 @@ def markdown(value: Value) -> str:
             items = cast("list[Value]", value)
             if kind(items) == "array[file]":
                 return "\n".join(item.markdown for item in items)
-            return "\n".join(f"- {_shown(item)}" for item in items)
+            return "\n".join(f"- {_plain_item(item)}" for item in items)
         case Variable():
             return markdown(value.value)
         case _:
             return str(value)
 
 
-def _shown(value: Value) -> Value:
+def _plain_item(value: Value) -> Value:
     """An item of a list as str() shows it: files and variables as plain objects."""
     return to_json(value) if isinstance(value, dict | list | File | Variable) else value
 

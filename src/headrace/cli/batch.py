@@ -257,7 +257,10 @@ async def _write(batch_runner: BatchRunner, attempts: Sequence[Batch], file: IO[
 
     batch, written, failed = attempts[0], 0, 0
     try:
-        async with _shown(batch_runner, attempts[-1]), aclosing(results_of(batch_runner, attempts)) as results:
+        async with (
+            _progress_display(batch_runner, attempts[-1]),
+            aclosing(results_of(batch_runner, attempts)) as results,
+        ):
             async for result in results:
                 file.write(encode(result.wire()) + b"\n")
                 file.flush()
@@ -271,15 +274,15 @@ async def _write(batch_runner: BatchRunner, attempts: Sequence[Batch], file: IO[
 
 
 @asynccontextmanager
-async def _shown(batch_runner: BatchRunner, batch: Batch) -> AsyncGenerator[None]:
+async def _progress_display(batch_runner: BatchRunner, batch: Batch) -> AsyncGenerator[None]:
     """Shows the progress: a bar on a terminal, else a line now and then."""
-    shown = asyncio.create_task((_bar if sys.stderr.isatty() else _lines)(batch_runner, batch))
+    display = asyncio.create_task((_bar if sys.stderr.isatty() else _lines)(batch_runner, batch))
     try:
         yield
     finally:
-        shown.cancel()
+        display.cancel()
         with suppress(asyncio.CancelledError):
-            await shown
+            await display
 
 
 async def _lines(batch_runner: BatchRunner, batch: Batch) -> None:

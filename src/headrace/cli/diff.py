@@ -89,9 +89,9 @@ def _change(change: Change, indent: str = "", of: str = "") -> Iterator[str]:
     name = of + change.field
     match change.kind:
         case "added":
-            yield f"{indent}+ {name}: {_shown(change.after)}"
+            yield f"{indent}+ {name}: {_shortened(change.after)}"
         case "removed":
-            yield f"{indent}- {name}: {_shown(change.before)}"
+            yield f"{indent}- {name}: {_shortened(change.before)}"
         case "changed":
             old, new = change.before, change.after
             if old == new:
@@ -100,7 +100,7 @@ def _change(change: Change, indent: str = "", of: str = "") -> Iterator[str]:
                 yield f"{indent}~ {name}:"
                 yield from _text(old, new, indent + "    ")
             else:
-                yield f"{indent}~ {name}: {_shown(old)} -> {_shown(new)}"
+                yield f"{indent}~ {name}: {_shortened(old)} -> {_shortened(new)}"
 
 
 def _text(old: str, new: str, indent: str) -> Iterator[str]:
@@ -113,6 +113,6 @@ def _text(old: str, new: str, indent: str) -> Iterator[str]:
         yield f"{indent}{line}"
 
 
-def _shown(value: Value) -> str:
+def _shortened(value: Value) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

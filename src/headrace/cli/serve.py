@@ -131,7 +131,7 @@ def serve(
         file, app, _ = served
         logger.info("%s: version %d of %s is served", file, app.version.number, app.app.name)
         if new and not as_json:
-            say("\n".join([*_served(running, url, served), ""]))
+            say("\n".join([*_app_lines(running, url, served), ""]))
         else:
             _log_missing(running, served)
 
@@ -239,7 +239,7 @@ def _welcome(running: Service, url: str, served: Sequence[ServedFile], folders: 
     if running.console is not None:
         lines += ["", f"  console   {running.console.link(running.public_url)}"]
     for entry in served:
-        lines += ["", *_served(running, url, entry)]
+        lines += ["", *_app_lines(running, url, entry)]
     if not served:
         paths = ", ".join(str(folder.path) for folder in folders)
         where = f"There are no workflow files in {paths}" if folders else "Name a file"
@@ -247,7 +247,7 @@ def _welcome(running: Service, url: str, served: Sequence[ServedFile], folders: 
     return "\n".join([*lines, ""])
 
 
-def _served(running: Service, url: str, served: ServedFile) -> list[str]:
+def _app_lines(running: Service, url: str, served: ServedFile) -> list[str]:
     file, entry, key = served
     lines = [f"  {entry.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, entry, key)}"]
     return lines + [f"    note  {problem}" for problem in missing_requirements(entry.flow, running.resources)]

@@ -117,7 +117,10 @@ def subscriptions(workspace: str | None, as_json: bool, data: Path | None) -> No
         async with installation(data) as running:
             service, now = running.subscriptions, running.subscriptions.clock()
             stored = await service.store.subscriptions(workspace)
-        return [{"workspace": one.workspace, **subscription_body(one, now, with_url=True)} for one in stored]
+        return [
+            {"workspace": subscription.workspace, **subscription_body(subscription, now, with_url=True)}
+            for subscription in stored
+        ]
 
     listed = wait_for(work())
     if as_json:

@@ -46,7 +46,7 @@ def list_(as_json: bool) -> None:
                     "name": name,
                     "provider_type": reference.provider_type,
                     "description": spec.description,
-                    "parameters": [_shown(parameter) for parameter in spec.parameters],
+                    "parameters": [_parameter_json(parameter) for parameter in spec.parameters],
                     "missing": running.resources.tools.missing(reference),
                 }
                 for name, (reference, spec) in known.items()
@@ -178,7 +178,7 @@ async def _file(running: Service, value: str) -> Value:
     return await running.files.save(content, filename=path.name, mime_type=guess_type(path.name))
 
 
-def _shown(parameter: ToolParameter) -> dict[str, Any]:
+def _parameter_json(parameter: ToolParameter) -> dict[str, Any]:
     return {key: value for key, value in asdict(parameter).items() if value not in (None, "", ())}
 
 

@@ -52,7 +52,7 @@ def list_(app: str | None, as_json: bool, data: Path | None) -> None:
             lines = await trigger_lines(running.triggers, await running.triggers.triggers(apps))
             base_url = running.settings.public_url
         if as_json:
-            click.echo(json.dumps([_shown(line, base_url) for line in lines], ensure_ascii=False, indent=2))
+            click.echo(json.dumps([_line_json(line, base_url) for line in lines], ensure_ascii=False, indent=2))
         elif lines:
             head = ("APP", "NODE", "KIND", "STATUS", "URL OR NEXT TIME", "LAST RUN")
             click.echo(table([head, *(_row(line, base_url) for line in lines)]))
@@ -113,12 +113,13 @@ def fire(app: str, node: str, inputs: Path | None, data: Path | None) -> None:
 
 async def _find(running: Service, app: str, node: str) -> ServedTrigger:
     """BadUsage if there is no such trigger, or more than one with this title."""
-    known = await running.triggers.triggers([await find_app(running, app)])
-    found = [one for one in known if one.node == node] or [one for one in known if one.title == node]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(f"{one.node} ({one.title})" for one in found or known) or "none"
-    problem = f"'{node}' names {len(found)} triggers" if found else f"{app} has no trigger '{node}'"
+    triggers = await running.triggers.triggers([await find_app(running, app)])
+    matches = [served for served in triggers if served.node == node]
+    matches = matches or [served for served in triggers if served.title == node]
+    if len(matches) == 1:
+        return matches[0]
+    names = ", ".join(f"{served.node} ({served.title})" for served in matches or triggers) or "none"
+    problem = f"'{node}' names {len(matches)} triggers" if matches else f"{app} has no trigger '{node}'"
     raise BadUsage(f"{problem}; there are: {names}")
 
 
@@ -143,7 +144,7 @@ def _local(line: TriggerLine) -> str | None:
     return f"{local:%Y-%m-%d %H:%M} {line.schedule.timezone}"
 
 
-def _shown(line: TriggerLine, base_url: str) -> dict[str, Value]:
+def _line_json(line: TriggerLine, base_url: str) -> dict[str, Value]:
     trigger, run = line.trigger, line.last_run
     return {
         "id": trigger.id,

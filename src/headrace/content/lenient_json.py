@@ -80,13 +80,13 @@ async def object_in(text: str) -> dict[str, Any] | None:
     broken = next((fence for fence in fences if _OBJECT.search(fence)), text)
     empty: dict[str, Any] | None = None
     for start in islice(_OBJECT.finditer(text), _ATTEMPTS):
-        found = _decoded_at(text, start.start())
-        if found is None:  # an object inside an invalid one is not the answer
+        decoded = _decoded_at(text, start.start())
+        if decoded is None:  # an object inside an invalid one is not the answer
             broken = broken if broken is not text else text[start.start() :]
             break
-        if found:
-            return cast("dict[str, Any]", found)
-        empty = cast("dict[str, Any]", found)
+        if decoded:
+            return cast("dict[str, Any]", decoded)
+        empty = cast("dict[str, Any]", decoded)
     else:
         if empty is not None:
             return empty
@@ -108,9 +108,9 @@ async def value_in(text: str) -> Any:
     whole = fences[0] if len(fences) == 1 else text
     if (_OBJECT.match(whole) or _LIST.match(whole)) and await asyncio.to_thread(_is_one, whole):
         return await repaired(whole)
-    found = list(_containers(text))
-    if len(found) == 1:
-        return found[0]
+    containers = list(_containers(text))
+    if len(containers) == 1:
+        return containers[0]
     raise NothingFound
 
 

@@ -61,7 +61,7 @@ def _refused(source: str, message: str, field: str | None = None) -> LoadError:
     return LoadError(source, [Problem(message, field=field)])
 
 
-def _shown(name: str) -> str:
+def _member_label(name: str) -> str:
     """A member's name in messages; quoted if it has characters that a terminal or a log would interpret."""
     return name if name.isprintable() and len(name) <= _LONGEST_NAME else excerpt(name)
 
@@ -78,10 +78,10 @@ class _Package:
         if (size is not None and size != len(content)) or (
             digest is not None and digest.lower() != hashlib.sha256(content).hexdigest()
         ):
-            raise self._refused(f"the package is damaged: {_shown(path)} is not what {MANIFEST} says of it")
+            raise self._refused(f"the package is damaged: {_member_label(path)} is not what {MANIFEST} says of it")
         if is_package(content):
-            raise self._refused(f"{_shown(path)} in the package is an archive itself, not a workflow file")
-        return text_of(content, f"{self._source}, {_shown(path)}")
+            raise self._refused(f"{_member_label(path)} in the package is an archive itself, not a workflow file")
+        return text_of(content, f"{self._source}, {_member_label(path)}")
 
     def _manifest(self) -> dict[str, Value]:
         members = self._archive.infolist()
@@ -90,7 +90,7 @@ class _Package:
         names = [member.filename for member in members]
         if MANIFEST not in names:
             flows = [name for name in names if name.endswith((".yml", ".yaml"))]
-            hint = f": unpack it, and use {_shown(flows[0])}" if flows else ""
+            hint = f": unpack it, and use {_member_label(flows[0])}" if flows else ""
             message = f"is a ZIP archive without a {MANIFEST}, so not an app package of Dify (.ifpkg){hint}"
             raise self._refused(message)
         return read(self._member(MANIFEST, _MAX_MANIFEST), f"{self._source}, {MANIFEST}").value
@@ -121,11 +121,11 @@ class _Package:
         if len(members) != 1:
             raise self._refused(f"the package has {len(members) or 'no'} members named {excerpt(path)}, not one")
         if members[0].compress_type not in _COMPRESSIONS:
-            raise self._refused(f"{_shown(path)} in the package is compressed by an unsupported method")
+            raise self._refused(f"{_member_label(path)} in the package is compressed by an unsupported method")
         with self._archive.open(members[0]) as member:
             content = member.read(limit + 1)
         if len(content) > limit:
-            raise self._refused(f"{_shown(path)} in the package is larger than {limit // 1024 // 1024} MB")
+            raise self._refused(f"{_member_label(path)} in the package is larger than {limit // 1024 // 1024} MB")
         return content
 
     def _refused(self, message: str, field: str | None = None) -> LoadError:

@@ -59,10 +59,10 @@ def title_of(request: FormRequested, action: str) -> str:
 
 def rendered(request: FormRequested, data: Mapping[str, Value]) -> str:
     """The content of a form with what was filled in. A value is not searched for further placeholders."""
-    return PLACEHOLDER.sub(lambda match: _shown(data.get(match[1])), request.content)
+    return PLACEHOLDER.sub(lambda match: _value_text(data.get(match[1])), request.content)
 
 
-def _shown(value: Value) -> str:
+def _value_text(value: Value) -> str:
     match value:
         case None:
             return ""

@@ -207,8 +207,8 @@ def _with_params(url: str, params: Sequence[tuple[str, str]]) -> str:
     base, _, fragment = url.partition("#")
     base, _, query = base.partition("?")
     names = {name for name, _ in params}
-    kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in names]
-    whole = f"{base}?{urlencode([*kept, *params], quote_via=quote, safe='', errors='replace')}"
+    remaining = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in names]
+    whole = f"{base}?{urlencode([*remaining, *params], quote_via=quote, safe='', errors='replace')}"
     return f"{whole}#{fragment}" if fragment else whole
 
 

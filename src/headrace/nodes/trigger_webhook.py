@@ -114,9 +114,9 @@ class TriggerWebhook(Trigger[WebhookConfig]):
         expected = self.config.method.upper()
         if method.upper() != expected:
             raise BadWebhook(f"HTTP method mismatch. Expected {expected}, got {method.upper()}")
-        given = (content_type or _JSON).partition(";")[0].strip().lower()
-        if given != self.config.content_type:
-            raise BadWebhook(f"Content-type mismatch. Expected {self.config.content_type}, got {given}")
+        media_type = (content_type or _JSON).partition(";")[0].strip().lower()
+        if media_type != self.config.content_type:
+            raise BadWebhook(f"Content-type mismatch. Expected {self.config.content_type}, got {media_type}")
 
     def accept(self, request: WebhookRequest) -> dict[str, Value]:
         """The inputs of a run, from a request whose head was checked. BadWebhook if the rest is not as declared."""
@@ -260,7 +260,7 @@ def _checked(value: Value, parameter: Parameter) -> Value:
     items: list[Value] | None = [value]
     if is_list:
         items = cast("list[Value]", value) if isinstance(value, list) else None
-    if items is None or not all(isinstance(one, _CHECKS.get(item, ())) for one in items):
+    if items is None or not all(isinstance(element, _CHECKS.get(item, ())) for element in items):
         got = type(cast("object", value)).__name__
         raise ValueError(f"Expected {f'array of {item}s' if is_list else item}, got {got}")
     return cast("Value", value)

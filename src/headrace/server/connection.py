@@ -46,7 +46,7 @@ class Connection(HttpToolsProtocol):
         self._heading = True
         self._head = 0  # bytes of the head so far
         self._received = 0  # bytes of the body so far
-        self._again: bytes | None = None  # the head of a request that offers another protocol
+        self._retried_head: bytes | None = None  # the head of a request that offers another protocol
         self._discarded: int | None = None  # bytes since the end of the last response; None: it has not ended
 
     # --------------------------------------------------------------------------------------------- what uvicorn calls
@@ -83,7 +83,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            self._again = self._head_without_offer()
+            self._retried_head = self._head_without_offer()
             return
         super().on_headers_complete()
         transport, close = self.transport, self._close
@@ -99,7 +99,7 @@ class Connection(HttpToolsProtocol):
         self._received += len(body)
 
     def on_message_complete(self) -> None:
-        if self._again is not None:
+        if self._retried_head is not None:
             return
         super().on_message_complete()
         self.cycle.transport = self.transport  # nothing is left to be discarded
@@ -126,7 +126,11 @@ class Connection(HttpToolsProtocol):
         """Closes the idle connection that has been silent longest. A client that waits for a response is never cut off;
         if all are waiting, this connection is closed."""
         others = cast("set[Connection]", self.connections) - {self}
-        idle = min((one for one in others if not one.responding), key=lambda one: one.silent_since, default=None)
+        idle = min(
+            (connection for connection in others if not connection.responding),
+            key=lambda connection: connection.silent_since,
+            default=None,
+        )
         (idle or self).drop()
 
     # -------------------------------------------------------------------------------------------- other protocols
@@ -139,9 +143,9 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as offer:
-                if self._again is None:
+                if self._retried_head is None:
                     return  # CONNECT: the application rejects it, and nothing follows
-                head, self._again = self._again, None
+                head, self._retried_head = self._retried_head, None
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
                 self.parser.feed_data(head)

@@ -100,7 +100,7 @@ class TriggerService:
         """Forgets the schedules of these apps that are none of these: one that is served again later begins anew. Those
         of apps that cannot be loaded here are kept, since another process may run them."""
         served, loadable = (
-            {one.id for one in schedules},
+            {served.id for served in schedules},
             {app.id for app in apps if app.version not in self._unloadable},
         )
         before = self.clock() - _JUST_SERVED
@@ -126,7 +126,9 @@ class TriggerService:
     async def _update_index(self) -> bool:
         triggers = await self.triggers()
         self._webhooks = {
-            self.webhook_id(one): (one.app.id, one.node) for one in triggers if one.trigger.kind == "webhook"
+            self.webhook_id(served): (served.app.id, served.node)
+            for served in triggers
+            if served.trigger.kind == "webhook"
         }
         return True
 
@@ -146,8 +148,8 @@ class TriggerService:
 
     async def states(self, triggers: Sequence[ServedTrigger]) -> Mapping[str, TriggerState]:
         """The states of triggers by id, as they are now."""
-        stored = await self.store.trigger_states([one.id for one in triggers])
-        return {one.id: stored.get(one.id) or TriggerState(one.id, one.app.id) for one in triggers}
+        stored = await self.store.trigger_states([served.id for served in triggers])
+        return {served.id: stored.get(served.id) or TriggerState(served.id, served.app.id) for served in triggers}
 
     async def is_paused(self, trigger: ServedTrigger) -> bool:
         """Whether a trigger is paused, or was half a second ago."""

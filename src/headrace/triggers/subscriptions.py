@@ -76,15 +76,15 @@ class SubscriptionService:
         no more than a look at the database every half second, however many requests there are."""
 
         async def load() -> Mapping[str, TriggerSubscription]:
-            return {one.hook: one for one in await self.store.subscriptions()}
+            return {subscription.hook: subscription for subscription in await self.store.subscriptions()}
 
         return (await self._by_hook.get("hooks", load)).get(hook)
 
     async def find(self, workspace: str, name_or_id: str) -> TriggerSubscription:
         """One of a workspace, by its id or name. NotFound if there is none."""
-        for one in await self.store.subscriptions(workspace):
-            if name_or_id in (one.id, one.name):
-                return one
+        for subscription in await self.store.subscriptions(workspace):
+            if name_or_id in (subscription.id, subscription.name):
+                return subscription
         raise NotFound("Subscription not found")
 
     async def subscribe(self, request: SubscriptionRequest) -> TriggerSubscription:

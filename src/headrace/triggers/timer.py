@@ -45,7 +45,9 @@ class ScheduleTimer:
     async def poll(self) -> float:
         """Starts what is due. Returns how many seconds to sleep."""
         apps = await self._triggers.run_service.apps.catalog.apps()
-        scheduled = [one for one in await self._triggers.triggers(apps) if isinstance(one.trigger, TriggerSchedule)]
+        scheduled = [
+            trigger for trigger in await self._triggers.triggers(apps) if isinstance(trigger.trigger, TriggerSchedule)
+        ]
         await self._triggers.forget_removed(apps, scheduled)
         states = await self._triggers.states(scheduled)
         pause = _LONGEST_SLEEP

@@ -75,7 +75,9 @@ class Webhooks:
         """The variables of secrets that no webhook has: one whose node's id is mistyped would verify nothing."""
         if not self.secrets:
             return []
-        used = {variable_of(one.node) for one in await self.triggers.triggers() if one.trigger.kind == "webhook"}
+        used = {
+            variable_of(served.node) for served in await self.triggers.triggers() if served.trigger.kind == "webhook"
+        }
         return sorted(PREFIX + name for name in self.secrets if name not in used)
 
     async def find(self, webhook: str) -> Webhook:

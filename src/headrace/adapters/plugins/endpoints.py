@@ -215,11 +215,11 @@ def _named_by_connection(headers: Iterable[tuple[str, Any]]) -> set[str]:
 
 def returned_headers(headers: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     dropped = _NOT_RETURNED | _named_by_connection(headers.items())
-    kept = [(name, str(value)) for name, value in headers.items() if name.lower() not in dropped]
-    for name, value in kept:
+    remaining = [(name, str(value)) for name, value in headers.items() if name.lower() not in dropped]
+    for name, value in remaining:
         if not _TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise PluginError(f"The plugin sent a header that is not valid: {name[:50]!r}")
-    return kept
+    return remaining
 
 
 async def _body(first: Mapping[str, Value], results: AsyncGenerator[Mapping[str, Value]]) -> AsyncGenerator[bytes]:

@@ -109,7 +109,7 @@ class PluginTriggers:
         for name, parameter in known.items():
             if complete.get(name) in _EMPTY and parameter.default not in _EMPTY:
                 complete[name] = parameter.default
-        _check_required("parameters", complete, [one.name for one in known.values() if one.required])
+        _check_required("parameters", complete, [parameter.name for parameter in known.values() if parameter.required])
         return complete
 
     def check_manual(self, provider: str, properties: Mapping[str, Value]) -> None:
@@ -249,7 +249,7 @@ def _secrets_of(subscription: PluginSubscription, provider: Provider) -> frozens
     """The texts of a subscription that must not be shown: declared so, or with a name that says so; and the part of its
     URL that cannot be guessed."""
     declared = {field.name for field in provider.subscription if field.secret}
-    declared |= {one.name for one in provider.subscription_parameters if one.type == "secret-input"}
+    declared |= {parameter.name for parameter in provider.subscription_parameters if parameter.type == "secret-input"}
 
     def texts() -> Iterator[str]:
         if len(hook := subscription.endpoint.rpartition("/")[2]) >= _SHORTEST_HOOK:

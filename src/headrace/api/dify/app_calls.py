@@ -48,7 +48,7 @@ class AppCalls:
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """Runs an app. RequestError or HeadraceError if it cannot run, or, unless its events are streamed, fails."""
         context = caller.context
-        served = await self._served(request, context)
+        served = await self._app_of(request, context)
         if served.app.mode in CHATS and not request.get("query"):
             raise HeadraceError("missing query")
         calling = await callers(self._api.run_service, context.run) if context.run else ()
@@ -72,10 +72,10 @@ class AppCalls:
         self, plugin: object, request: Mapping[str, Value], caller: PluginCaller
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """The form and features of an app, as GET /v1/parameters has them."""
-        served = await self._served(request, caller.context)
+        served = await self._app_of(request, caller.context)
         yield cast("Mapping[str, Value]", await AppRoutes(self._api).parameters_of(served))
 
-    async def _served(self, request: Mapping[str, Value], context: ToolContext) -> Served:
+    async def _app_of(self, request: Mapping[str, Value], context: ToolContext) -> Served:
         """The app that a request names by its id, or its name. NotFound if there is none."""
         apps, wanted = self._api.apps, request.get("app_id")
         workspace = self._workspace

@@ -41,7 +41,7 @@ class FormRoutes(Routes):
         by e-mail only has no token for this.
         """
         served = await self.api.authenticate(request)
-        opened = await self._opened(request, served.app)
+        opened = await self._open_form(request, served.app)
         check_waiting(self.api.run_service, opened.form)
         form = opened.request
         body: FormResponse = {
@@ -74,7 +74,7 @@ class FormRoutes(Routes):
         body = await self.api.json(request)
         user = user_of(body)
         fields = parse(FormRequest, body)
-        opened = await self._opened(request, served.app)
+        opened = await self._open_form(request, served.app)
         owners = await self._owners(served.app, opened, user)
         resolve = partial(self.api.resolve, app=served.app.id, owners=owners)
         inputs = dict(fields["inputs"])
@@ -89,7 +89,7 @@ class FormRoutes(Routes):
         answering = await self.api.caller(app, user)
         return {answering.id, *([run.end_user] if run and run.end_user else [])}
 
-    async def _opened(self, request: Request, app: App) -> OpenedForm:
+    async def _open_form(self, request: Request, app: App) -> OpenedForm:
         """The form of a token. Those of other apps, and tokens that an e-mail has, are not found."""
         opened = await open_form(self.api.run_service, request.path_params["form_token"])
         if opened is None or opened.form.app != app.id or opened.token.channel != WEBAPP:

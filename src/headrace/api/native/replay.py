@@ -26,12 +26,12 @@ async def replay(api: Api, served: Served, status: RunStatus, options: ReplayReq
     if version := options.get("version"):
         unknown = NotFound(f"Workflow not found with id: {version[:50]}")
         served = await api.apps.version(served.app, as_uuid(version, unknown))
-    given = options.get("inputs")
+    new_inputs = options.get("inputs")
     if old.start in served.flow.triggers:
         return Submission(
             served,
             old.user,
-            old.inputs if given is None else given,
+            old.inputs if new_inputs is None else new_inputs,
             end_user=await api.apps.end_user(served.app, old.user),
             trace=TRACE.get(),
             key=CALLER.get(),
@@ -39,7 +39,7 @@ async def replay(api: Api, served: Served, status: RunStatus, options: ReplayReq
             start=old.start,
         )
     fields: dict[str, Value] = {
-        "inputs": _request_of(old.inputs) if given is None else dict(given),
+        "inputs": _request_of(old.inputs) if new_inputs is None else dict(new_inputs),
         "files": _request_of({"files": old.system.get("files") or []})["files"],
         "query": old.system.get("query"),
     }

@@ -43,7 +43,7 @@ class RunLines:
 
     async def line(self, app: App, summary: ListedRun, include: frozenset[str], *, live: bool = True) -> RunLine:
         """A run of an app. `live`: one that has not started yet is `queued`, which costs a read of the journal."""
-        served = await self._served(app) if summary.error is not None else None
+        served = await self._loaded(app) if summary.error is not None else None
         summary = await self._api.listed(served, summary)
         unfinished = live and summary.status == RUNNING
         line: RunLine = {
@@ -116,7 +116,7 @@ class RunLines:
             return None
         return (flow.mask.text(text) if flow.mask else text).strip()[:_SHOWN]
 
-    async def _served(self, app: App) -> Served | None:
+    async def _loaded(self, app: App) -> Served | None:
         """An app in its current version; None where that can no longer be loaded."""
         try:
             return await self._api.apps.version(app, app.version)

@@ -55,7 +55,7 @@ class SubscriptionRoutes(Routes):
         """
         caller = await self._caller(request, "read")
         stored = await self._subscriptions.store.subscriptions(caller.workspace)
-        body: SubscriptionList = {"data": [self._body(one, caller) for one in stored]}
+        body: SubscriptionList = {"data": [self._body(subscription, caller) for subscription in stored]}
         return json_response(body)
 
     @Operation(

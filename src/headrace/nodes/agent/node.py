@@ -125,13 +125,13 @@ class Agent(Node[AgentConfig]):
         parameters = {name: self._text(ctx, name) for name in ("query", "instruction")}
         limit = _limit(self.config.agent_parameters.get("maximum_iterations"), ctx)
         model = self.config.model
-        shown: dict[str, Value] = {
+        trace_inputs: dict[str, Value] = {
             **parameters,
             "model": {"provider": model.provider, "model": model.name, "mode": model.mode},
             "tools": [tool.tool_name for tool in self.config.tools],
             "maximum_iterations": limit,
         }
-        with reporting(shown):
+        with reporting(trace_inputs):
             strategy = await self._strategy(ctx, model, **parameters)
             outcome = await Loop(ctx, model, strategy, NODE, limit).run()
         outputs: dict[str, Value] = {
@@ -140,21 +140,21 @@ class Agent(Node[AgentConfig]):
             "files": outcome.files,
             "json": [*self._entries(ctx), {"data": []}],  # the JSON of the strategy itself, which sends none
         }
-        return Result(outputs, shown, usage=outcome.usage)
+        return Result(outputs, trace_inputs, usage=outcome.usage)
 
     async def _run_plugin(self, ctx: Context, reference: ToolReference) -> Result:
         strategy = await plugin_strategy.find(ctx, reference)
-        given = self.config.agent_parameters
-        shown = {name: None if name in ("model", "tools") else given[name].resolve(ctx) for name in given}
-        if "model" in given:
-            shown["model"] = {"provider": self.config.model.provider, "model": self.config.model.name}
-        shown["tools"] = [tool.tool_name for tool in self.config.tools]
-        with reporting(to_json(shown)):
-            parameters = await plugin_strategy.parameters_of(ctx, strategy.spec, given, self._memory())
+        inputs = self.config.agent_parameters
+        trace_inputs = {name: None if name in ("model", "tools") else inputs[name].resolve(ctx) for name in inputs}
+        if "model" in inputs:
+            trace_inputs["model"] = {"provider": self.config.model.provider, "model": self.config.model.name}
+        trace_inputs["tools"] = [tool.tool_name for tool in self.config.tools]
+        with reporting(to_json(trace_inputs)):
+            parameters = await plugin_strategy.parameters_of(ctx, strategy.spec, inputs, self._memory())
             outputs = await plugin_strategy.run(ctx, strategy, parameters)
         process = cited(cast("Sequence[Mapping[str, Value]]", outputs.pop("sources")))
         outputs["json"] = [*self._entries(ctx), *cast("list[Value]", outputs["json"])]
-        return Result(outputs, shown, process, usage=cast("Mapping[str, Value]", outputs["usage"]))
+        return Result(outputs, trace_inputs, process, usage=cast("Mapping[str, Value]", outputs["usage"]))
 
     def _entries(self, ctx: Context) -> list[Value]:
         """The steps in the output `json`."""

@@ -123,8 +123,8 @@ class FunctionCalling(Strategy):
 
 def _call_again(call: Call) -> ToolCall:
     """A call as it is sent back to the model. Some servers refuse arguments that are not a JSON object."""
-    given = call_input(call)
-    arguments = json.dumps(given, ensure_ascii=False) if isinstance(given, dict) else "{}"
+    call_arguments = call_input(call)
+    arguments = json.dumps(call_arguments, ensure_ascii=False) if isinstance(call_arguments, dict) else "{}"
     return ToolCall(call["id"], call["name"], arguments, call.get("extra_content"))
 
 

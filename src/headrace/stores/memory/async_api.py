@@ -126,12 +126,12 @@ class MemoryBatches:
         return self._batches.get(batch)
 
     async def batches(self, app: str | None = None, status: str | None = None) -> list[Batch]:
-        found = [
+        batches = [
             batch
             for batch in self._batches.values()
             if (app is None or batch.app == app) and (status is None or batch.status == status)
         ]
-        return sorted(found, key=lambda batch: (batch.created_at, batch.id), reverse=True)
+        return sorted(batches, key=lambda batch: (batch.created_at, batch.id), reverse=True)
 
     async def batch_lines(self, batch: str, start: int = 0, limit: int = 1000) -> list[BatchLine]:
         lines = self._lines.get(batch, [])

@@ -25,14 +25,18 @@ class MemorySubscriptions:
         return self._subscriptions.get(subscription)
 
     async def subscriptions(self, workspace: str | None = None) -> Sequence[TriggerSubscription]:
-        chosen = [one for one in self._subscriptions.values() if workspace in (None, one.workspace)]
-        return sorted(chosen, key=lambda one: (one.workspace, one.name))
+        chosen = [
+            subscription for subscription in self._subscriptions.values() if workspace in (None, subscription.workspace)
+        ]
+        return sorted(chosen, key=lambda subscription: (subscription.workspace, subscription.name))
 
     async def due_subscriptions(self, now: float, limit: int) -> Sequence[TriggerSubscription]:
         due = [
-            (one.refresh_at, one.id, one)
-            for one in self._subscriptions.values()
-            if one.refresh_at is not None and one.refresh_at <= now and one.claimed_until <= now
+            (subscription.refresh_at, subscription.id, subscription)
+            for subscription in self._subscriptions.values()
+            if subscription.refresh_at is not None
+            and subscription.refresh_at <= now
+            and subscription.claimed_until <= now
         ]
         return [one for _, _, one in sorted(due)[:limit]]
 

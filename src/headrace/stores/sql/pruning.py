@@ -223,20 +223,20 @@ def _prunable(ended_before: Mapping[str, float], all_before: float | None) -> tu
     """Runs that may be deleted. An open batch counts its runs, and its results are theirs: they go after the batch.
     Pending callbacks need their runs."""
     ended = (and_(runs.c.status == clean(status), runs.c.finished_at < at) for status, at in ended_before.items())
-    kept = select(literal("batch:").op("||")(batches.c.id))
+    kept_ids = select(literal("batch:").op("||")(batches.c.id))
     if all_before is not None:
-        kept = kept.where(or_(batches.c.ended_at.is_(None), batches.c.ended_at >= all_before))
+        kept_ids = kept_ids.where(or_(batches.c.ended_at.is_(None), batches.c.ended_at >= all_before))
     pending = select(callbacks.c.id).where(callbacks.c.run == runs.c.run, text(f"callbacks.{PENDING}"))
-    return (or_(literal(False), *ended), runs.c.source.not_in(kept), ~pending.exists())
+    return (or_(literal(False), *ended), runs.c.source.not_in(kept_ids), ~pending.exists())
 
 
 def _empty_conversations(before: float, pruned: Sequence[ColumnElement[bool]] | None) -> Sequence[ColumnElement[bool]]:
     """Those in which nothing has happened since a time and that have no messages, or only those of runs that would be
     `pruned`."""
-    kept = select(exchanges.c.id).where(exchanges.c.conversation == conversations.c.id)
+    kept_ids = select(exchanges.c.id).where(exchanges.c.conversation == conversations.c.id)
     if pruned is not None:
-        kept = kept.where(~select(runs.c.run).where(runs.c.run == exchanges.c.id, *pruned).exists())
-    return (conversations.c.updated_at < before, ~kept.exists())
+        kept_ids = kept_ids.where(~select(runs.c.run).where(runs.c.run == exchanges.c.id, *pruned).exists())
+    return (conversations.c.updated_at < before, ~kept_ids.exists())
 
 
 def _page(

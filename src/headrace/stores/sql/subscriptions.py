@@ -36,7 +36,7 @@ class SqlSubscriptions(SqlRepository):
         if workspace is not None:
             statement = statement.where(table.c.workspace == clean(workspace))
         matches = [_subscription(row) for row in await self._database.rows(statement)]
-        return sorted(matches, key=lambda one: (one.workspace, one.name))
+        return sorted(matches, key=lambda subscription: (subscription.workspace, subscription.name))
 
     async def due_subscriptions(self, now: float, limit: int) -> Sequence[TriggerSubscription]:
         due = select(table).where(table.c.refresh_at <= now, table.c.claimed_until <= now)
