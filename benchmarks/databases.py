@@ -3,7 +3,6 @@ waits for the disk; Temporal's is in memory."""
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 from benchmarks.machine import processor_seconds, processor_seconds_of_server
 from benchmarks.service import call, load, serving
-from benchmarks.table import Row, Target
+from benchmarks.table import Row, Target, ratio
 from tests import postgresql, temporal_server
 
 GROUP = "Databases: start -> end over HTTP, blocking, 64 connections, load generator and server on the same cores"
@@ -61,30 +60,26 @@ def measure(quick: bool) -> list[Row]:
                 results[name].append(ask(**job, requests=requests[name]))
                 for process, seconds in processes.items():
                     spent[process] += (seconds() - before[process]) / (rounds * requests[name])
-    rates = {
-        name: statistics.median(len(result["latencies"]) / result["elapsed"] for result in of)
-        for name, of in results.items()
-    }
+    rates = {name: [len(result["latencies"]) / result["elapsed"] for result in of] for name, of in results.items()}
     each = {name: f"{1e6 * seconds:.0f} us" for name, seconds in spent.items()}
     return [
-        Row(
+        ratio(
             GROUP,
             "PostgreSQL",
-            rates["postgresql"],
+            list(zip(rates["postgresql"], rates["sqlite"], strict=True)),
             "runs/s",
-            Target(0.6 * rates["sqlite"], more=True),
-            {"SQLite": rates["sqlite"]},
+            "SQLite",
+            Target(0.6, more=True),
             f"processor time a run: {each['postgresql']} and the server's {each['postgresql: database']}; "
             f"with SQLite {each['sqlite']}",
         ),
-        Row(
+        ratio(
             GROUP,
             "PostgreSQL, and Temporal brings the runs",
-            rates["temporal"],
+            list(zip(rates["temporal"], rates["postgresql"], strict=True)),
             "runs/s",
-            None,
-            {"PostgreSQL": rates["postgresql"], "SQLite": rates["sqlite"]},
-            f"processor time a run: {each['temporal']}, the database's {each['temporal: database']} and that of "
+            "PostgreSQL",
+            note=f"processor time a run: {each['temporal']}, the database's {each['temporal: database']} and that of "
             f"Temporal's development server {each['engine']}",
         ),
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import (  # noqa: E402 - needs the line above
     agents,
+    code,
     console,
     databases,
     engines,
@@ -29,6 +31,7 @@ from benchmarks import (  # noqa: E402 - needs the line above
     sdk,
     serving,
     streams,
+    suite,
     table,
     volume,
     waiting,
@@ -42,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "volume": volume.measure,
     "streams": streams.measure,
     "agents": agents.measure,
+    "code": code.measure,
     "waiting": waiting.measure,
     "paused": paused.measure,
     "wire": wire.measure,
@@ -50,28 +54,36 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "idle": idle.measure,
     "console": console.measure,
     "sdk": sdk.measure,
+    "suite": suite.measure,
 }
+ON_REQUEST = frozenset({"suite"})
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: a minute instead of three")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which: {', '.join(BENCHMARKS)} (default: all but {', '.join(ON_REQUEST)})",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--write", action="store_true", help=f"put the figures into {PAGE.relative_to(ROOT)}")
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.names if name not in BENCHMARKS]:
         parser.error(f"no such benchmark: {', '.join(unknown)}")
-    if given.write and (given.names or given.quick):
-        parser.error("--write is for all of them, measured in full")
+    if given.write and given.quick:
+        parser.error("--write is for figures that are measured in full")
 
     about = f"{machine.facts()}; {machine.load()}"
     print(about, file=sys.stderr)
     rows: list[table.Row] = []
     broken = False
-    for name in given.names or BENCHMARKS:
+    for name in given.names or [name for name in BENCHMARKS if name not in ON_REQUEST]:
         print(f"{name} ...", file=sys.stderr)
+        began = time.monotonic()
         try:
             rows += BENCHMARKS[name](given.quick)
         except Exception as error:
@@ -79,20 +91,39 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
             broken = True
             rows.append(table.Row(name, name, None, "", note=f"{type(error).__name__}: {error}".splitlines()[0]))
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(table.plain(rows))
     print(f"\n{table.summary(rows)}\n{about}")
     if given.write:
         if broken:
             print(f"{PAGE.name} stays as it is: not all could be measured.", file=sys.stderr)
         else:
-            PAGE.write_text(with_figures(PAGE.read_text("utf-8"), figures(rows, about)), "utf-8")
+            page = PAGE.read_text("utf-8")
+            new = with_groups(figures_of(page), rows, _measured(about)) if given.names else figures(rows, about)
+            PAGE.write_text(with_figures(page, new), "utf-8")
     return 1 if broken else 0
 
 
 def figures(rows: list[table.Row], about: str) -> str:
     """What goes between the page's marks."""
-    measured = f"Measured {datetime.now(UTC):%Y-%m-%d} on: {about}."
-    return f"{measured}\n\n{table.summary(rows)}\n\n{table.markdown(rows)}"
+    return f"{_measured(about)}\n\n{table.summary(rows)}\n\n{table.markdown(rows)}"
+
+
+def with_groups(old: str, rows: list[table.Row], measured: str) -> str:
+    """The figures of a page with some groups measured again, which say when that was; the others stay."""
+    head, *groups = old.strip().split("\n\n### ")
+    about = head.partition("\n\n")[0]
+    by_name = {text.partition("\n")[0]: text for text in groups}
+    for name in dict.fromkeys(row.group for row in rows):
+        of_group = [row for row in rows if row.group == name]
+        by_name[name] = table.markdown(of_group, measured).removeprefix("### ")
+    tables = "".join(f"\n\n### {text}" for text in by_name.values())
+    return f"{about}\n\n{table.summary_of_page(tables)}{tables}"
+
+
+def figures_of(page: str) -> str:
+    """What is between the marks."""
+    return page.partition(BEGIN)[2].partition(END)[0]
 
 
 def with_figures(page: str, new: str) -> str:
@@ -102,6 +133,10 @@ def with_figures(page: str, new: str) -> str:
     if not begin or not end:
         raise ValueError(f"the page lacks its marks {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{new}\n{END}{after}"
+
+
+def _measured(about: str) -> str:
+    return f"Measured {datetime.now(UTC):%Y-%m-%d} on: {about}."
 
 
 if __name__ == "__main__":
