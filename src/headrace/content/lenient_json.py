@@ -15,8 +15,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, SupportsIndex, cast
 
-from json_repair import repair_json
-
 from headrace.content.surrogates import may_hold, mend
 
 _MOST_SECONDS = 1.0  # of CPU time that one repair may take; 100 KB of text take some 0.4 s
@@ -152,6 +150,8 @@ class _Watched(str):
 
 
 def _repaired(text: str) -> Any:
+    from json_repair import repair_json  # takes a twentieth of the start of a service, and few runs need it
+
     if any(len(_SPACE.sub("", run[0])) >= _DEEPEST for run in _OPENING.finditer(text)):
         raise ValueError("it nests too deeply")
     watched = _Watched.until(text, time.thread_time() + _MOST_SECONDS)

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, LargeBinary
-from sqlalchemy.dialects import postgresql
 
 from headrace.stores.sql.schema import metadata
 
@@ -55,6 +54,8 @@ class BulkInsert:
     @cached_property
     def text(self) -> str:
         """The statement for PostgreSQL, whose parameters are `arrays`."""
+        from sqlalchemy.dialects import postgresql  # see `repository.inserting`
+
         dialect = postgresql.dialect()
         types = [column.type.compile(dialect) for column in self._columns]
         marks = ["%b" if binary else "%s" for binary in self._binary]

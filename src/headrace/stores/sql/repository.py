@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.expression import Executable
 
 from headrace.stores.encoding import cleaned
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.writer import Call, Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 T = TypeVar("T")
 
@@ -36,7 +39,11 @@ class SqlRepository:
 
 
 def inserting(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # takes a tenth of the start of a service that does without
+
+    return postgresql.insert(table)
 
 
 def add(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
