@@ -37,4 +37,5 @@ def memory_storage(journal: MemoryJournal | None = None, *, keep: int = 10_000) 
         subscriptions=MemorySubscriptions(),
         pruner=None,
         queue=None,
+        knowledge=None,
     )

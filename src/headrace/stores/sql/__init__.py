@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import cache
 
 from headrace.ports import Storage
+from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.stores.sql.batches import SqlBatches
 from headrace.stores.sql.buckets import SqlBuckets
 from headrace.stores.sql.callbacks import SqlCallbacks
@@ -49,6 +51,13 @@ class SqlStorage(Storage):
         work = JournalWork()
         writer = Writer(database, work)
         leases = SqlLeases(database, writer, work)
+
+        @cache
+        def knowledge() -> KnowledgeStore:
+            from headrace.stores.sql.knowledge import sql_knowledge
+
+            return sql_knowledge(database, writer)
+
         return cls(
             journal=SqlJournal(database, writer),
             leases=leases,
@@ -64,6 +73,7 @@ class SqlStorage(Storage):
             triggers=SqlTriggers(database, writer),
             subscriptions=SqlSubscriptions(database, writer),
             queue=SqlRunQueue(database, writer, leases),
+            knowledge=knowledge,
             pruner=SqlPruner(database, writer),
             installation=SqlInstallation(database, writer),
             database=database,

@@ -15,10 +15,20 @@ from uuid import UUID
 from sqlalchemy import Column, ColumnElement, Connection, LargeBinary, String, Table, select, tuple_
 
 from headrace.stores.sql.database import Database
-from headrace.stores.sql.schema import callbacks, events, exchanges, feedbacks, files, metadata, runs
+from headrace.stores.sql.schema import (
+    callbacks,
+    dataset_vector,
+    embedding_cache,
+    events,
+    exchanges,
+    feedbacks,
+    files,
+    metadata,
+    runs,
+)
 
-REFERENCING = tuple(table for table in metadata.sorted_tables if table is not files)
-"""All other tables, future ones included."""
+REFERENCING = tuple(table for table in metadata.sorted_tables if table not in (files, dataset_vector, embedding_cache))
+"""All other tables, future ones included; but not those of numbers."""
 
 _PAGE = 100  # rows read at once: a row may have megabytes
 _SECONDS = 0.05  # that a reader's thread is occupied

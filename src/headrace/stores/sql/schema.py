@@ -1,5 +1,5 @@
 """The tables, one schema for SQLite and PostgreSQL; those of chats are in `chat_schema`, of forms in
-`form_schema`, of triggers in `trigger_schema`.
+`form_schema`, of triggers in `trigger_schema`, of knowledge bases in `knowledge_schema`.
 Times are seconds since the epoch. A change here needs a migration (`migrations/versions`) and its name at the end of
 REVISIONS."""
 
@@ -27,6 +27,8 @@ from headrace.stores.sql.chat_schema import exchanges as exchanges
 from headrace.stores.sql.chat_schema import feedbacks as feedbacks
 from headrace.stores.sql.form_schema import form_tokens as form_tokens
 from headrace.stores.sql.form_schema import forms as forms
+from headrace.stores.sql.knowledge_schema import dataset_vector as dataset_vector
+from headrace.stores.sql.knowledge_schema import embedding_cache as embedding_cache
 from headrace.stores.sql.schema_base import LISTED as LISTED
 from headrace.stores.sql.schema_base import PENDING as PENDING
 from headrace.stores.sql.schema_base import RUNNING as RUNNING
@@ -55,12 +57,13 @@ REVISIONS = (
     "0015",
     "0016",
     "0017",
+    "0018",
 )
 # The oldest of these whose version of Headrace can work with the newest, while processes are replaced one by one. A
 # migration that only adds (tables, indexes, columns that may be null or have a server default) leaves it as it is. One
 # that removes, renames or restricts anything sets it to itself; so does one that adds a table which may mention stored
 # files, since older versions would delete them.
-READABLE_BY = "0014"
+READABLE_BY = "0018"
 
 events = Table(
     "events",

@@ -1,0 +1,1 @@
+"""Knowledge bases: documents cut into chunks, and the search over them."""
