@@ -46,6 +46,7 @@ class LocalDispatch:
         self._drives: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._claiming: asyncio.Task[None] | None = None
         self._releasing: asyncio.Task[None] | None = None
+        self._slots: Slots | None = None  # None: no worker of this process claims runs
         self._drained = False
         self._reconciler = Periodic(f"{name}: reconciling", self._reconcile, RECONCILE_SECONDS)
 
@@ -60,9 +61,17 @@ class LocalDispatch:
     async def ready(self, work: ReadyRun) -> None:
         self._put(work.run)
 
+    def has_room(self) -> bool:
+        return self._room > 0
+
     def ready_here(self, work: ReadyRun) -> bool:
         self._put(work.run)
         return True
+
+    @property
+    def _room(self) -> int:
+        """The free slots for which no run waits here."""
+        return 0 if self._slots is None or self._drained else self._slots.free - len(self._waiting)
 
     def _put(self, run: RunId) -> None:
         if run in self._claims:
@@ -76,10 +85,11 @@ class LocalDispatch:
     async def work(self, drive: Drive, slots: Slots) -> None:
         heartbeat = Periodic(f"{self.name}: heartbeat", self._heartbeat, LOOK_SECONDS)
         await heartbeat.once()  # before any claim: others would take a run whose owner they do not know
+        self._slots = slots
         async with (
             background(f"{self.name}: heartbeat", heartbeat.run(LOOK_SECONDS)),
             background(f"{self.name}: reconcile", self._reconciler.run()),
-            background(f"{self.name}: fetch", self._fetch_all(slots)),
+            background(f"{self.name}: fetch", self._fetch_all()),
             background(f"{self.name}: claim", self._claim_all(drive, slots)) as self._claiming,
         ):
             try:
@@ -88,6 +98,7 @@ class LocalDispatch:
                     self._claiming.result()
                 await asyncio.get_running_loop().create_future()  # drained: the runs in progress continue
             finally:
+                self._slots = None
                 await cancel(self._claiming, *self._drives)
                 for timer in self._retry_timers.values():
                     timer.cancel()
@@ -167,7 +178,7 @@ class LocalDispatch:
 
     # --------------------------------------------------------------------------------------- for `SharedDispatch`
 
-    async def _fetch_all(self, slots: Slots) -> None:
+    async def _fetch_all(self) -> None:
         """Fetches what waits elsewhere, until cancelled."""
 
     async def _take_up(self, orphaned: Sequence[RunId]) -> None:
@@ -190,7 +201,6 @@ class SharedDispatch(LocalDispatch):
         self._polls = polls  # seconds between looks; None: by whether another worker is known
         self._queue = queue
         self._wire = wire
-        self._slots: Slots | None = None  # None: no worker of this process claims runs
         self._behind = False  # runs may wait in the queue
         self._added = False  # some were added since the last claim began
         self._full = False  # no slot is free, and nothing is claimed until one is
@@ -201,21 +211,19 @@ class SharedDispatch(LocalDispatch):
         backlogs = [*(await self._queue.backlogs()).values(), await super().backlog()]
         return Backlog(sum(backlog.waiting for backlog in backlogs), max(backlog.oldest for backlog in backlogs))
 
+    def has_room(self) -> bool:
+        return not self._behind and self._room > 0
+
     async def ready(self, work: ReadyRun) -> None:
         if not self.ready_here(work):
             await self._queue.put(work)
             self._announce()
 
     def ready_here(self, work: ReadyRun) -> bool:
-        here = work.run in self._claims or work.run in self._retry_timers or (not self._behind and self._room > 0)
+        here = work.run in self._claims or work.run in self._retry_timers or self.has_room()
         if here:
             self._put(work.run)
         return here
-
-    @property
-    def _room(self) -> int:
-        """The free slots for which no run waits here."""
-        return 0 if self._slots is None or self._drained else self._slots.free - len(self._waiting)
 
     def _announce(self) -> None:
         """Runs were added to the queue."""
@@ -223,8 +231,7 @@ class SharedDispatch(LocalDispatch):
         self._fetching.wake()
         self._wire.signal(Signal.QUEUED)
 
-    async def _fetch_all(self, slots: Slots) -> None:
-        self._slots = slots
+    async def _fetch_all(self) -> None:
         await self._fetching.run()
 
     async def _fetch(self) -> float:

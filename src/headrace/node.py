@@ -334,6 +334,11 @@ class Flow:
         return [id_ for id_ in self.graph.starts if self.graph.nodes[id_].traits.triggers_run]
 
     @cached_property
+    def instant(self) -> bool:
+        """Whether no run of it ever waits for anything but a person, nor repeats nodes."""
+        return not self.graph.bodies and all(node.instant for node in self.nodes.values())
+
+    @cached_property
     def types(self) -> Mapping[Selector, str]:
         """The declared types of the variables that nodes assign, by (scope, name)."""
         types: dict[Selector, str] = {("conversation", variable.name): variable.type for variable in self.conversation}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
+from headrace.engine.environment import EngineEnvironment
 from headrace.errors import FileStorageError, NodeError
 from headrace.kernel.events import (
     FormRequested,
@@ -21,10 +22,11 @@ from headrace.kernel.events import (
     StepEnded,
 )
 from headrace.kernel.forms import FormOutcome
-from headrace.kernel.graph import Path
+from headrace.kernel.graph import Path, attempt_key
 from headrace.kernel.plan import node_failed, run_ended, run_paused
 from headrace.kernel.state import State
-from headrace.node import Config, Context, Node, Pause, Result
+from headrace.kernel.steps import RunStep
+from headrace.node import Config, Context, Flow, Node, Pause, Result
 from headrace.ports.services import Limits
 from headrace.values import DEEPEST_OUTPUT, nests_deeper
 
@@ -35,6 +37,37 @@ MAX_RECOVERIES = 5  # of a run in which no node ends, so that a model is not cal
 TOO_MANY_RECOVERIES = f"The run was recovered {MAX_RECOVERIES} times and no node ended; it is not tried again."
 
 Outcome = Result | Pause | FormRequested | NodeError
+
+
+def context_of(
+    state: State,
+    path: Path,
+    flow: Flow,
+    environment: EngineEnvironment,
+    emit: Callable[[str, str], None],
+    step: RunStep,
+) -> Context:
+    """What a node sees in its next attempt."""
+    queued, running = state.request, state.running[path]
+    instance, id_ = state.node_at(path)
+    return Context(
+        run=state.run,
+        app=queued.app,
+        user=queued.user,
+        spec=instance.graph.nodes[id_],
+        variables=instance.variables,
+        inputs=queued.inputs,
+        resources=environment.resources,
+        limits=environment.limits,
+        emit=emit,
+        key=attempt_key(state.run, path, running.failures),
+        new_id=environment.new_id,
+        types=flow.types,
+        step=step,
+        steps=running.steps,
+        path=path,
+        form=state.forms.get(path),
+    )
 
 
 async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:

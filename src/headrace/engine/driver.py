@@ -18,6 +18,7 @@ from headrace.engine.attempts import (
     Outcome,
     attempt,
     cancel_nodes,
+    context_of,
     event_of,
     first_event,
     remaining_seconds,
@@ -42,7 +43,7 @@ from headrace.kernel.events import (
     StopRequested,
 )
 from headrace.kernel.forms import FormOutcome
-from headrace.kernel.graph import Graph, NodeId, Path, attempt_key
+from headrace.kernel.graph import Graph, NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
 from headrace.node import Config, Context, Flow, Node
@@ -88,7 +89,8 @@ class Driver:
         try:
             while True:
                 self._wake.clear()
-                slice_ended = self._advance()
+                slice_ended = self._take_steps()
+                self._write()
                 if self._is_done():
                     if not await self._outbox.durable() or self._is_done():  # a command may have come meanwhile
                         break
@@ -115,6 +117,13 @@ class Driver:
             case error:
                 raise error
 
+    def finish_at_once(self, queued: Record) -> Sequence[Record] | None:
+        """All records of a new run to its end or pause, none of which is appended. None if it needs more than a slice,
+        or a value cannot be stored. For flows that are `instant` only."""
+        self.state.apply(queued)
+        self._take_steps()
+        return (queued, *self._unwritten) if self._is_done() and self._outbox.failure is None else None
+
     def stop(self, by: str) -> None:
         """Stops the run; running nodes are cancelled."""
         if not self.state.ended and not self.state.stop:
@@ -139,7 +148,7 @@ class Driver:
         is_over = self.state.ended is not None or self._outbox.failure is not None
         return is_over or (self.state.paused is not None and not self._tasks and self.state.stop is None)
 
-    def _advance(self) -> bool:
+    def _take_steps(self) -> bool:
         """Takes the steps that can be taken now. True if it stopped only to let other runs proceed."""
         limits = self.environment.limits
         if self._expired and not self.state.ended:
@@ -167,7 +176,6 @@ class Driver:
                 progress = self._start_node(step) or progress
             if not progress:
                 break
-        self._write()
         return steps_taken >= STEPS_PER_SLICE
 
     async def _continue_after_conflict(self) -> State:
@@ -294,26 +302,10 @@ class Driver:
         return not (instance.cancelled or self.state.failure or self.state.ended or self._outbox.failure)
 
     def _context(self, path: Path) -> Context:
-        queued, running = self.state.request, self.state.running[path]
         instance, id_ = self.state.node_at(path)
-        return Context(
-            run=self.run,
-            app=queued.app,
-            user=queued.user,
-            spec=instance.graph.nodes[id_],
-            variables=instance.variables,
-            inputs=queued.inputs,
-            resources=self.environment.resources,
-            limits=self.environment.limits,
-            emit=partial(self._emit, path, instance.graph, id_),
-            key=attempt_key(self.run, path, running.failures),
-            new_id=self.environment.new_id,
-            types=self.flow.types,
-            step=StepRunner(path, self.state, self._record, self._journal_streams, self._write, self._outbox.durable),
-            steps=running.steps,
-            path=path,
-            form=self.state.forms.get(path),
-        )
+        emit = partial(self._emit, path, instance.graph, id_)
+        step = StepRunner(path, self.state, self._record, self._journal_streams, self._write, self._outbox.durable)
+        return context_of(self.state, path, self.flow, self.environment, emit, step)
 
     def _end_node(self, path: Path, outcome: Outcome) -> None:
         """Records how a node ended."""

@@ -100,6 +100,10 @@ class Dispatch(Protocol):
         afterwards."""
         ...
 
+    def has_room(self) -> bool:
+        """Whether a worker of this process would drive a new run at once."""
+        ...
+
     def ready_here(self, work: ReadyRun) -> bool:
         """Hands over a new run whose first record is still being written, if a worker of this process drives it at
         once. If not, call `ready` once the record is safe."""

@@ -95,6 +95,12 @@ class RunReader:
         return (await self.apps.flow(queued.app, queued.version)).mask
 
 
+async def replay(records: Sequence[Record], mask: SecretMask | None) -> AsyncGenerator[Record]:
+    """Records that are all there, as a follower gets them."""
+    for record in records:
+        yield mask.record(record) if mask else record
+
+
 class RecordFeed:
     """The records of a run in order, each numbered one once: those already read from the journal, then those of a
     subscription to the bus.

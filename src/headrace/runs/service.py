@@ -29,10 +29,12 @@ from headrace.kernel.events import (
     RunResumed,
     StopRequested,
 )
+from headrace.node import Flow
 from headrace.ports import App, Dispatch, Priority, ReadyRun, Signal, Storage, priority_of
 from headrace.rate_limits import Limiter
+from headrace.runs.inline_drive import InlineDrive
 from headrace.runs.queue_limits import QueueLimits
-from headrace.runs.reader import RunReader
+from headrace.runs.reader import RunReader, replay
 from headrace.runs.submission import NewConversation as NewConversation
 from headrace.runs.submission import StartedRun as StartedRun
 from headrace.runs.submission import Submission as Submission
@@ -70,6 +72,7 @@ class RunService(RunReader):
         self._callers: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by the workers of this process
         self.slots = Slots(1)  # those of its worker
+        self.inline_drive: InlineDrive | None = None  # that of its worker
         self.draining = False  # the process is about to end: no more runs are accepted
         self._handover: dict[RunId, list[Record]] = {}
         self._number_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by conversation
@@ -205,8 +208,11 @@ class RunService(RunReader):
         assert isinstance(queued, RunQueued)
         with self._caller_slot(queued.app):
             await self._admit(record.run, queued.app, queued.source)
+            app, flow = submission.served.app, submission.served.flow
+            if (finished := await self._finish_at_once(record, flow)) is not None:
+                yield StartedRun(record.run, queued.task, replay(finished, flow.mask), flow)
+                return
             async with self.environment.bus.subscribe(record.run) as live:
-                app = submission.served.app
                 work = ReadyRun(record.run, 1, app.workspace, app.id, Priority.INTERACTIVE)
                 if self.dispatch.ready_here(work):
                     # a worker of this process need not wait for the append and read the journal: appends keep their
@@ -217,9 +223,14 @@ class RunService(RunReader):
                     appended = asyncio.ensure_future(self._append_first(record, work))
                 # the run is durable before the caller knows its id; a caller who leaves does not end it
                 await asyncio.shield(appended)
-                flow = submission.served.flow
                 records = self._live(record.run, live, [record], flow.mask, 0)
                 yield StartedRun(record.run, queued.task, records, flow)
+
+    async def _finish_at_once(self, queued: Record, flow: Flow) -> Sequence[Record] | None:
+        """All records of a run that a worker need not drive; None if one has to."""
+        if self.inline_drive is None or not flow.instant or not self.dispatch.has_room():
+            return None
+        return await self.inline_drive(queued, flow)
 
     async def _append_first(self, record: Record, work: ReadyRun) -> None:
         await self.environment.journal.append([record])

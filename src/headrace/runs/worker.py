@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from headrace.background import Periodic, Slots, background
 from headrace.engine import Driver
@@ -16,6 +15,7 @@ from headrace.ports import Claim, Signal
 from headrace.runs.called_runs import is_abandoned, stop_called
 from headrace.runs.conversation_queue import ConversationQueue
 from headrace.runs.forms import expire_forms
+from headrace.runs.inline_drive import InlineDrive, RunObserver
 from headrace.runs.service import RunService
 from headrace.values import Value
 
@@ -24,17 +24,6 @@ logger = logging.getLogger(__name__)
 EXPIRE_SECONDS = 5.0  # between looks for forms that nobody has answered in time
 OVERTAKEN_SECONDS = 3.0  # between looks for runs that others have stopped or taken over
 MAX_ATTEMPTS = 10  # of a run that fails for another reason than an outage of the database
-
-
-class RunObserver(Protocol):
-    """Is notified of the runs that are driven here. It must not fail or wait."""
-
-    def on_acquired(self, records: Sequence[Record], flow: Flow | None) -> None:
-        """A run is about to be driven; its records are published on the bus from now on. Without a `flow` it only
-        ends."""
-        ...
-
-    def on_released(self, run: RunId) -> None: ...
 
 
 class Worker:
@@ -55,6 +44,7 @@ class Worker:
         self._notify_callback = notify_callback
         self._observer = observer
         self._slots = run_service.slots = Slots(concurrency)
+        run_service.inline_drive = InlineDrive(run_service.environment, notify_callback, observer)
         self._claims: dict[RunId, Claim] = {}
         self._failures: Counter[RunId] = Counter()  # consecutive ones, of runs that could not be driven
         self._overtaken = Periodic("overtaken runs", self._lose_overtaken, OVERTAKEN_SECONDS)

@@ -111,6 +111,9 @@ class TemporalDispatch:
         self._starts[task] = None
         task.add_done_callback(lambda task: self._starts.pop(task))
 
+    def has_room(self) -> bool:
+        return False
+
     def ready_here(self, work: ReadyRun) -> bool:
         return False
 
