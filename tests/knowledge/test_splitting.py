@@ -1,0 +1,73 @@
+"""Chunks are those of Dify's splitters.
+
+`chunks.json` has texts and the chunks that Dify makes of them. In two cases Headrace differs on purpose: separators
+outside ASCII work, and a part without full stops keeps its blanks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.errors import HeadraceError
+from headrace.knowledge.splitting import split_automatic, split_custom, split_into_parents
+
+CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "chunks.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_chunks_are_those_of_dify(case: dict[str, Any]) -> None:
+    if case["mode"] == "automatic":
+        chunks = split_automatic(case["text"])
+    else:
+        split = split_custom if case["mode"] == "custom" else split_into_parents
+        chunks = split(case["text"], case["separator"], case["size"], case["overlap"])
+    assert chunks == case["chunks"]
+
+
+@pytest.mark.parametrize(
+    ("separator", "text"),
+    [
+        ("。", "一。二"),
+        ("\\u3002", "一。二"),
+        ("\\x2a", "一*二"),
+        ("\\\\", "一\\二"),
+        ("\\d", "一\\d二"),  # no escape sequence
+        ("\\", "一\\二"),
+        ("\\U00110000", "一\\U00110000二"),  # no character
+    ],
+)
+def test_separators_may_be_escape_sequences_and_of_any_script(separator: str, text: str) -> None:
+    assert split_custom(text, separator, 50, 0) == ["一", "二"]
+
+
+def test_a_part_without_full_stops_keeps_its_blanks() -> None:
+    words = " ".join(f"word{number}" for number in range(30))
+    assert " ".join(split_custom(words, "\\n\\n", 50, 0)) == words
+
+
+@pytest.mark.parametrize(("size", "overlap"), [(49, 0), (4001, 0), (0, 0), (-1, 0), (100, 101), (100, -1)])
+def test_sizes_out_of_bounds_are_errors(size: int, overlap: int) -> None:
+    with pytest.raises(HeadraceError, match=r"between 50 and 4000|between 0 and the chunk size"):
+        split_custom("text", "\n\n", size, overlap)
+
+
+HOSTILE = ["a" * 1_000_000, "a " * 500_000, ". " * 500_000, "\n" * 1_000_000, "。" * 1_000_000, "\n\n " * 300_000]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("overlap", [0, 50, 500])
+def test_a_hostile_text_takes_time_in_proportion_to_its_length(text: str, overlap: int) -> None:
+    began = time.process_time()
+    split_custom(text, "###", 4000, overlap)
+    split_automatic(text)
+    assert time.process_time() - began < 60  # about 1 s
+
+
+def test_chunks_that_multiply_a_text_are_an_error() -> None:
+    with pytest.raises(HeadraceError, match="too many chunks"):
+        split_custom("。" * 1_000_000, "###", 4000, 4000)
