@@ -1,14 +1,16 @@
-"""Periodic work: how it is woken, how it outlasts a database that is away, and how it ends."""
+"""Periodic work: how it is woken, how it outlasts a database that is away, and how it ends. Work for many callers at
+once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from math import inf
 
 import pytest
 
-from headrace.background import Periodic, back_off, background, cancel
+from headrace.background import Batched, Periodic, back_off, background, cancel
 from headrace.errors import StoreError
 
 
@@ -117,3 +119,46 @@ async def test_cancelled_tasks_have_ended_in_order() -> None:
 def test_pauses_grow_to_a_cap() -> None:
     assert [back_off(failures, 1.0, 5.0) for failures in (1, 2, 3, 4, 1000)] == [1.0, 2.0, 4.0, 5.0, 5.0]
     assert back_off(3, 60.0, 5.0) == 60.0, "what is rarer anyway is not made more frequent"
+
+
+# --------------------------------------------------------------------------------------------------- many at once
+
+
+async def test_what_is_requested_together_is_one_call() -> None:
+    calls: list[list[int]] = []
+
+    async def double(keys: Sequence[int]) -> dict[int, int]:
+        calls.append([*keys])
+        await asyncio.sleep(0)
+        return {key: 2 * key for key in keys if key != 3}
+
+    batched = Batched(double, 4)
+    assert await asyncio.gather(*(batched.get(key) for key in range(6))) == [0, 2, 4, None, 8, 10]
+    assert calls == [[0, 1, 2, 3], [4, 5]]
+    assert await batched.get(7) == 14
+
+
+async def test_a_failed_call_fails_for_those_in_it_alone() -> None:
+    async def fail_for_some(keys: Sequence[int]) -> dict[int, int]:
+        if 1 in keys:
+            raise StoreError("the database is locked")
+        return dict.fromkeys(keys, 0)
+
+    batched = Batched(fail_for_some, 2)
+    results = await asyncio.gather(*(batched.get(key) for key in range(4)), return_exceptions=True)
+    assert [isinstance(result, StoreError) for result in results] == [True, True, False, False]
+
+
+async def test_a_caller_that_is_cancelled_holds_up_no_other() -> None:
+    may_end = asyncio.Event()
+
+    async def wait(keys: Sequence[int]) -> dict[int, int]:
+        await may_end.wait()
+        return dict.fromkeys(keys, 1)
+
+    batched = Batched(wait, 2)
+    cancelled, other = (asyncio.create_task(batched.get(key)) for key in range(2))
+    await asyncio.sleep(0)
+    await cancel(cancelled)
+    may_end.set()
+    assert await other == 1

@@ -1,17 +1,22 @@
-"""Background work: a task that lasts as long as a block, work that is repeated, and how much is done at once."""
+"""Background work: a task that lasts as long as a block, work that is repeated, or done for many callers together, and
+how much is done at once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from math import inf, isfinite
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from headrace.errors import HeadraceError, StoreError
 
 logger = logging.getLogger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 MAX_PAUSE = 5.0  # seconds between attempts while work fails, unless its interval is longer
 
@@ -92,6 +97,42 @@ class Periodic:
             return
         if self._delay:
             await asyncio.sleep(self._delay)
+
+
+class Batched(Generic[K, V]):
+    """Calls `work` with several keys at once, at most `most`: those that arrive while a call is in progress wait for
+    the next one."""
+
+    def __init__(self, work: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], most: int) -> None:
+        self._work = work
+        self._most = most
+        self._waiting: deque[tuple[K, asyncio.Future[V | None]]] = deque()
+        self._working: asyncio.Task[None] | None = None
+
+    async def get(self, key: K) -> V | None:
+        """What `work` returns for a key; None if nothing. Raises its error."""
+        future: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((key, future))
+        if self._working is None:
+            self._working = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            results, error = dict[K, V](), None
+            try:
+                results = await self._work([key for key, _ in batch])
+            except Exception as failure:  # whatever it is, the callers receive it
+                error = failure
+            for key, future in batch:
+                if future.done():  # its caller was cancelled
+                    continue
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(results.get(key))
+        self._working = None
 
 
 class Slots:

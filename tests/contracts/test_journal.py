@@ -51,6 +51,15 @@ async def test_an_unknown_run_has_no_records(store: Journal) -> None:
     assert await store.read("r1\0\ud800' OR 1=1 --") == []
 
 
+async def test_several_runs_are_read_together(store: Journal) -> None:
+    for run in ("r1", "r2"):
+        await store.append(whole(run))
+    unknown = [f"unknown{number}" for number in range(1000)]
+    records = {run: await store.read(run) for run in ("r1", "r2")}
+    assert await store.read_all(["r2", "r1", "r1\0\ud800' OR 1=1 --", *unknown, "r1"]) == records
+    assert await store.read_all([]) == {}
+
+
 async def test_a_taken_number_is_a_conflict_and_writes_nothing(store: Journal) -> None:
     first = numbered("r1", [queued("r1"), RunStarted()])
     await store.append(first)

@@ -45,17 +45,17 @@ async def test_a_run_of_its_own_can_be_taken_up_again_and_again(store: Storage, 
     if working:
         await store.leases.heartbeat()
     await store.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
-    assert await store.leases.acquire("r1") is True
-    assert await store.leases.acquire("r1") is True
+    assert await store.leases.acquire(["r1"]) == {"r1"}
+    assert await store.leases.acquire(["r1"]) == {"r1"}
     await store.leases.release()
     assert await store.leases.orphaned() == ["r1"]
-    assert await store.leases.acquire("r1") is True
+    assert await store.leases.acquire(["r1"]) == {"r1"}
 
 
 async def test_an_unknown_run_cannot_be_taken_up(store: Storage) -> None:
     await store.leases.heartbeat()
-    assert await store.leases.acquire("nobody") is False
-    assert await store.leases.acquire("\0\ud800' OR 1=1 --") is False
+    assert await store.leases.acquire(["nobody"]) == set()
+    assert await store.leases.acquire(["\0\ud800' OR 1=1 --"]) == set()
 
 
 # ------------------------------------------------------------------------------------------ two workers, one database
@@ -77,8 +77,8 @@ async def test_the_runs_of_one_are_not_adrift_for_the_other(two: Two) -> None:
     await mine.journal.append(numbered("r2", [queued("r2"), RunStarted(), NodeStarted("n")]))
     assert await mine.leases.orphaned() == ["r1", "r2"]
     assert await other.leases.orphaned() == []
-    assert await other.leases.acquire("r1") is False
-    assert await other.leases.acquire("r2") is False
+    assert await other.leases.acquire(["r1"]) == set()
+    assert await other.leases.acquire(["r2"]) == set()
     assert await other.journal.unfinished() == ["r1", "r2"], "they are unfinished all the same"
 
 
@@ -98,8 +98,10 @@ async def test_of_many_who_would_take_a_run_up_one_gets_it(two: Two, url: str) -
     names = [f"r{n}" for n in range(20)]
     for name in names:
         await idle.journal.append(numbered(name, [queued(name), RunStarted()]))
-    acquired = await asyncio.gather(*(store.leases.acquire(name) for name in names for store in two))
-    assert [acquired[n : n + 2].count(True) for n in range(0, 40, 2)] == [1] * 20
+    parts = [names[:12], names[::-1], names[12:]]
+    acquired = await asyncio.gather(*(store.leases.acquire(part) for part in parts for store in two))
+    owned = [set[str]().union(*acquired[n::2]) for n in range(2)]
+    assert (owned[0] | owned[1], owned[0] & owned[1]) == ({*names}, set())
     taken = [await store.leases.orphaned() for store in two]
     assert sorted([*taken[0], *taken[1]]) == sorted(names)
     await idle.aclose()
@@ -125,7 +127,7 @@ async def test_what_is_handed_back_is_anybodys_but_not_what_is_kept(two: Two) ->
     # the first one had it at hand and takes it up again: then it is its own again
     await mine.journal.append(numbered("begun", [RunResumed(recovered=True)], after=2))
     assert await other.leases.orphaned() == ["waits"]
-    assert await other.leases.acquire("begun") is False
+    assert await other.leases.acquire(["begun"]) == set()
 
 
 async def test_more_can_be_handed_back_than_one_statement_takes(two: Two) -> None:
@@ -141,7 +143,7 @@ async def test_whoever_closes_leaves_its_runs_to_others_at_once(two: Two) -> Non
     await mine.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
     await mine.aclose()
     assert await other.leases.orphaned() == ["r1"]
-    assert await other.leases.acquire("r1") is True
+    assert await other.leases.acquire(["r1"]) == {"r1"}
 
 
 async def test_one_run_can_be_given_up(two: Two) -> None:
@@ -154,7 +156,7 @@ async def test_one_run_can_be_given_up(two: Two) -> None:
     await mine.leases.disown("r1")
     await mine.leases.disown("nobody")
     assert await other.leases.orphaned() == ["r1"]
-    assert await other.leases.acquire("r1")
+    assert await other.leases.acquire(["r1"])
     await mine.journal.append(numbered("r2", [RunEnded("succeeded")], after=2))
     assert await other.leases.orphaned() == ["r1"]
 
@@ -206,7 +208,7 @@ async def test_a_killed_process_of_this_host_is_dead_at_once(two: Two, url: str)
         assert await two[0].leases.heartbeat() is True
         assert await two[0].leases.orphaned() == ["r1"]
         assert await two[1].leases.heartbeat() is False, "it has been found already"
-        assert await two[1].leases.acquire("r1") is True
+        assert await two[1].leases.acquire(["r1"]) == {"r1"}
         assert await two[0].leases.orphaned() == []
 
 
@@ -347,7 +349,7 @@ async def test_one_elsewhere_is_dead_after_a_lease_of_silence(two: Two, clock: C
     assert await mine.leases.orphaned() == ["r1"]
     await mine.leases.heartbeat()
     assert await other.leases.orphaned() == []
-    assert await other.leases.acquire("r1") is False
+    assert await other.leases.acquire(["r1"]) == set()
 
 
 @pytest.mark.parametrize("off", [-3600, 3600])

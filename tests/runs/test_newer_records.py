@@ -70,7 +70,7 @@ async def test_a_run_that_it_drives_is_given_up(two: list[RunService], caplog: p
         assert "is left to a worker of a newer version" in warning.getMessage()
     with newer():
         assert await other.leases.orphaned() == [run]
-        assert await other.leases.acquire(run)
+        assert await other.leases.acquire([run])
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -81,12 +81,12 @@ async def test_only_newer_workers_take_it_up(database: str, tmp_path: Path, requ
     with newer():
         await store.journal.append(numbered("new", [queued("new"), Teleported("Jiaoxi")]))  # type: ignore[list-item]
     assert await store.leases.orphaned() == ["old"]
-    assert not await store.leases.acquire("new")
+    assert not await store.leases.acquire(["new"])
     with pytest.raises(NewerRecord, match="unknown type Teleported"):
         await store.journal.read("new")
     with newer():
         assert set(await store.leases.orphaned()) == {"old", "new"}
-        assert await store.leases.acquire("new")
+        assert await store.leases.acquire(["new"])
         assert len(await store.journal.read("new")) == 2
     await store.aclose()
 

@@ -4,7 +4,7 @@ paid for is asked again for nothing."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -161,11 +161,11 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
     tries: list[float] = []
 
     class Locked(MemoryLeases):
-        async def acquire(self, run: RunId) -> bool:
+        async def acquire(self, of: Collection[RunId]) -> set[RunId]:
             tries.append(asyncio.get_running_loop().time())
             if len(tries) < 7:
                 raise StoreError("the database is locked")
-            return await super().acquire(run)
+            return await super().acquire(of)
 
     store = memory_storage()
     where = run_service(store)
@@ -186,7 +186,7 @@ async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.L
     tries = 0
 
     class Broken(MemoryLeases):
-        async def acquire(self, run: RunId) -> bool:
+        async def acquire(self, of: Collection[RunId]) -> set[RunId]:
             nonlocal tries
             tries += 1
             raise KeyError("a defect")
@@ -212,7 +212,7 @@ async def test_a_run_that_rests_can_be_stopped(monkeypatch: pytest.MonkeyPatch) 
     tried = asyncio.Event()
 
     class Locked(MemoryLeases):
-        async def acquire(self, run: RunId) -> bool:
+        async def acquire(self, of: Collection[RunId]) -> set[RunId]:
             tried.set()
             raise StoreError("the database is locked")
 

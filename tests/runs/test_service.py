@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
@@ -269,11 +269,11 @@ class Locked(MemoryLeases):
 
     asked = 0
 
-    async def acquire(self, run: RunId) -> bool:
+    async def acquire(self, of: Collection[RunId]) -> set[RunId]:
         self.asked += 1
         if self.asked <= 3:
             raise StoreError("the database is locked")
-        return await super().acquire(run)
+        return await super().acquire(of)
 
 
 async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch):

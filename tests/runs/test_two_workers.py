@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from headrace import dispatch
-from headrace.kernel.events import NodeStarted, RunEnded, RunId, RunResumed, StopRequested
+from headrace.kernel.events import NodeStarted, Record, RunEnded, RunId, RunResumed, RunStarted, StopRequested
 from headrace.runs import worker
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
@@ -217,3 +217,30 @@ async def test_a_run_that_both_would_begin_is_begun_once(two: list[RunService]) 
         events = [record.event for record in await mine.environment.journal.read(run)]
         assert events.count(NodeStarted("g")) == 1
         assert not any(isinstance(event, RunResumed) for event in events)
+
+
+async def test_the_runs_of_a_dead_worker_are_taken_over_together(two: list[RunService]) -> None:
+    dead, other = two
+    served = await publish(other, GATED)
+    await dead.leases.heartbeat()
+    names = [(await dead.submit(asked(served))).run for _ in range(120)]
+    for run in names:
+        await dead.environment.journal.append([Record(run, 2, dead.environment.clock(), RunStarted())])
+    assert isinstance(dead.leases, SqlLeases)
+    await dead.leases.leave()
+    calls = 0
+    read_all = other.environment.journal.read_all
+
+    async def counted(of: Collection[RunId]) -> Mapping[RunId, list[Record]]:
+        nonlocal calls
+        calls += 1
+        return await read_all(of)
+
+    other.environment.journal.read_all = counted
+    async with working(other, concurrency=200):
+        await begun(len(names))
+        Gate.opened.set()
+        for run in names:
+            assert (await ended(other, run)).status == "succeeded"
+    assert calls <= 12, "they are read many at a time"
+    assert Gate.entered == len(names), "each is driven once"

@@ -63,7 +63,7 @@ async def test_old_and_new_processes_work_on_one_database(url: str, become_next:
     assert await new.leases.orphaned() == ["r2"]
     await old.aclose()
     assert await new.leases.orphaned() == ["r2", "r3"]
-    assert await new.leases.acquire("r3")
+    assert await new.leases.acquire(["r3"])
 
     again = await SqlStorage.open(url)  # a process of the old version that is started meanwhile
     assert _revision(url) == next_version.REVISION

@@ -25,6 +25,10 @@ class Journal(Protocol):
         """The run's records with a number above `after`, in order, at most `limit`; [] for an unknown run."""
         ...
 
+    async def read_all(self, of: Collection[RunId]) -> Mapping[RunId, list[Record]]:
+        """All records of each of these runs; unknown ones, and those that `read` would refuse, are left out."""
+        ...
+
     async def changed(self) -> bool:
         """Whether any process may have written anything since the last call. Cheap; true if unknown."""
         ...
@@ -71,8 +75,9 @@ class Leases(Protocol):
         left out."""
         ...
 
-    async def acquire(self, run: RunId) -> bool:
-        """Makes this worker the owner of a run without one. False if it has another: one of two callers gets it."""
+    async def acquire(self, of: Collection[RunId]) -> set[RunId]:
+        """Makes this worker the owner of those of these runs that have no other, and returns them: one of two callers
+        gets a run."""
         ...
 
     async def disown(self, run: RunId) -> None:

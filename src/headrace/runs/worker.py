@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from headrace.background import Periodic, Slots, background
+from headrace.background import Batched, Periodic, Slots, background
 from headrace.engine import Driver
 from headrace.errors import HeadraceError, NewerRecord, StoreError
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued, RunStarted, StopRequested
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 EXPIRE_SECONDS = 5.0  # between looks for forms that nobody has answered in time
 OVERTAKEN_SECONDS = 3.0  # between looks for runs that others have stopped or taken over
+TAKEN_OVER = 50  # runs that are read, or acquired, at once
 MAX_ATTEMPTS = 10  # of a run that fails for another reason than an outage of the database
 
 
@@ -47,6 +48,9 @@ class Worker:
         run_service.inline_drive = InlineDrive(run_service.environment, notify_callback, observer)
         self._claims: dict[RunId, Claim] = {}
         self._failures: Counter[RunId] = Counter()  # consecutive ones, of runs that could not be driven
+        # whoever takes over the runs of a dead worker, or starts again, has many at once
+        self._reads = Batched(run_service.environment.journal.read_all, TAKEN_OVER)
+        self._acquisitions = Batched(self._acquire, TAKEN_OVER)
         self._overtaken = Periodic("overtaken runs", self._lose_overtaken, OVERTAKEN_SECONDS)
         run_service.environment.bus.wire.on_signal(Signal.STOPPED, self._on_stopped)
 
@@ -89,6 +93,9 @@ class Worker:
             del self._claims[run]
         self._failures.pop(run, None)
 
+    async def _acquire(self, of: Sequence[RunId]) -> dict[RunId, bool]:
+        return dict.fromkeys(await self.run_service.leases.acquire(of), True)
+
     async def _fail(self, run: RunId, error: Exception) -> bool:
         """Ends a run as failed; False if even that cannot be recorded."""
         environment = self.run_service.environment
@@ -107,7 +114,7 @@ class Worker:
         if run in run_service.driving:
             return
         new = run_service.take_handover(run)
-        records = new or await run_service.environment.journal.read(run)
+        records = new or await self._reads.get(run) or await run_service.environment.journal.read(run)
         if not records:
             return
         if isinstance(records[-1].event, RunEnded):
@@ -124,7 +131,7 @@ class Worker:
                 return
             # of several processes that start a new run the journal lets one; a started one may have a live owner
             has_started = any(isinstance(record.event, RunStarted) for record in records)
-            if has_started and not claim.exclusive and not await run_service.leases.acquire(run):
+            if has_started and not claim.exclusive and not await self._acquisitions.get(run):
                 return
             if conversation is not None and not await self._conversation_queue.may_run(run, conversation):
                 return

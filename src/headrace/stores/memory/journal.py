@@ -115,6 +115,9 @@ class MemoryJournal:
     async def read(self, run: RunId, after: int = 0, limit: int | None = None) -> list[Record]:
         return self._records.get(run, [])[max(0, after) :][:limit]
 
+    async def read_all(self, of: Collection[RunId]) -> Mapping[RunId, list[Record]]:
+        return {run: records for run in of if (records := await self.read(run))}
+
     async def probe(self) -> None:
         """It can be written as long as there is memory."""
 

@@ -23,8 +23,8 @@ class MemoryLeases:
     async def orphaned(self) -> list[RunId]:
         return await self._journal.unfinished()
 
-    async def acquire(self, run: RunId) -> bool:
-        return run in await self._journal.unfinished()
+    async def acquire(self, of: Collection[RunId]) -> set[RunId]:
+        return {*of} & {*await self._journal.unfinished()}
 
     async def disown(self, run: RunId) -> None:
         """No other worker could acquire it."""

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
@@ -22,10 +22,9 @@ from headrace.kernel.events import (
     RunEnded,
     RunId,
     RunQueued,
-    RunStarted,
 )
 from headrace.kernel.summary import PAUSED, RUN_EVENTS
-from headrace.ports import Callback, Message
+from headrace.ports import Callback
 from headrace.stores.encoding import SINCE, Row, clean, decode, encode_value, pack
 from headrace.stores.form_projection import mails_of
 from headrace.stores.projection import (
@@ -36,15 +35,15 @@ from headrace.stores.projection import (
     assignments,
     callback_of,
     check_numbers,
-    exchange_of,
     sums_of,
 )
+from headrace.stores.sql.active_runs import ActiveRun, callback_request, load
 from headrace.stores.sql.bulk_insert import BulkInsert
-from headrace.stores.sql.exchanges import Assigned, ExchangeWork, without_query
+from headrace.stores.sql.exchanges import Assigned, ExchangeWork
 from headrace.stores.sql.failures import is_duplicate, write_error
 from headrace.stores.sql.forms import FormWork
 from headrace.stores.sql.repository import SqlRepository
-from headrace.stores.sql.schema import UNFINISHED, callbacks, events, forms, installation, runs
+from headrace.stores.sql.schema import UNFINISHED, callbacks, events, installation, runs
 from headrace.stores.sql.transaction import Transaction
 from headrace.stores.sql.writer import Call
 
@@ -103,27 +102,13 @@ class Append:
         return write_error(self.name, error)
 
 
-@dataclass(slots=True)
-class _Active:
-    """A run that is being written: its last number, its row (None before RunQueued), its request if it has a callback,
-    and its message of which conversation. `forms`: it has requested some."""
-
-    last: int
-    row: RunRow | None
-    ended: bool = False
-    queued: RunQueued | None = None
-    exchange: Message | None = None
-    conversation: str | None = None
-    forms: bool = False
-
-
 class JournalWork:
     """Writes appends and calls. Used by the writer's thread alone."""
 
     def __init__(self) -> None:
         self.owner: str | None = None  # the worker that owns the runs started here; None: any worker may take them
-        self._active: OrderedDict[RunId, _Active] = OrderedDict()
-        self._touched: dict[RunId, _Active] = {}  # by this transaction
+        self._active: OrderedDict[RunId, ActiveRun] = OrderedDict()
+        self._touched: dict[RunId, ActiveRun] = {}  # by this transaction
         self._events = BulkInsert("events", ("run", "seq", "at", "type", "body"))
         self._runs = BulkInsert("runs", _RUN, _UPDATE_RUN)
         self._callbacks = BulkInsert("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
@@ -144,7 +129,7 @@ class JournalWork:
                 self._exchanges.write(transaction)
                 results.append(job.work(transaction.connection))
                 continue
-            active = self._active_run(transaction, job)
+            active = self._active_run(transaction, job, jobs)
             if job.first != active.last + 1 or job.key in conflicts:
                 conflicts.add(job.key)
                 results.append(SequenceConflict(job.key, job.first))
@@ -215,26 +200,29 @@ class JournalWork:
             if (active := known.get(run)) and active.row:
                 active.row.owner = None
 
-    def _active_run(self, transaction: Transaction, job: Append) -> _Active:
-        active = self._touched.get(job.key)
-        if active is None:
-            active = self._active.get(job.key)
-            if active is None and job.first == 1:
-                # a first event needs no query: if there is one already, the primary key says so
-                active = _Active(0, None)
-            elif active is None or job.first > active.last + 1:  # another process has written to it
-                active = _load(transaction.connection, job.key)
-            self._touched[job.key] = active
+    def _active_run(self, transaction: Transaction, job: Append, jobs: Sequence[Append | Call]) -> ActiveRun:
+        if job.key not in self._touched and self._is_unknown(job):
+            # with all others of the transaction: who takes over the runs of a dead worker knows none of them
+            unknown = {other.key for other in jobs if isinstance(other, Append) and self._is_unknown(other)}
+            self._touched |= load(transaction.connection, [*(unknown - self._touched.keys())])
+        if (active := self._touched.get(job.key)) is None:
+            # a first event needs no query: if there is one already, the primary key says so
+            active = self._touched[job.key] = self._active.get(job.key) or ActiveRun(0, None)
         return active
 
-    def _project(self, active: _Active, record: Record, changed: dict[RunId, RunRow]) -> None:
+    def _is_unknown(self, job: Append) -> bool:
+        """Whether another process has written to a run since this one did, if ever."""
+        active = self._active.get(job.key)
+        return job.first > (1 if active is None else active.last + 1)
+
+    def _project(self, active: ActiveRun, record: Record, changed: dict[RunId, RunRow]) -> None:
         """Applies a record to its run's row, and to its message and conversation if it has any."""
         event = record.event
         if isinstance(event, RunQueued):
             active.row = changed[record.run] = RunRow.of(record, event, self.owner)
             active.conversation = event.conversation
             if event.callback is not None:
-                active.queued = _callback_request(event)
+                active.queued = callback_request(event)
             if "query" in event.system:
                 active.exchange = self._exchanges.begin(record, event)
         elif isinstance(event, FormEvent):
@@ -254,27 +242,6 @@ class JournalWork:
                 self._forms.end(record)
         if active.conversation is not None and isinstance(event, RunQueued | RunEnded):
             self._exchanges.move(active.conversation, record.at)
-
-
-def _load(connection: Connection, run: RunId) -> _Active:
-    started = func.min(case((events.c.type == RunStarted.__name__, events.c.at)))
-    last, started_at = connection.execute(select(func.max(events.c.seq), started).where(events.c.run == run)).one()
-    row = connection.execute(select(runs).where(runs.c.run == run)).mappings().first()
-    active = _Active(last or 0, RunRow(**row, started_at=started_at) if row else None)
-    first = connection.execute(
-        select(events).where(events.c.run == run, events.c.seq == 1, events.c.type == RunQueued.__name__)
-    ).first()
-    if first is not None and isinstance(queued := (record := decode(tuple(first))).event, RunQueued):
-        active.queued = None if queued.callback is None else _callback_request(queued)
-        active.exchange = without_query(exchange) if (exchange := exchange_of(record, queued)) else None
-        active.conversation = queued.conversation
-    active.forms = connection.execute(select(forms.c.id).where(forms.c.run == run)).first() is not None
-    return active
-
-
-def _callback_request(queued: RunQueued) -> RunQueued:
-    """A run's request as far as it is needed until the run ends, to call back."""
-    return replace(queued, inputs={}, system={})
 
 
 def _values(row: object, names: Sequence[str]) -> tuple[Any, ...]:
@@ -316,6 +283,23 @@ class SqlJournal(SqlRepository):
 
         def work(connection: Connection) -> list[Record]:
             return [decode(tuple(row)) for row in connection.execute(statement)]
+
+        return await self._database.run(work)
+
+    async def read_all(self, of: Collection[RunId]) -> Mapping[RunId, list[Record]]:
+        ids = [*{clean(run) for run in of}]
+        statement = select(events).order_by(events.c.run, events.c.seq)
+
+        def work(connection: Connection) -> dict[RunId, list[Record]]:
+            records = dict[RunId, list[Record]]()
+            unreadable = set[RunId]()
+            for start in range(0, len(ids), _NAMED):
+                for row in connection.execute(statement.where(events.c.run.in_(ids[start : start + _NAMED]))):
+                    try:
+                        records.setdefault(row.run, []).append(decode(tuple(row)))
+                    except StoreError:
+                        unreadable.add(row.run)
+            return {run: items for run, items in records.items() if run not in unreadable}
 
         return await self._database.run(work)
 

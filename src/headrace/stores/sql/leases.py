@@ -125,11 +125,22 @@ class SqlLeases(SqlRepository):
         statement = select(runs.c.run).where(*orphaned).order_by(runs.c.created_at, runs.c.run)
         return [row["run"] for row in await self._database.rows(statement)]
 
-    async def acquire(self, run: RunId) -> bool:
-        statement = (
-            update(runs).where(runs.c.run == clean(run), available(self.worker)).values(owner=self._journal.owner)
-        )
-        return await self._execute(statement) > 0
+    async def acquire(self, of: Collection[RunId]) -> set[RunId]:
+        ids = [clean(run) for run in of]
+        # in order, so that workers that acquire the same ones do not wait for each other in a circle
+        free = select(runs.c.run).where(available(self.worker)).order_by(runs.c.run).with_for_update()
+        free = free.correlate(None)
+
+        def work(connection: Connection) -> set[RunId]:
+            acquired = set[RunId]()
+            for start in range(0, len(ids), _NAMED):
+                part = free.where(runs.c.run.in_(ids[start : start + _NAMED]))
+                statement = update(runs).where(runs.c.run.in_(part))
+                statement = statement.values(owner=self._journal.owner).returning(runs.c.run)
+                acquired.update(connection.execute(statement).scalars())
+            return acquired
+
+        return await self._write(work)
 
     async def disown(self, run: RunId) -> None:
         await self._write(lambda connection: self._journal.disown(connection, self.worker, run))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from time import time
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, text, update
 
 from headrace.kernel.events import RunId
 from headrace.ports import WORKSPACE, Backlog, Priority, ReadyRun, priority_of
@@ -128,11 +128,12 @@ class SqlRunQueue(SqlRepository):
             statement = select(runs.c.run, runs.c.source, runs.c.created_at, apps.c.workspace)
             statement = statement.outerjoin(apps, apps.c.id == runs.c.app)
             others = or_(runs.c.owner.is_(None), runs.c.owner != self._leases.worker)
+            unclaimed = and_(others, available(self._leases.worker))  # another reconciler's may be claimed already
             for start in range(0, len(ids), _NAMED):
                 part = runs.c.run.in_(ids[start : start + _NAMED])
                 rows = [
                     _row(run, workspace or WORKSPACE, priority_of(source), created_at)
-                    for run, source, created_at, workspace in connection.execute(statement.where(part, others))
+                    for run, source, created_at, workspace in connection.execute(statement.where(part, unclaimed))
                 ]
                 if rows:
                     self._add(connection, rows)
