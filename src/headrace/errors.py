@@ -108,6 +108,18 @@ class StoreError(HeadraceError):
         return logging.DEBUG if self.transient else logging.ERROR
 
 
+class NewerSchema(StoreError):
+    """A newer version of Headrace has migrated the database while this one used it, and only such a version can use it
+    now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=False)
+
+    @property
+    def level(self) -> int:
+        return logging.DEBUG
+
+
 class NewerRecord(StoreError):
     """A newer version of Headrace wrote a record of a run, and only such a version can read it."""
 

@@ -41,7 +41,7 @@ from headrace.adapters.tools import (
     read_servers,
 )
 from headrace.apps.catalog import Apps, Served
-from headrace.background import background
+from headrace.background import Periodic, background
 from headrace.batches import BatchRunner
 from headrace.brokers import POLL_SECONDS, WIRE_POLL_SECONDS, LocalBus, SharedBus
 from headrace.conversations.annotations import Annotations
@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     from headrace.telemetry.setup import Telemetry
 
 logger = logging.getLogger(__name__)
+
+SCHEMA_SECONDS = 5.0  # between looks whether a newer version has migrated the database
 
 
 @dataclass
@@ -164,6 +166,8 @@ async def service(
 
             storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
             stack.push_async_callback(storage.aclose)
+            checking = Periodic("checking the schema", storage.database.check_schema, SCHEMA_SECONDS)
+            await stack.enter_async_context(background("schema", checking.run(SCHEMA_SECONDS)))
             secret = await database_secret(
                 storage.installation, settings.data, configured, shared=settings.database_kind != "sqlite"
             )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 
-from headrace.errors import StoreError
+from headrace import main
+from headrace.api.http.errors import request_error
+from headrace.errors import NewerSchema, StoreError
 from headrace.kernel.events import RunEnded, RunStarted
 from headrace.ports import RunFilter
+from headrace.settings import Settings
 from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.schema import REVISIONS
 from headrace.stores.sql.snapshot import database_status, snapshot
@@ -90,6 +94,55 @@ async def test_a_migration_that_old_versions_cannot_work_with_keeps_them_out(url
         "is of a newer version of Headrace (schema 9998, which needs a version that knows 9998; "
         f"this one knows {REVISIONS[-1]})."
     )
+
+
+async def test_a_process_that_such_a_migration_excludes_writes_nothing_more(
+    url: str, become_next: Become, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = await SqlStorage.open(url)
+    await old.leases.heartbeat()
+    await old.journal.append(numbered("r1", [queued("r1"), RunStarted()]))
+    await old.database.check_schema()
+    with become_next(readable_by=next_version.REVISION):
+        new = await SqlStorage.open(url)
+    for _ in range(2):
+        await old.database.check_schema()
+    attempts: list[Callable[[], Awaitable[object]]] = [
+        lambda: old.journal.append(numbered("r1", [RunEnded("succeeded")], after=2)),
+        lambda: old.journal.read("r1"),
+        lambda: old.leases.acquire(["r1"]),
+        old.leases.heartbeat,
+    ]
+    for attempt in attempts:
+        with pytest.raises(NewerSchema, match="is of a newer version of Headrace"):
+            await attempt()
+    with pytest.raises(StoreError):  # it is not ready
+        await old.journal.probe()
+    assert [record.event for record in await new.journal.read("r1")] == [queued("r1"), RunStarted()]
+    assert sum("nothing is read or written any more" in message for message in caplog.messages) == 1
+    await old.aclose()
+    await new.aclose()
+
+
+async def test_a_service_notices_such_a_migration(
+    tmp_path: Path, become_next: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "SCHEMA_SECONDS", 0.01)
+    url = f"sqlite:///{tmp_path}/headrace.db"
+    async with main.service(Settings(data=tmp_path), worker=False) as old:
+        await old.storage.journal.probe()
+        with become_next(readable_by=next_version.REVISION):
+            await (await SqlStorage.open(url)).aclose()
+
+        async def read_on() -> None:
+            while True:
+                await old.storage.journal.read("r1")
+
+        async with asyncio.timeout(60):
+            with pytest.raises(NewerSchema) as refused:
+                await read_on()
+    request = Request({"type": "http", "method": "GET", "path": "/v1/info", "headers": []})
+    assert request_error(request, refused.value).status == 503
 
 
 async def test_a_failed_migration_changes_nothing(url: str, become_next: Become, tmp_path: Path) -> None:

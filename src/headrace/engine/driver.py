@@ -27,7 +27,7 @@ from headrace.engine.attempts import (
 from headrace.engine.environment import EngineEnvironment
 from headrace.engine.outbox import FLUSH_SECONDS, Outbox, StreamBuffer
 from headrace.engine.steps import StepRunner
-from headrace.errors import NewerRecord, NodeError, SequenceConflict, StoreError
+from headrace.errors import NewerRecord, NewerSchema, NodeError, SequenceConflict, StoreError
 from headrace.kernel.containers import GraphInstance
 from headrace.kernel.events import (
     REASONING,
@@ -112,7 +112,7 @@ class Driver:
                 return await self._continue_after_conflict()
             case ValueError() as error:
                 return await self._end_unstorable(str(error))
-            case StoreError(transient=False) as error if not isinstance(error, NewerRecord):
+            case StoreError(transient=False) as error if not isinstance(error, NewerRecord | NewerSchema):
                 return await self._end_unstorable(f"The outputs of the run cannot be stored: {error.reason}")
             case error:
                 raise error

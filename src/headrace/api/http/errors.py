@@ -17,7 +17,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from headrace.api.http.responses import encode
-from headrace.errors import InvalidParam, LoadError, Problem, RequestError, StoreError
+from headrace.errors import InvalidParam, LoadError, NewerSchema, Problem, RequestError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def request_error(request: Request, error: Exception) -> RequestError:
         # the version could be loaded once: another Headrace, or a node type that is no longer installed
         logger.error("%s %s: %s", request.method, request.url.path, error)
         return app_unavailable()
-    if isinstance(error, StoreError) and not error.transient:
+    if isinstance(error, StoreError) and not error.transient and not isinstance(error, NewerSchema):
         logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
         return RequestError(INTERNAL, "internal_server_error", 500)
     logger.debug("%s %s: %s", request.method, request.url.path, error)
@@ -187,7 +187,7 @@ def request_error(request: Request, error: Exception) -> RequestError:
 
 def interrupted(run: str, error: Exception) -> RequestError:
     """The error event of a run's stream that breaks off."""
-    if isinstance(error, StoreError) and error.transient:
+    if isinstance(error, StoreError) and (error.transient or isinstance(error, NewerSchema)):
         logger.log(error.level, "the stream of run %s broke: %s", run, error)
         return _unavailable()
     logger.error("the stream of run %s broke", run, exc_info=error)

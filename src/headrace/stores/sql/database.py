@@ -16,9 +16,9 @@ from sqlalchemy import Connection, Engine, Select, create_engine, event
 from sqlalchemy.engine import URL, RowMapping, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from headrace.errors import StoreError
+from headrace.errors import NewerSchema, StoreError
 from headrace.stores.sql.failures import is_disconnected, is_transient, read_error, reason, write_error
-from headrace.stores.sql.migrations import migrate
+from headrace.stores.sql.migrations import migrate, revision_of
 from headrace.stores.sql.postgresql import postgresql_engine
 from headrace.stores.sql.transaction import begin
 
@@ -42,14 +42,27 @@ class Health:
 
     def __init__(self, name: str) -> None:
         self.problem: str | None = None  # why it cannot be read or written, in the database's own words
+        self._newer: str | None = None  # why this version must not use it any more
         self._name = name
         self._failing: dict[Access, str] = {}  # with the reason
         self._since = 0.0
         self._lock = threading.Lock()
 
+    def check(self) -> None:
+        """NewerSchema if this version must not use the database any more."""
+        if self._newer is not None:
+            raise NewerSchema(self._newer)
+
+    def refuse(self, reason: str) -> None:
+        """From now on, nothing is read or written."""
+        with self._lock:
+            first, self._newer, self.problem = self._newer is None, reason, reason
+        if first:
+            logger.error("nothing is read or written any more: %s", reason)
+
     def succeeded(self, access: Access) -> None:
         with self._lock:
-            if self._failing.pop(access, None) is None:
+            if self._failing.pop(access, None) is None or self._newer is not None:
                 return
             self.problem = next(iter(self._failing.values()), None)
             if self.problem is not None:
@@ -60,6 +73,8 @@ class Health:
     def failed(self, access: Access, reason: str) -> None:
         """A read or write failed because of the database itself."""
         with self._lock:
+            if self._newer is not None:
+                return
             first = not self._failing
             self._failing[access] = reason
             self.problem = next(iter(self._failing.values()))
@@ -90,7 +105,17 @@ class Database:
             raise StoreError(f"{self.name} is closed.")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work)
 
+    async def check_schema(self) -> None:
+        """Refuses all further work once a newer version has migrated the database so that this one cannot use it."""
+        try:
+            await self.run(lambda connection: revision_of(connection, self.name))
+        except StoreError as error:
+            if error.transient:
+                raise
+            self.health.refuse(str(error))
+
     def _run(self, work: Callable[[Connection], T]) -> T:
+        self.health.check()
         try:
             try:
                 with self.engine.connect() as connection:
@@ -125,6 +150,7 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(executor, self._write, work)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
+        self.health.check()
         try:
             with self.engine.connect() as connection:  # rolls back what was not committed
                 begin(connection)

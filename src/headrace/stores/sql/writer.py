@@ -161,6 +161,7 @@ class Writer:
                 return
         transaction, changes, results, failure = None, None, list[object](), None
         try:
+            self._health.check()
             if self._connection is None:
                 self._connection = self._engine.connect()
             transaction = Transaction(self._connection)
