@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from headrace.engine import EngineEnvironment
     from headrace.runs.service import RunService
     from headrace.webhooks.form_mail import FormMails
+
+logger = logging.getLogger(__name__)
 
 
 async def secret_of(settings: Settings) -> bytes:
@@ -145,6 +148,10 @@ def temporal_dispatch(settings: Settings, environ: Mapping[str, str], leases: Le
     except ImportError as error:
         message = f"Temporal needs a package that is not installed ({error}): pip install 'headrace[temporal]'"
         raise HeadraceError(message) from error
+    if settings.max_queued_of_workspace:
+        logger.warning(
+            "HEADRACE_MAX_QUEUED_OF_WORKSPACE has no effect: Temporal does not count what waits by workspace"
+        )
     options = TemporalOptions(
         settings.temporal_address,
         settings.temporal_namespace,

@@ -264,9 +264,9 @@ async def service(
         else:
             dispatch = LocalDispatch(storage.leases)
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
-        queue_limits = None
-        if temporal is None and storage.queue is not None and (settings.max_queued or settings.max_queued_of_workspace):
-            queue_limits = QueueLimits(storage.queue, settings.max_queued_of_workspace, settings.max_queued)
+        queue_limits, waiting = None, storage.queue if temporal is None else temporal
+        if waiting is not None and (settings.max_queued or settings.max_queued_of_workspace):
+            queue_limits = QueueLimits(waiting, settings.max_queued_of_workspace, settings.max_queued)
         run_service = RunService(
             apps, environment, dispatch, storage, settings.max_active_requests, limiter, queue_limits
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from temporalio.client import Client
 
 from headrace.adapters.temporal import TemporalDispatch
+from headrace.errors import ServerOverloaded
 from headrace.ports import Priority
+from headrace.runs.queue_limits import QueueLimits
 from headrace.stores.memory import memory_storage
 from tests.contracts.test_dispatch import Driven, work, working
 from tests.temporal_server import Server, own_queues
@@ -42,3 +45,19 @@ async def test_what_a_fair_server_needs_to_know_is_part_of_an_activity(
     described = await client.get_activity_handle(dispatch.activity_id(run)).describe()
     assert (described.priority.priority_key, described.priority.fairness_key) == (5, key)
     assert described.task_queue == dispatch.options.task_queue
+
+
+async def test_a_run_is_refused_where_too_many_wait(dispatch: TemporalDispatch) -> None:
+    limits = QueueLimits(dispatch, of_workspace=1, of_all=2)
+    await limits.check("default")
+    for run in ("a", "b"):
+        await dispatch.ready(work(run))
+
+    async def check_on() -> None:
+        while True:  # the server counts late
+            await limits.check("default")
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(60):
+        with pytest.raises(ServerOverloaded):
+            await check_on()

@@ -42,7 +42,18 @@ from headrace.ports.conversations import (
     Feedback,
     Message,
 )
-from headrace.ports.dispatch import Backlog, Claim, Dispatch, Drive, Priority, ReadyRun, RunQueue, Slots, priority_of
+from headrace.ports.dispatch import (
+    Backlog,
+    Backlogs,
+    Claim,
+    Dispatch,
+    Drive,
+    Priority,
+    ReadyRun,
+    RunQueue,
+    Slots,
+    priority_of,
+)
 from headrace.ports.forms import Form, Forms, FormToken
 from headrace.ports.journal import (
     BUCKETS_PER_OCTAVE,
@@ -72,6 +83,7 @@ __all__ = [
     "App",
     "Audited",
     "Backlog",
+    "Backlogs",
     "Batch",
     "BatchLine",
     "Batches",

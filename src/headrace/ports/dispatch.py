@@ -69,7 +69,15 @@ class Backlog(NamedTuple):
 Drive = Callable[[Claim], Coroutine[Any, Any, None]]
 
 
-class RunQueue(Protocol):
+class Backlogs(Protocol):
+    """Counts the runs that wait for a worker."""
+
+    async def backlogs(self) -> Mapping[str, Backlog]:
+        """What waits, by workspace; "" for what is not counted by workspace."""
+        ...
+
+
+class RunQueue(Backlogs, Protocol):
     """Ready runs that wait for a worker of any process on a database. It may lose them."""
 
     async def put(self, work: ReadyRun) -> None:
@@ -86,10 +94,6 @@ class RunQueue(Protocol):
         ...
 
     async def is_empty(self) -> bool: ...
-
-    async def backlogs(self) -> Mapping[str, Backlog]:
-        """What waits, by workspace."""
-        ...
 
 
 class Dispatch(Protocol):

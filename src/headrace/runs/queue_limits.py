@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from headrace.cache import Cache
 from headrace.errors import ServerOverloaded, TooManyRequests
-from headrace.ports import Backlog, RunQueue
+from headrace.ports import Backlog, Backlogs
 
 _MAX_AGE_SECONDS = 0.1  # of the numbers, so that a flood of requests does not count each time
 _MAX_RETRY_SECONDS = 60
@@ -18,7 +18,7 @@ class QueueLimits:
     """Refuses runs while too many wait; 0: any number may. A few more than the bound may wait, since the numbers are up
     to 0.1 s old."""
 
-    def __init__(self, queue: RunQueue, of_workspace: int, of_all: int) -> None:
+    def __init__(self, queue: Backlogs, of_workspace: int, of_all: int) -> None:
         self._queue = queue
         self._of_workspace = of_workspace
         self._of_all = of_all
