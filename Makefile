@@ -111,8 +111,9 @@ RUNS ?= 500
 ROUNDS ?= 3
 soak: SOAK_SEED = $(if $(filter command line environment,$(origin SEED)),--seed $(SEED))
 soak: sync
-	$(RUN) python -m tests.soak --runs $(RUNS) --rounds $(ROUNDS) --wire postgresql $(SOAK_SEED)
-	$(RUN) python -m tests.soak --runs $(RUNS) --rounds $(ROUNDS) --wire valkey $(SOAK_SEED)
+	$(RUN) python -m tests.soak --runs $(RUNS) --rounds $(ROUNDS) --by postgresql $(SOAK_SEED)
+	$(RUN) python -m tests.soak --runs $(RUNS) --rounds $(ROUNDS) --by valkey $(SOAK_SEED)
+	$(RUN) python -m tests.soak --runs $(RUNS) --rounds $(ROUNDS) --by temporal $(SOAK_SEED)
 
 bench: sync
 	$(RUN) python benchmarks/run.py

@@ -42,13 +42,13 @@ class Server:
         for name in ATTRIBUTES:
             self._command += ["--search-attribute", f"{name}=Keyword"]
         self._log = folder / "server.log"
-        self._port = free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -56,7 +56,7 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        ports = ["--port", str(self._port), "--metrics-port", str(free_port())]
+        ports = ["--port", str(self.port), "--metrics-port", str(free_port())]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([*self._command, *ports], stdout=log, stderr=log)
         until = time.monotonic() + _START_SECONDS

@@ -18,11 +18,11 @@ from itertools import count
 from pathlib import Path
 
 from headrace.stores.sql.leases import LEASE_SECONDS
-from tests import forking, postgresql, valkey
+from tests import forking
 from tests.background import serving
 from tests.server.gated import Peer
 from tests.server.test_one_database import Hook
-from tests.soak.fleet import Fleet, Worker, fleet
+from tests.soak.fleet import SERVERS, Fleet, Worker, fleet, serving_all
 from tests.soak.load import FLOW_WITH_TEXT, Load
 
 NOTICED_SECONDS = LEASE_SECONDS + 2  # after which others have begun to take over the runs of a dead worker
@@ -42,6 +42,8 @@ class Round:
         await self._load.start()
         waiting = [self._kill_worker, self._pause_worker, self._restart_api, *[self._cut] * 3, *[self._stall] * 3]
         waiting += [self._processes.restart_wire, self._restart_postgresql]
+        if self._processes.servers.temporal is not None:
+            waiting.append(self._processes.restart_temporal)
         self._chance.shuffle(waiting)
         for fault in waiting:
             print(f"  {fault.__name__.strip('_')}", flush=True)
@@ -96,13 +98,12 @@ class Round:
         await self._processes.stall(self._chance.choice(self._chance.choice(hosts).proxies))
 
 
-async def main(runs: int, rounds: int, seed: int, wire: str) -> None:
+async def main(runs: int, rounds: int, seed: int, by: str) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(runs + 16))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-soak-")))
         stack.callback(forking.close)
-        database = stack.enter_context(postgresql.serving())
-        cache = stack.enter_context(valkey.serving()) if wire == "valkey" else None
+        servers = serving_all(stack, by)
         peer, hook = Peer(), Hook()
         stack.enter_context(serving(peer))
         stack.enter_context(serving(hook))
@@ -110,9 +111,9 @@ async def main(runs: int, rounds: int, seed: int, wire: str) -> None:
         flow.write_text(FLOW_WITH_TEXT.format(url=f"http://{peer.address}"))
         environ = {"HEADRACE_EGRESS_ALLOW": f"{peer.address},{hook.address}", "HEADRACE_DEMO_MODEL": "true"}
         names = (f"run{number}" for number in count())
-        async with fleet(folder, database, cache, flow, environ) as processes:
+        async with fleet(folder, servers, flow, environ) as processes:
             for number in range(rounds):
-                print(f"round {number + 1}, seed {seed + number}, wire {wire}", flush=True)
+                print(f"round {number + 1}, seed {seed + number}, {by}", flush=True)
                 apis = [api.serve for api in processes.apis]
                 with closing(Load(runs, apis, peer, hook, names)) as load:
                     print(f"  {await Round(processes, load, random.Random(seed + number)).run()}", flush=True)
@@ -123,7 +124,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=500, help="in flight at once")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--wire", choices=["postgresql", "valkey"], default="postgresql")
+    parser.add_argument("--by", choices=SERVERS, default=SERVERS[0], help="what brings news, or runs, to processes")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    asyncio.run(main(options.runs, options.rounds, options.seed, options.wire))
+    asyncio.run(main(options.runs, options.rounds, options.seed, options.by))

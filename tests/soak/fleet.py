@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests import forking
-from tests.postgresql import Server
+from tests import forking, postgresql, temporal_server, valkey
+from tests.postgresql import Server as PostgreSQL
 from tests.server.process import Serve
+from tests.temporal_server import Server as Temporal
 from tests.valkey import ValkeyServer
 from tests.wire.proxy import Proxy, proxy
 
@@ -37,12 +38,28 @@ class Host:
 
     folder: Path
     environ: dict[str, str]
-    database: Proxy
-    wire: Proxy | None
+    proxies: list[Proxy]
 
-    @property
-    def proxies(self) -> list[Proxy]:
-        return [self.database, *([self.wire] if self.wire else [])]
+
+@dataclass
+class Servers:
+    """What the processes share. Without Valkey, news go by way of PostgreSQL; without Temporal, it also dispatches."""
+
+    postgresql: PostgreSQL
+    valkey: ValkeyServer | None = None
+    temporal: Temporal | None = None
+
+
+SERVERS = ("postgresql", "valkey", "temporal")
+
+
+def serving_all(stack: ExitStack, by: str) -> Servers:
+    """PostgreSQL, and the one of `SERVERS` that is named. OSError says which cannot be started."""
+    return Servers(
+        stack.enter_context(postgresql.serving()),
+        stack.enter_context(valkey.serving()) if by == "valkey" else None,
+        stack.enter_context(temporal_server.serving(file=True)) if by == "temporal" else None,
+    )
 
 
 class Worker:
@@ -76,8 +93,7 @@ class Api:
 @dataclass
 class Fleet:
     folder: Path
-    postgresql: Server
-    valkey: ValkeyServer | None
+    servers: Servers
     environ: dict[str, str]
     flow: Path
     stack: AsyncExitStack
@@ -86,12 +102,14 @@ class Fleet:
     hosts: int = 0
 
     def __post_init__(self) -> None:
-        self.url = self.postgresql.new_database()
+        self.url = self.servers.postgresql.new_database()
 
     async def start(self, apis: int = 2, workers: int = 3) -> None:
         for _ in range(apis):
             api = Api(await self._host("api"), self.flow)
-            await asyncio.to_thread(self.stack.enter_context, api.serve)
+            await asyncio.to_thread(api.serve.__enter__)
+            # in a thread: while it ends, it needs its proxies, which are served by this loop
+            self.stack.push_async_callback(asyncio.to_thread, api.serve.__exit__, None, None, None)
             self.apis.append(api)
         for _ in range(workers):
             self.workers.append(await self.worker())
@@ -106,14 +124,19 @@ class Fleet:
         self.hosts += 1
         folder = self.folder / f"{kind}{self.hosts}"
         folder.mkdir()
-        database = await self.stack.enter_async_context(proxy(self.postgresql.socket))
+        servers = self.servers
+        proxies = [database] = [await self.stack.enter_async_context(proxy(servers.postgresql.socket))]
         name = self.url.removeprefix("postgresql://headrace@/").partition("?")[0]
         environ = {"HEADRACE_DATABASE_URL": f"postgresql://headrace@127.0.0.1:{database.port}/{name}"}
-        wire = None
-        if self.valkey is not None:
-            wire = await self.stack.enter_async_context(proxy(self.valkey.socket))
+        if servers.valkey is not None:
+            proxies.append(wire := await self.stack.enter_async_context(proxy(servers.valkey.socket)))
             environ["HEADRACE_WIRE_URL"] = f"redis://127.0.0.1:{wire.port}"
-        return Host(folder, self.environ | environ, database, wire)
+        if servers.temporal is not None:
+            environ["HEADRACE_TEMPORAL_ADDRESS"] = servers.temporal.address
+            if kind == "worker":  # one that accepts runs has nothing to send while none comes
+                proxies.append(engine := await self.stack.enter_async_context(proxy(servers.temporal.port)))
+                environ["HEADRACE_TEMPORAL_ADDRESS"] = f"127.0.0.1:{engine.port}"
+        return Host(folder, self.environ | environ, proxies)
 
     def owned(self, worker: Worker) -> set[str]:
         """The runs that are a worker's and have not ended."""
@@ -174,28 +197,31 @@ class Fleet:
             forwarding.mend()
 
     async def restart_wire(self) -> None:
-        if self.valkey is None:  # what listens is disconnected
+        if self.servers.valkey is None:  # what listens is disconnected
             from tests.postgresql import execute
 
             statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
             await asyncio.to_thread(execute, self.url, statement)
             return
-        await asyncio.to_thread(self.valkey.stop)
-        await asyncio.to_thread(self.valkey.start)
+        await asyncio.to_thread(self.servers.valkey.stop)
+        await asyncio.to_thread(self.servers.valkey.start)
 
     async def restart_postgresql(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
-        await asyncio.to_thread(self.postgresql.stop)
+        await asyncio.to_thread(self.servers.postgresql.stop)
         try:
             await meanwhile()
         finally:
-            await asyncio.to_thread(self.postgresql.start)
+            await asyncio.to_thread(self.servers.postgresql.start)
+
+    async def restart_temporal(self) -> None:
+        if self.servers.temporal is not None:
+            await asyncio.to_thread(self.servers.temporal.kill)
+            await asyncio.to_thread(self.servers.temporal.start)
 
 
 @asynccontextmanager
-async def fleet(
-    folder: Path, postgresql: Server, valkey: ValkeyServer | None, flow: Path, environ: dict[str, str]
-) -> AsyncGenerator[Fleet]:
+async def fleet(folder: Path, servers: Servers, flow: Path, environ: dict[str, str]) -> AsyncGenerator[Fleet]:
     async with AsyncExitStack() as stack:
-        result = Fleet(folder, postgresql, valkey, environ, flow, stack)
+        result = Fleet(folder, servers, environ, flow, stack)
         await result.start()
         yield result

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgresql, valkey
 from tests.server.gated import Peer, peer
 from tests.server.test_one_database import Hook, hook
-from tests.soak.fleet import fleet
+from tests.soak.fleet import SERVERS, Servers, fleet, serving_all
 from tests.soak.load import FLOW_WITH_TEXT, Load
 
 __all__ = ["hook", "peer"]
@@ -21,28 +20,24 @@ __all__ = ["hook", "peer"]
 RUNS = 48
 
 
-@pytest.fixture
-def servers(request: pytest.FixtureRequest) -> Iterator[tuple[postgresql.Server, valkey.ValkeyServer | None]]:
+@pytest.fixture(params=SERVERS)
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
     """Of its own: they are restarted."""
     with ExitStack() as stack:
         try:
-            database = stack.enter_context(postgresql.serving())
-            wire = stack.enter_context(valkey.serving()) if request.param == "valkey" else None
+            servers = serving_all(stack, request.param)
         except OSError as error:
             pytest.skip(f"faults of processes were not tested: a server cannot be started: {error}")
-        yield database, wire
+        yield servers
 
 
-@pytest.mark.parametrize("servers", ["postgresql", "valkey"], indirect=True)
-async def test_whatever_fails_each_run_ends_once(
-    tmp_path: Path, servers: tuple[postgresql.Server, valkey.ValkeyServer | None], peer: Peer, hook: Hook
-) -> None:
+async def test_whatever_fails_each_run_ends_once(tmp_path: Path, servers: Servers, peer: Peer, hook: Hook) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RUNS + 8))
     flow = tmp_path / "flow.yml"
     flow.write_text(FLOW_WITH_TEXT.format(url=f"http://{peer.address}"))
     environ = {"HEADRACE_EGRESS_ALLOW": f"{peer.address},{hook.address}", "HEADRACE_DEMO_MODEL": "true"}
     async with AsyncExitStack() as stack:
-        processes = await stack.enter_async_context(fleet(tmp_path, *servers, flow, environ))
+        processes = await stack.enter_async_context(fleet(tmp_path, servers, flow, environ))
         apis = [api.serve for api in processes.apis]
         load = stack.enter_context(closing(Load(RUNS, apis, peer, hook, (f"run{number}" for number in range(RUNS)))))
         await load.start()
@@ -55,6 +50,7 @@ async def test_whatever_fails_each_run_ends_once(
             await processes.cut(forwarding)
             await processes.stall(forwarding)
         await processes.restart_wire()
+        await processes.restart_temporal()
 
         async def finish() -> None:
             peer.gate.set()

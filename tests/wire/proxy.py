@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 class Proxy:
-    """Forwards connections to a port of this machine to a socket."""
+    """Forwards connections to a port of this machine to a socket, or to another port."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, to: Path | int) -> None:
         self.connections = 0  # since it was started
         self.port = 0
-        self._socket = socket
+        self._to = to
         self._tasks: set[asyncio.Task[None]] = set()
         self.handlers: set[asyncio.Task[None]] = set()
         self._accepts = True
@@ -47,7 +47,10 @@ class Proxy:
             writer.close()
             return
         try:
-            server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
+            if isinstance(self._to, int):
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._to)
+            else:
+                server_reader, server_writer = await asyncio.open_unix_connection(self._to)
         except OSError:  # the server is down
             writer.close()
             return
@@ -76,8 +79,8 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy(socket: Path) -> AsyncGenerator[Proxy]:
-    forwarding = Proxy(socket)
+async def proxy(to: Path | int) -> AsyncGenerator[Proxy]:
+    forwarding = Proxy(to)
     server = await asyncio.start_server(forwarding.accept, "127.0.0.1", 0)
     forwarding.port = server.sockets[0].getsockname()[1]
     try:
