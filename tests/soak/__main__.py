@@ -1,6 +1,7 @@
 """The long form: rounds of many runs in flight, in each of which everything fails, in an order drawn from a seed.
 
-Prints what each round did, and ends with an error at the first run that is not as it must be.
+Prints what each round did, and ends with an error at the first run that is not as it must be, or whose worker was dead
+for too long.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from tests.server.test_one_database import Hook
 from tests.soak.fleet import SERVERS, Fleet, Worker, fleet, serving_all
 from tests.soak.load import FLOW_WITH_TEXT, Load
 
-NOTICED_SECONDS = LEASE_SECONDS + 2  # after which others have begun to take over the runs of a dead worker
+RECOVERED_SECONDS = LEASE_SECONDS + 2  # after which others continue all runs of a dead worker, on a machine with time
+_LOGGED = 50  # errors of the processes that are printed after a failure
 
 
 class Round:
     """Faults while all runs wait for the gate, then others while they end."""
 
-    def __init__(self, processes: Fleet, load: Load, chance: random.Random) -> None:
+    def __init__(self, processes: Fleet, load: Load, chance: random.Random, within: float) -> None:
         self._processes = processes
+        self._within = within
         self._load = load
         self._chance = chance
         self._paused: list[Worker] = []
@@ -57,7 +60,7 @@ class Round:
         recovered = ((fault, self._load.recovered_at(records, runs, fault)) for fault, runs in self._lost)
         times = [[at - fault for at in resumed] for fault, resumed in recovered if resumed]
         first, last = (max((item[index] for item in times), default=0.0) for index in (0, -1))
-        assert first <= NOTICED_SECONDS, f"a dead worker was noticed after {first:.1f} s"
+        assert last <= self._within, f"the runs of a dead worker continued after {first:.1f} to {last:.1f} s"
         resumed = sum(stream.resumed for stream in self._load.streams.values())
         return (
             f"{len(records)} runs ended once; {sum(map(len, times))} takeovers, the first of a worker's at most "
@@ -98,7 +101,7 @@ class Round:
         await self._processes.stall(self._chance.choice(self._chance.choice(hosts).proxies))
 
 
-async def main(runs: int, rounds: int, seed: int, by: str) -> None:
+async def main(runs: int, rounds: int, seed: int, by: str, within: float) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(runs + 16))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-soak-")))
@@ -116,7 +119,12 @@ async def main(runs: int, rounds: int, seed: int, by: str) -> None:
                 print(f"round {number + 1}, seed {seed + number}, {by}", flush=True)
                 apis = [api.serve for api in processes.apis]
                 with closing(Load(runs, apis, peer, hook, names)) as load:
-                    print(f"  {await Round(processes, load, random.Random(seed + number)).run()}", flush=True)
+                    try:
+                        report = await Round(processes, load, random.Random(seed + number), within).run()
+                    except Exception as error:
+                        print(f"  failed: {error}", *processes.errors()[-_LOGGED:], sep="\n  ", flush=True)
+                        raise
+                    print(f"  {report}", flush=True)
 
 
 if __name__ == "__main__":
@@ -125,6 +133,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--by", choices=SERVERS, default=SERVERS[0], help="what brings news, or runs, to processes")
+    parser.add_argument("--within", type=float, default=RECOVERED_SECONDS, help="seconds for the runs of a dead worker")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    asyncio.run(main(options.runs, options.rounds, options.seed, options.by))
+    asyncio.run(main(options.runs, options.rounds, options.seed, options.by, options.within))

@@ -149,6 +149,12 @@ class Fleet:
         joined = "FROM runs JOIN workers ON workers.id = runs.owner WHERE run = ANY(%s) AND pid <> %s"
         return self._rows(f"SELECT count(*) {joined}", [*runs], dead.process.pid) == [(len(runs),)]
 
+    def errors(self) -> list[str]:
+        """What the processes have logged as errors."""
+        logs = [*(path.read_text().splitlines() for path in sorted(self.folder.glob("worker*/log")))]
+        lines = [line for log in (*logs, *(api.serve.said for api in self.apis)) for line in log]
+        return [line.rstrip() for line in lines if "[error" in line]
+
     def _rows(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         from psycopg import connect
 
