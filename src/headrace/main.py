@@ -18,13 +18,7 @@ from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.knowledge import KnowledgeClient
-from headrace.adapters.models import (
-    ModelCalls,
-    ModelClient,
-    PluginModels,
-    SpeechClient,
-    SpeechWithPlugins,
-)
+from headrace.adapters.models import ModelCalls, ModelClient, PluginModels, SpeechClient, SpeechWithPlugins
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.sandbox import RemoteSandbox
@@ -61,6 +55,7 @@ from headrace.factories import (
     plugin_handlers,
     temporal_dispatch,
 )
+from headrace.knowledge_bases import KnowledgeBases
 from headrace.nodes import registry
 from headrace.ports import Storage
 from headrace.ports.plugins import Endpoints, TriggerSubscriptions
@@ -103,6 +98,7 @@ class Service:
     storage: Storage
     speech: Speech
     secret: bytes = field(repr=False)
+    knowledge: KnowledgeBases | None = None
     console: ConsoleAccess | None = None
     endpoints: Endpoints | None = None
     triggers: TriggerService = field(kw_only=True)
@@ -214,6 +210,10 @@ async def service(
             environ=environ,
         )
         stack.push_async_callback(knowledge.aclose)
+        bases = None
+        if storage.knowledge is not None:
+            bases = KnowledgeBases(storage.knowledge, files, documents, models, plugin_models, settings, environ)
+            await stack.enter_async_context(bases.running(index=work and worker))
         speech_client = SpeechClient(
             environ,
             provider=settings.speech_provider,
@@ -335,6 +335,7 @@ async def service(
             storage,
             speech,
             secret,
+            bases,
             triggers=TriggerService(run_service),
             subscriptions=subscriptions,
             served_subscriptions=served_subscriptions,

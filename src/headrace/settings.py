@@ -74,9 +74,7 @@ class Settings(BaseSettings):
     )
     max_body: int = Field(10 * 1024 * 1024, gt=0, description="Bytes of a request's body, except file uploads")
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
-    keep_alive_seconds: float = Field(
-        75, gt=0, description="How long a connection may be idle; longer than a proxy's limit"
-    )
+    keep_alive_seconds: float = Field(75, gt=0, description="How long a connection may be idle: longer than a proxy's")
     drain_seconds: float = Field(10, ge=0, description="How long runs and streams may continue after SIGTERM")
     cors_origins: Annotated[list[str], NoDecode] = Field(["*"], description="Origins that browsers may call from")
     sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
@@ -130,7 +128,8 @@ class Settings(BaseSettings):
     marketplace_url: str = Field(
         "https://marketplace.dify.ai", description="A marketplace, or a mirror of one, to get plugins from"
     )
-    summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages for the tool webscraper")
+    summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages, and writes questions")
+    embedding_model: str = Field("", description="PROVIDER/MODEL of knowledge bases for which none is named")
     speech_provider: str = Field("", description="Provider of speech models; empty: openai or openai_api_compatible")
     transcription_model: str = Field("", description="Its speech-to-text model; empty: whisper-1")
     speech_model: str = Field("", description="Its text-to-speech model; empty: tts-1")

@@ -42,7 +42,7 @@ async def storage(url: str) -> AsyncIterator[SqlStorage]:
 @pytest.fixture
 def store(storage: SqlStorage) -> KnowledgeStore:
     assert storage.knowledge is not None
-    return storage.knowledge()
+    return storage.knowledge.open()
 
 
 def dataset(id_: str = "d1", name: str = "Manual", **more: Any) -> Dataset:

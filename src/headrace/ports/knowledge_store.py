@@ -212,3 +212,13 @@ class KnowledgeStore:
     documents: Documents
     segments: Segments
     embeddings: EmbeddingCache
+
+
+class KnowledgeStorage(Protocol):
+    """Knowledge bases of a store, without the cost of them where there are none."""
+
+    async def is_used(self) -> bool:
+        """Whether there is a dataset, or something left of one."""
+        ...
+
+    def open(self) -> KnowledgeStore: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.ports.async_api import Batches, Callbacks, IdempotencyStore
@@ -11,7 +10,7 @@ from headrace.ports.conversations import Conversations
 from headrace.ports.dispatch import RunQueue
 from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
-from headrace.ports.knowledge_store import KnowledgeStore
+from headrace.ports.knowledge_store import KnowledgeStorage
 from headrace.ports.pruning import Pruner
 from headrace.ports.rate_limits import Buckets
 from headrace.ports.triggers import SubscriptionStore, Triggers
@@ -20,7 +19,7 @@ from headrace.ports.triggers import SubscriptionStore, Triggers
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
     """The ports of one store; `pruner` is None where it forgets by itself, `queue` and `knowledge` where it
-    belongs to one process. `knowledge` is called when knowledge bases are first needed."""
+    belongs to one process."""
 
     journal: Journal
     leases: Leases
@@ -37,7 +36,7 @@ class Storage:
     subscriptions: SubscriptionStore
     pruner: Pruner | None
     queue: RunQueue | None
-    knowledge: Callable[[], KnowledgeStore] | None
+    knowledge: KnowledgeStorage | None
 
     async def aclose(self) -> None:
         """Closes the store; the ports cannot be used after that."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import cache
 
 from headrace.ports import Storage
-from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.stores.sql.batches import SqlBatches
 from headrace.stores.sql.buckets import SqlBuckets
 from headrace.stores.sql.callbacks import SqlCallbacks
@@ -18,6 +16,7 @@ from headrace.stores.sql.forms import SqlForms
 from headrace.stores.sql.idempotency import SqlIdempotency
 from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
+from headrace.stores.sql.knowledge_storage import SqlKnowledgeStorage
 from headrace.stores.sql.leases import SqlClaims, SqlLeases
 from headrace.stores.sql.pruning import SqlPruner
 from headrace.stores.sql.run_queue import SqlRunQueue
@@ -51,13 +50,6 @@ class SqlStorage(Storage):
         work = JournalWork()
         writer = Writer(database, work)
         leases = SqlLeases(database, writer, work)
-
-        @cache
-        def knowledge() -> KnowledgeStore:
-            from headrace.stores.sql.knowledge import sql_knowledge
-
-            return sql_knowledge(database, writer)
-
         return cls(
             journal=SqlJournal(database, writer),
             leases=leases,
@@ -73,7 +65,7 @@ class SqlStorage(Storage):
             triggers=SqlTriggers(database, writer),
             subscriptions=SqlSubscriptions(database, writer),
             queue=SqlRunQueue(database, writer, leases),
-            knowledge=knowledge,
+            knowledge=SqlKnowledgeStorage(database, writer),
             pruner=SqlPruner(database, writer),
             installation=SqlInstallation(database, writer),
             database=database,

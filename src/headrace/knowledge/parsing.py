@@ -1,0 +1,151 @@
+"""The segments of a document: its text is read from the stored file, cleaned and split."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID, uuid5
+
+from headrace.content.encodings import decode
+from headrace.ids import new_id
+from headrace.knowledge.process_rules import Piece, split
+from headrace.knowledge.questions import ChunkWriter, Pair, pairs_of_table
+from headrace.knowledge.segments import text_hash
+from headrace.ports.knowledge import ChildChunk, Dataset, Document, Segment
+from headrace.ports.services import Documents, Files, estimate_tokens
+
+_AT_ONCE = 200  # segments
+_QUESTIONS_AT_ONCE = 4  # calls of a model
+
+
+@dataclass(slots=True)
+class Split:
+    """Some segments of a document, with their child chunks."""
+
+    segments: list[Segment] = field(default_factory=list[Segment])
+    chunks: list[ChildChunk] = field(default_factory=list[ChildChunk])
+
+
+class DocumentParser:
+    def __init__(
+        self, files: Files, documents: Documents, writer: ChunkWriter, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._files = files
+        self._documents = documents
+        self._writer = writer
+        self._clock = clock
+
+    async def text(self, document: Document) -> str:
+        """The text of a document; of a table with questions and answers, the table. NodeError if it cannot be read."""
+        file = await self._files.resolve({"transfer_method": "local_file", "upload_file_id": document.file})
+        data = await self._files.read(file)
+        if is_table(document):
+            return await asyncio.to_thread(decode, data)
+        # a text may have any name, also that of a PDF
+        extension = ".txt" if file.mime_type == "text/plain" else file.extension or ""
+        return await self._documents.text(data, extension=extension, mime_type=file.mime_type)
+
+    async def splits(
+        self, dataset: Dataset, document: Document, text: str, done: Collection[str]
+    ) -> AsyncGenerator[Split]:
+        """The segments of a document's text, some at a time. `done` are the index nodes of questions that have been
+        written before."""
+        if is_table(document):
+            pairs = await asyncio.to_thread(pairs_of_table, text)
+            segments = [
+                self._segment(dataset, document, position, pair.question, pair.answer)
+                for position, pair in enumerate(pairs, 1)
+            ]
+            for start in range(0, len(segments), _AT_ONCE):
+                yield Split(segments[start : start + _AT_ONCE])
+            return
+        pieces = await asyncio.to_thread(split, text, document.process_rule, document.doc_form)
+        if document.doc_form == "qa_model":
+            async for written in self._questions(dataset, document, pieces, done):
+                yield written
+            return
+        for start in range(0, len(pieces), _AT_ONCE):
+            yield self._split(dataset, document, start, pieces[start : start + _AT_ONCE])
+
+    def _split(self, dataset: Dataset, document: Document, start: int, pieces: Sequence[Piece]) -> Split:
+        result = Split()
+        for position, piece in enumerate(pieces, start + 1):
+            segment = self._segment(dataset, document, position, piece.content)
+            result.segments.append(segment)
+            result.chunks += [
+                ChildChunk(
+                    new_id(),
+                    dataset.id,
+                    document.id,
+                    segment.id,
+                    number,
+                    child,
+                    segment.created_at,
+                    segment.created_at,
+                    len(child),
+                )
+                for number, child in enumerate(piece.children, 1)
+            ]
+        return result
+
+    async def _questions(
+        self, dataset: Dataset, document: Document, pieces: Sequence[Piece], done: Collection[str]
+    ) -> AsyncGenerator[Split]:
+        position = len(done)
+        todo = [piece.content for piece in pieces if _question_node(document, piece.content, 0) not in done]
+        for start in range(0, len(todo), _QUESTIONS_AT_ONCE):
+            texts = todo[start : start + _QUESTIONS_AT_ONCE]
+            answers = await self._ask(texts, document.doc_language)
+            result = Split()
+            for text, pairs in zip(texts, answers, strict=True):
+                for number, pair in enumerate(pairs):
+                    position += 1
+                    node = _question_node(document, text, number)
+                    result.segments.append(self._segment(dataset, document, position, pair.question, pair.answer, node))
+            yield result
+
+    async def _ask(self, texts: Sequence[str], language: str) -> list[list[Pair]]:
+        tasks = [asyncio.create_task(self._writer.questions(text, language)) for text in texts]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _segment(
+        self,
+        dataset: Dataset,
+        document: Document,
+        position: int,
+        content: str,
+        answer: str | None = None,
+        node: str | None = None,
+    ) -> Segment:
+        now = self._clock()
+        return Segment(
+            new_id(),
+            dataset.id,
+            document.id,
+            position,
+            content,
+            now,
+            now,
+            answer=answer,
+            word_count=len(content) + len(answer or ""),
+            tokens=estimate_tokens(content) if dataset.technique == "high_quality" else 0,
+            index_node_id=node or new_id(),
+            index_node_hash=text_hash(content),
+            created_by=document.created_by,
+        )
+
+
+def is_table(document: Document) -> bool:
+    """Whether it is a table of questions and answers."""
+    return document.doc_form == "qa_model" and document.name.lower().endswith(".csv")
+
+
+def _question_node(document: Document, text: str, number: int) -> str:
+    """The index node of a question that is written about a text: the same each time."""
+    return str(uuid5(UUID(document.id), f"{number} {text_hash(text)}"))

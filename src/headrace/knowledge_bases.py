@@ -1,0 +1,110 @@
+"""Knowledge bases as a process has them: their parts, put together when they are first needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from headrace.background import Periodic, background
+from headrace.ports.knowledge_store import KnowledgeStorage, KnowledgeStore
+from headrace.ports.services import Documents, Files, Models
+from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from headrace.adapters.models import PluginModels
+    from headrace.adapters.models.embeddings import EmbeddingClient
+    from headrace.adapters.models.rerank import RerankClient
+    from headrace.knowledge.embedding import Embedder
+    from headrace.knowledge.indexing import Indexer
+    from headrace.knowledge.service import KnowledgeService
+
+_LOOK_SECONDS = 30.0  # between looks for the first knowledge base, which another process may have made
+
+
+class KnowledgeBases:
+    """A process that has no knowledge bases imports none of their parts."""
+
+    def __init__(
+        self,
+        storage: KnowledgeStorage,
+        files: Files,
+        documents: Documents,
+        models: Models,
+        plugins: PluginModels,
+        settings: Settings,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._storage = storage
+        self._files = files
+        self._documents = documents
+        self._models = models
+        self._plugins = plugins
+        self._settings = settings
+        self._environ = environ
+        self._clients: list[EmbeddingClient | RerankClient] = []
+        self._looking = Periodic("looking for knowledge bases", self._look, _LOOK_SECONDS)
+        self._indexer: Indexer | None = None
+        self._wanted = False
+
+    @property
+    def store(self) -> KnowledgeStore:
+        return self._storage.open()
+
+    @cached_property
+    def service(self) -> KnowledgeService:
+        from headrace.knowledge.service import KnowledgeService
+
+        demo = "demo/demo" if self._settings.demo_model else ""
+        default = self._settings.embedding_model or demo
+        return KnowledgeService(self.store, self._files, self.embedder, wake=self._wake, default_embedding=default)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        from headrace.adapters.models.embeddings import EmbeddingClient
+        from headrace.knowledge.embedding import Embedder
+
+        client = EmbeddingClient(self._environ, self._plugins, demo=self._settings.demo_model)
+        self._clients.append(client)
+        return Embedder(client, self.store.embeddings, time.time)
+
+    @cached_property
+    def rerank(self) -> RerankClient:
+        from headrace.adapters.models.rerank import RerankClient
+
+        client = RerankClient(self._environ, self._plugins, demo=self._settings.demo_model)
+        self._clients.append(client)
+        return client
+
+    @asynccontextmanager
+    async def running(self, *, index: bool) -> AsyncGenerator[None]:
+        """Indexes documents until the block ends, unless that is left to other processes."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_clients)
+            if index:
+                await stack.enter_async_context(background("indexing", self._looking.run()))
+            yield
+
+    async def _close_clients(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+    def _wake(self) -> None:
+        self._wanted = True
+        self._looking.wake()
+        if self._indexer is not None:
+            self._indexer.wake()
+
+    async def _look(self) -> None:
+        if not self._wanted and not await self._storage.is_used():
+            return
+        from headrace.knowledge.indexing import Indexer
+        from headrace.knowledge.parsing import DocumentParser
+        from headrace.knowledge.questions import ChunkWriter
+
+        writer = ChunkWriter(self._models, self._settings.summary_model)
+        parser = DocumentParser(self._files, self._documents, writer)
+        self._indexer = Indexer(self.store, parser, self.embedder, writer)
+        await self._indexer.run()
