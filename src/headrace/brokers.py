@@ -21,7 +21,7 @@ _PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not
 
 
 class LocalBus:
-    """Delivers records within this process. `observers` receive all records that are published in it.
+    """Delivers records within this process. `observers` receive the numbered records that are published in it.
 
     A subscription has at most `backlog` records. While it is full, records without a number are dropped, and numbered
     ones replace the oldest: the reader notices the gap in the numbers and reads the journal. The newest numbered record
@@ -29,6 +29,7 @@ class LocalBus:
     """
 
     def __init__(self, backlog: int = 10_000, wire: Wire | None = None) -> None:
+        self._is_wired = wire is not None
         self.wire = wire or LocalWire()
         self._backlog = backlog
         self._subscribers: dict[RunId, list[_Subscription]] = {}
@@ -36,8 +37,11 @@ class LocalBus:
 
     def publish(self, records: Sequence[Record]) -> None:
         self._deliver(records)
-        for observer in self.observers:
-            observer(records)
+        if self._is_wired:
+            self.wire.publish(records)
+        if records[0].seq is not None:  # live text is published by itself
+            for observer in self.observers:
+                observer(records)
 
     def _deliver(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -113,10 +117,8 @@ class SharedBus(LocalBus):
         self._heads: dict[RunId, int] = {}  # numbers up to which the journal is to be read
         self._new: set[RunId] = set()  # runs that are followed since less than `FOLLOW_SECONDS`
         self.polling = Periodic("reading the records of other processes", self._poll)
-        self._is_wired = wire is not None
         if wire is not None:
             wire.receiver = self
-            self.observers.append(wire.publish)
 
     @asynccontextmanager
     async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:

@@ -11,13 +11,15 @@ from headrace.ports.wire import Wire
 
 
 class Bus(Protocol):
-    """Delivers records to the followers of a run, as they happen. `observers` receive all that this process
-    publishes; they must neither fail nor wait. `wire` is the connection to other processes."""
+    """Delivers records to the followers of a run, as they happen. `observers` receive the numbered records that this
+    process publishes; they must neither fail nor wait. `wire` is the connection to other processes."""
 
     wire: Wire
     observers: list[Callable[[Sequence[Record]], None]]
 
-    def publish(self, records: Sequence[Record]) -> None: ...
+    def publish(self, records: Sequence[Record]) -> None:
+        """Delivers numbered records, or one without a number."""
+        ...
 
     def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
         """All records published for the run after the block is entered, as many at a time as there are."""
