@@ -124,7 +124,12 @@ async def complete(
                     raise NodeError(f"The model's answer is longer than {ctx.limits.max_text} characters.", kind)
                 if chunk.reasoning and reasoning is None:
                     reasoning = TaggedReasoning()  # many models have none
-                emit(*reasoning.feed(chunk.text, chunk.reasoning) if reasoning else (chunk.text,))
+                if reasoning is not None:
+                    emit(*reasoning.feed(chunk.text, chunk.reasoning))
+                else:
+                    texts.append(chunk.text)
+                    if on_text:
+                        on_text(chunk.text)
             if chunk.usage is not None:
                 answer.usage = chunk.usage
             if chunk.finish_reason is not None:

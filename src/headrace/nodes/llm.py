@@ -6,6 +6,7 @@ Outputs `text`, `reasoning_content`, `usage`, `finish_reason`, and `structured_o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import AliasChoices, Field, field_validator
@@ -100,8 +101,8 @@ class LLM(Node[LLMConfig]):
             answer = await complete(
                 ctx,
                 request,
-                on_text=lambda text: ctx.emit("text", text),
-                on_reasoning=lambda text: ctx.emit(REASONING, text),
+                on_text=partial(ctx.emit, "text"),
+                on_reasoning=partial(ctx.emit, REASONING),
                 reasoning_format=self.config.reasoning_format,
                 kind=ERROR,
             )
