@@ -48,7 +48,7 @@ class ChatEvents(RunEvents):
         changed = self._thoughts.apply(record)
         events: list[StreamEvent] = []
         workflow_events = super().feed(record)
-        self._reply.on_text([text for text in self._texts if text.selector[1] != REASONING], record.at)
+        self._reply.on_text([text for text in self.texts if text.selector[1] != REASONING], record.at)
         for event in workflow_events:
             if event.event == "text_chunk":
                 events.append(self._message(event))

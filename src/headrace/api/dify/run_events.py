@@ -117,7 +117,7 @@ class RunEvents:
         self._uuid = UUID(run)
         self._graph = flow.graph
         self._nodes = flow.nodes
-        self._texts: Sequence[TextChunk] = ()  # that the last record added
+        self.texts: Sequence[TextChunk] = ()  # that the last record added
         self._answer = ResponseStream(flow.graph, {"env": flow.masked_environment}, reasoning=True)
         self._after = after.seq
         self._skip = {0: after.sent, **dict(after.inside)}  # characters of each level
@@ -126,11 +126,11 @@ class RunEvents:
 
     def feed(self, record: Record) -> list[StreamEvent]:
         """The events of a record, which may have no number."""
-        self._texts = ()
+        self.texts = ()
         if record.seq is None and self._summary.seq < self._after:
             return []  # the journal delivers it again
         at, sent = self._summary.seq, self._answer.unjournaled
-        texts = self._texts = self._answer.apply(record)
+        texts = self.texts = self._answer.apply(record)
         self._summary.apply(record)
         own = list(self._events(record, self._trace.apply(record)))
         # the end of a container comes before the text that it makes certain

@@ -14,6 +14,7 @@ from headrace.api.auth import Api, as_uuid, user_of
 from headrace.api.dify import examples
 from headrace.api.dify.chat_events import ChatEvents
 from headrace.api.dify.chat_responses import BlockingMessage
+from headrace.api.dify.event_frames import EventFrames
 from headrace.api.dify.run_events import START, RunEvents, StreamPosition
 from headrace.api.dify.run_responses import BlockingResponse, workflow_run
 from headrace.api.dify.schemas.common import Success
@@ -267,14 +268,12 @@ async def stream_events(
     """A run's events as Dify sends them; with `ids` also their positions, and without `tokens` those of forms are null.
     A pause ends the stream if its number is `close_from` or above. An error in the middle becomes an event, since the
     status is already sent."""
+    frames = EventFrames(events, ids=ids)
     try:
         async with aclosing(records):
             async for record in records:
-                for event in events.feed(record if tokens else without_tokens(record)):
-                    if ids and event.event != "error":  # without an id, a reader that resumes gets the error again
-                        yield b"data: %b\nid: %b\n\n" % (events.encode(event), str(event.position).encode())
-                    else:
-                        yield b"data: %b\n\n" % events.encode(event)
+                if body := frames.encode(record if tokens else without_tokens(record)):
+                    yield body
                 if isinstance(record.event, RunPaused) and close_from is not None and (record.seq or 0) >= close_from:
                     return
     except Exception as cause:
