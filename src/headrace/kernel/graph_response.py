@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from headrace.kernel.events import (
@@ -52,10 +52,12 @@ class TextChunk(NamedTuple):
 
 @dataclass(slots=True)
 class NodeOutputStream:
-    """The text so far of one output of a running node, how many characters of it are in the journal, and how many were
-    there when the last step of the node ended."""
+    """The text so far of one output of a running node, in pieces: to join them for each piece would take quadratic
+    time. `length`, `journaled` and `kept` count characters: all, those in the journal, and those that were there when
+    the last step of the node ended."""
 
-    text: str = ""
+    pieces: list[str] = field(default_factory=list[str])
+    length: int = 0
     journaled: int = 0
     kept: int = 0
 
@@ -144,7 +146,8 @@ class GraphResponse:
         piece, emitted = self._current_piece(), self._emitted
         self._reset_streams(nodes)
         for selector, stream in kept.items():
-            self._streams[selector] = NodeOutputStream(stream.text[: stream.kept], stream.kept, stream.kept)
+            text = "".join(stream.pieces)[: stream.kept]
+            self._streams[selector] = NodeOutputStream([text], stream.kept, stream.kept, stream.kept)
             if piece == selector:
                 self._emitted = min(emitted, stream.kept)
         return self._advance()
@@ -164,7 +167,7 @@ class GraphResponse:
             case StepEnded(name=name):
                 for selector, stream in self._streams.items():
                     if selector[0] == node and keeps_text(name):
-                        stream.kept = len(stream.text)
+                        stream.kept = stream.length
                 return []
             case NodeStarted(inputs=inputs):
                 if (body := self.graph.bodies.get(node)) is None:
@@ -204,10 +207,11 @@ class GraphResponse:
             stream.journaled = max(stream.journaled, at + len(text))
             if self._early_text and self._early_text[0] == selector:
                 self._early_text = None
-        known = len(stream.text) - at
+        known = stream.length - at
         if known < 0 or known >= len(text):
             return ()
-        stream.text += text[known:]
+        stream.pieces.append(text[known:])
+        stream.length += len(text) - known
         if self.graph.nodes[selector[0]].strategy != FAIL_BRANCH:
             return self._advance()
         self._start_early(selector)
@@ -314,7 +318,11 @@ class GraphResponse:
         if stream is None:
             if self._is_final(selector) and (value := markdown(self._variables.get_with_origin(selector)[1])):
                 yield TextChunk(value, selector, self.level)
-        elif self._emitted < len(stream.text):
-            text = stream.text[self._emitted :]
-            self._emitted = len(stream.text)
+        elif self._emitted < stream.length:
+            at, start = len(stream.pieces), stream.length
+            while start > self._emitted:
+                at -= 1
+                start -= len(stream.pieces[at])
+            text = "".join(stream.pieces[at:])[self._emitted - start :]
+            self._emitted = stream.length
             yield TextChunk(text, selector, self.level)
