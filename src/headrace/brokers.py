@@ -46,11 +46,19 @@ class LocalBus:
     def _deliver(self, records: Sequence[Record]) -> None:
         for record in records:
             for subscription in self._subscribers.get(record.run, ()):
-                subscription.push(record)
+                if len(subscription.records) >= self._backlog:
+                    if record.seq is None:
+                        continue
+                    subscription.records.popleft()
+                subscription.records.append(record)
+                if (waiter := subscription.waiter) is not None:
+                    subscription.waiter = None
+                    if not waiter.done():
+                        waiter.set_result(None)
 
     @asynccontextmanager
     async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
-        subscription = _Subscription(self._backlog)
+        subscription = _Subscription()
         subscriptions = self._subscribers.setdefault(run, [])
         subscriptions.append(subscription)
         try:
@@ -65,20 +73,8 @@ class LocalBus:
 class _Subscription:
     """The records that one subscriber has not read yet. It is read by one task."""
 
-    backlog: int
     records: deque[Record] = field(default_factory=deque[Record])
     waiter: asyncio.Future[None] | None = None
-
-    def push(self, record: Record) -> None:
-        if len(self.records) >= self.backlog:
-            if record.seq is None:
-                return
-            self.records.popleft()
-        self.records.append(record)
-        if self.waiter is not None:
-            if not self.waiter.done():
-                self.waiter.set_result(None)
-            self.waiter = None
 
     def __aiter__(self) -> AsyncIterator[Sequence[Record]]:
         return self

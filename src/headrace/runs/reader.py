@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from headrace.apps.catalog import Apps, Served
@@ -129,8 +130,20 @@ class RecordFeed:
 
     async def next(self) -> Sequence[Record]:
         """The next records, as many as there are; none if nothing new has arrived for `poll` seconds."""
-        records = self._incoming or await self._receive()
-        self._incoming = ()
+        records, self._incoming = self._incoming, ()
+        if not records and not self.has_gap:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll):
+                    records = await anext(self._live)
+        if not records:
+            self.has_gap = False
+            try:
+                records = await self._journal.read(self._run, self.last)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                # the next live record reveals the gap again, or nothing arrives for `poll` seconds
+                logger.log(error.level, "cannot read the records of run %s that were lost: %s", self._run, error)
         fresh: list[Record] = []
         for record in records:
             if record.seq is not None:
@@ -142,20 +155,3 @@ class RecordFeed:
                 self.last = record.seq
             fresh.append(record)
         return fresh
-
-    async def _receive(self) -> Sequence[Record]:
-        if not self.has_gap:
-            try:
-                async with asyncio.timeout(self._poll):
-                    return await anext(self._live)
-            except TimeoutError:
-                pass
-        self.has_gap = False
-        try:
-            return await self._journal.read(self._run, self.last)
-        except StoreError as error:
-            if not error.transient:
-                raise
-            # the next live record reveals the gap again, or nothing arrives for `poll` seconds
-            logger.log(error.level, "cannot read the records of run %s that were lost: %s", self._run, error)
-            return ()
