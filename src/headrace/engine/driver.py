@@ -284,7 +284,7 @@ class Driver:
             ):
                 failed = self.state.running[path].failures + 1
                 if self._streams.outputs:
-                    self._end_streams(path)
+                    self._journal_streams(path, ended=True)
                 self._record(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
                 self._write()
                 await asyncio.sleep(retry.interval)
@@ -310,7 +310,7 @@ class Driver:
     def _end_node(self, path: Path, outcome: Outcome) -> None:
         """Records how a node ended."""
         if self._streams.outputs:
-            self._end_streams(path)
+            self._journal_streams(path, ended=True)
         self._record(event_of(outcome, path, self.state))
 
     # ------------------------------------------------------------------------------------------------ streamed text
@@ -329,13 +329,11 @@ class Driver:
         if self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
-    def _end_streams(self, path: Path) -> None:
-        self._journal_streams(path)
-        self._streams.reset(path)
-
-    def _journal_streams(self, path: Path) -> None:
-        """An attempt or a step has ended: the rest of its text is published, and all of it journaled."""
+    def _journal_streams(self, path: Path, *, ended: bool = False) -> None:
+        """A step, or the attempt, has ended: the rest of its text is published, and all of it journaled."""
         if self.flow.mask is not None:
             for key in [key for key in self._streams.outputs if key[0] == path]:
                 self._publish_live(self._streams.append(*key, "", last=True))
         self._record()
+        if ended:
+            self._streams.reset(path)
