@@ -28,6 +28,7 @@ from headrace.ports.knowledge import (
     Tag,
     Vector,
 )
+from headrace.ports.knowledge_search import KnowledgeSearch
 
 
 class Datasets(Protocol):
@@ -212,6 +213,7 @@ class KnowledgeStore:
     documents: Documents
     segments: Segments
     embeddings: EmbeddingCache
+    search: KnowledgeSearch
 
 
 class KnowledgeStorage(Protocol):

@@ -7,6 +7,7 @@ from headrace.stores.sql.database import Database
 from headrace.stores.sql.knowledge.datasets import SqlDatasets
 from headrace.stores.sql.knowledge.documents import SqlDocuments
 from headrace.stores.sql.knowledge.embeddings import SqlEmbeddingCache
+from headrace.stores.sql.knowledge.search import SqlKnowledgeSearch
 from headrace.stores.sql.knowledge.segments import SqlSegments
 from headrace.stores.sql.writer import Writer
 
@@ -17,4 +18,5 @@ def sql_knowledge(database: Database, writer: Writer) -> KnowledgeStore:
         documents=SqlDocuments(database, writer),
         segments=SqlSegments(database, writer),
         embeddings=SqlEmbeddingCache(database, writer),
+        search=SqlKnowledgeSearch(database, writer),
     )
