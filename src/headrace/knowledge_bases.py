@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headrace.background import Periodic, background
+from headrace.ports.knowledge import Dataset
 from headrace.ports.knowledge_store import KnowledgeStorage, KnowledgeStore
-from headrace.ports.services import Documents, Files, Models
+from headrace.ports.services import Documents, Files, Models, Passage, Retrieval
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.adapters.models.rerank import RerankClient
     from headrace.knowledge.embedding import Embedder
     from headrace.knowledge.indexing import Indexer
+    from headrace.knowledge.retrieval import Retriever
     from headrace.knowledge.service import KnowledgeService
 
 _LOOK_SECONDS = 30.0  # between looks for the first knowledge base, which another process may have made
@@ -78,6 +80,23 @@ class KnowledgeBases:
         self._clients.append(client)
         return client
 
+    @cached_property
+    def retriever(self) -> Retriever:
+        from headrace.adapters.vectors import vector_index
+        from headrace.knowledge.retrieval import Retriever
+
+        return Retriever(self.store, self.embedder, self.rerank, vector_index)
+
+    async def passages(self, dataset: Dataset, retrieval: Retrieval) -> Sequence[Passage]:
+        """What a dataset has for a workflow, best first."""
+        from headrace.knowledge.passages import passages
+
+        return await passages(self.store.datasets, self.retriever, dataset, retrieval)
+
+    async def is_used(self) -> bool:
+        """Whether there is a dataset, or something left of one."""
+        return self._wanted or await self._storage.is_used()
+
     @asynccontextmanager
     async def running(self, *, index: bool) -> AsyncGenerator[None]:
         """Indexes documents until the block ends, unless that is left to other processes."""
@@ -98,7 +117,7 @@ class KnowledgeBases:
             self._indexer.wake()
 
     async def _look(self) -> None:
-        if not self._wanted and not await self._storage.is_used():
+        if not await self.is_used():
             return
         from headrace.knowledge.indexing import Indexer
         from headrace.knowledge.parsing import DocumentParser

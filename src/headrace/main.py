@@ -55,11 +55,12 @@ from headrace.factories import (
     plugin_handlers,
     temporal_dispatch,
 )
+from headrace.knowledge.router import KnowledgeRouter, split_ids
 from headrace.knowledge_bases import KnowledgeBases
 from headrace.nodes import registry
 from headrace.ports import Storage
 from headrace.ports.plugins import Endpoints, TriggerSubscriptions
-from headrace.ports.services import STRATEGY, Resources, Speech
+from headrace.ports.services import STRATEGY, Knowledge, Resources, Speech
 from headrace.rate_limits import Limiter
 from headrace.retention import Retention
 from headrace.runs.queue_limits import QueueLimits
@@ -201,19 +202,22 @@ async def service(
         stack.push_async_callback(sandbox.aclose)
 
         documents = DocumentReader()
-        knowledge = KnowledgeClient(
+        local_ids, other_ids = split_ids(settings.knowledge_ids)
+        knowledge_client = KnowledgeClient(
             dify_url=settings.dify_url,
             dify_key=settings.dify_dataset_key,
             url=settings.knowledge_url,
             key=settings.knowledge_api_key,
-            ids=settings.knowledge_ids,
+            ids=other_ids,
             environ=environ,
         )
-        stack.push_async_callback(knowledge.aclose)
+        stack.push_async_callback(knowledge_client.aclose)
+        knowledge: Knowledge = knowledge_client
         bases = None
         if storage.knowledge is not None:
             bases = KnowledgeBases(storage.knowledge, files, documents, models, plugin_models, settings, environ)
             await stack.enter_async_context(bases.running(index=work and worker))
+            knowledge = KnowledgeRouter(bases, knowledge_client, local_ids, lambda app: apps.find(app))
         speech_client = SpeechClient(
             environ,
             provider=settings.speech_provider,

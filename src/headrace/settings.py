@@ -97,7 +97,9 @@ class Settings(BaseSettings):
     knowledge_url: str = Field("", description="A server of Dify's external knowledge API, without /retrieval")
     knowledge_api_key: str = Field("", description="Its key")
     knowledge_ids: Annotated[list[str], NoDecode] = Field(
-        [], description="Ids of the knowledge bases that files name: ID_IN_THE_FILE=ID, also =dify:ID or =external:ID"
+        [],
+        description="Ids of the knowledge bases that files name: ID_IN_THE_FILE=ID, also =local:ID, =dify:ID or "
+        "=external:ID",
     )
     mcp_servers: OptionalPath = Field(
         None, description="A file of MCP servers (`mcpServers`), whose tools workflows call; see tools.md"

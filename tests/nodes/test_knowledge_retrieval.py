@@ -38,7 +38,7 @@ class Base:
             raise NodeError(f"Knowledge base '{retrieval.dataset}': gone", "KnowledgeRetrievalNodeError")
         return self.bases[retrieval.dataset]
 
-    async def fields(self, dataset: str) -> Sequence[str]:
+    async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         return self.has.get(dataset, ())
 
     def missing(self, dataset: str) -> str | None:

@@ -107,7 +107,7 @@ class KnowledgeClient:
                 return await self._retrieve_external(retrieval, remote_id)
             return await self._retrieve_dify(retrieval, remote_id)
 
-    async def fields(self, dataset: str) -> Sequence[str]:
+    async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         """See `Knowledge.fields`. The external knowledge API and old versions of Dify do not list them."""
         async with self._call_to(dataset) as (server, remote_id):
             return [] if server == "external" else await self._fields(remote_id)

@@ -104,7 +104,9 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
     type = "knowledge-retrieval"
     traits: ClassVar[Traits] = Traits(calls_service=True, cites=True)
     partial: ClassVar[bool] = True
-    notes: ClassVar[str] = "queries a Dify, or a server of its external knowledge API; no search by image"
+    notes: ClassVar[str] = (
+        "searches its workspace's own bases, a Dify, or an external knowledge API; no search by image"
+    )
 
     def missing_requirements(self, resources: Resources) -> Iterable[str]:
         messages = [resources.knowledge.missing(dataset) for dataset in self.config.dataset_ids]
@@ -141,7 +143,9 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         config = self.config.multiple_retrieval_config
         settings, threshold = config.settings(), config.score_threshold
         results = await _gather(
-            ctx.resources.knowledge.retrieve(Retrieval(dataset, query, config.top_k, threshold, settings, conditions))
+            ctx.resources.knowledge.retrieve(
+                Retrieval(dataset, query, config.top_k, threshold, settings, conditions, ctx.app)
+            )
             for dataset in self.config.dataset_ids
         )
         passages = [
@@ -162,7 +166,9 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
             case "automatic":
                 if config.metadata_model_config is None:
                     raise NodeError(_NO_MODEL, ERROR)
-                names = await _gather(ctx.resources.knowledge.fields(dataset) for dataset in config.dataset_ids)
+                names = await _gather(
+                    ctx.resources.knowledge.fields(dataset, ctx.app) for dataset in config.dataset_ids
+                )
                 fields = list(dict.fromkeys(name for dataset_names in names for name in dataset_names))
                 conditions, usage = await derive_filter(ctx, config.metadata_model_config, fields, query, ERROR)
             case "manual" if filters is not None:

@@ -26,8 +26,8 @@ class Documents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """A query to a knowledge base. `settings` are Dify's `retrieval_model`; `conditions` its metadata filter
-    (`{logical_operator, conditions: [{name, comparison_operator, value}]}`)."""
+    """A query to a knowledge base by a run of `app`. `settings` are Dify's `retrieval_model`; `conditions` its metadata
+    filter (`{logical_operator, conditions: [{name, comparison_operator, value}]}`)."""
 
     dataset: str
     query: str
@@ -35,6 +35,7 @@ class Retrieval:
     score_threshold: float | None = None
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])
     conditions: Mapping[str, Value] | None = None
+    app: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ class Passage:
 
 
 class Knowledge(Protocol):
-    """Remote knowledge bases: of a Dify, or of a server that implements Dify's external knowledge API."""
+    """Knowledge bases: those of an app's workspace, of a Dify, or of a server of Dify's external knowledge API."""
 
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
         """The matching passages, best first. NodeError with kind `KnowledgeRetrievalNodeError`."""
         ...
 
-    async def fields(self, dataset: str) -> Sequence[str]:
+    async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         """The names of its documents' metadata fields, if the server lists them. NodeError as for `retrieve`."""
         ...
 

@@ -1,0 +1,113 @@
+"""Which knowledge base a workflow queries: one of its workspace, or one of another server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import HeadraceError, NodeError
+from headrace.knowledge.router import KnowledgeRouter, split_ids
+from headrace.ports.catalog import App
+from headrace.ports.knowledge import Dataset
+from headrace.ports.knowledge_store import KnowledgeStore
+from headrace.ports.services import Passage, Retrieval
+from headrace.stores.sql import SqlStorage
+
+OURS, THEIRS = "8a9b1c2d-0000-4000-8000-000000000001", "8a9b1c2d-0000-4000-8000-000000000002"
+
+
+class Local:
+    """Bases that find their own name."""
+
+    def __init__(self, store: KnowledgeStore) -> None:
+        self.store = store
+        self.used = True
+        self.failure: HeadraceError | None = None
+
+    async def is_used(self) -> bool:
+        return self.used
+
+    async def passages(self, dataset: Dataset, retrieval: Retrieval) -> Sequence[Passage]:
+        if self.failure is not None:
+            raise self.failure
+        return [Passage(f"{dataset.name}: {retrieval.query}", dataset.name, 1.0)]
+
+
+class Elsewhere:
+    async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
+        return [Passage(f"elsewhere: {retrieval.query}", "", None)]
+
+    async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
+        return ["theirs"]
+
+    def missing(self, dataset: str) -> str | None:
+        return f"{dataset} is nowhere"
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[Local]:
+    storage = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    assert storage.knowledge is not None
+    local = Local(storage.knowledge.open())
+    await local.store.datasets.add_dataset(Dataset(OURS, "default", "Ours", 1.0, 1.0))
+    await local.store.datasets.add_dataset(Dataset(THEIRS, "acme", "Theirs", 1.0, 1.0))
+    yield local
+    await storage.aclose()
+
+
+@pytest.fixture
+def router(local: Local) -> KnowledgeRouter:
+    async def find_app(app: str) -> App | None:
+        return App(app, "app", "workflow", "app.yml", "v1") if app == "a1" else None
+
+    return KnowledgeRouter(local, Elsewhere(), {"hidden=": OURS, "wrong": THEIRS}, find_app)
+
+
+async def content(router: KnowledgeRouter, dataset: str, app: str = "a1") -> str:
+    (passage,) = await router.retrieve(Retrieval(dataset, "why?", app=app))
+    return passage.content
+
+
+async def test_a_base_of_the_workspace_is_found_by_its_id_and_through_the_map(router: KnowledgeRouter) -> None:
+    assert await content(router, OURS) == await content(router, "hidden=") == "Ours: why?"
+    assert await content(router, OURS.upper()) == "Ours: why?"
+    assert await router.fields(OURS, "a1") == []
+
+
+async def test_a_base_of_another_workspace_is_not_found(router: KnowledgeRouter) -> None:
+    assert await content(router, THEIRS) == "elsewhere: why?"
+    with pytest.raises(NodeError, match=f"'wrong': the workspace has none with the id {THEIRS}"):
+        await content(router, "wrong")
+    assert await content(router, OURS, "unknown") == "elsewhere: why?"
+
+
+async def test_other_ids_are_left_to_other_servers(router: KnowledgeRouter, local: Local) -> None:
+    assert await content(router, "dify:1") == "elsewhere: why?"
+    assert await router.fields("dify:1", "a1") == ["theirs"]
+    local.used = False
+    assert await content(router, OURS) == "elsewhere: why?"
+
+
+def test_an_id_that_may_be_of_here_is_not_missing(router: KnowledgeRouter) -> None:
+    assert (router.missing(OURS), router.missing("hidden=")) == (None, None)
+    assert router.missing("other") == "other is nowhere"
+
+
+async def test_errors_name_the_base(router: KnowledgeRouter, local: Local) -> None:
+    local.failure = NodeError("The key is wrong.", "InvokeAuthorizationError")
+    with pytest.raises(NodeError, match="Knowledge base 'Ours': The key is wrong") as raised:
+        await content(router, OURS)
+    assert raised.value.kind == "KnowledgeRetrievalNodeError"
+
+
+def test_entries_for_bases_of_here_are_separated() -> None:
+    entries = [f"a=local:{OURS.upper()}", "b=dify:x", f"c==local:{THEIRS}", "d=e"]
+    assert split_ids(entries) == ({"a": OURS, "c=": THEIRS}, ["b=dify:x", "d=e"])
+
+
+@pytest.mark.parametrize("entry", ["a=local:", "a=local:name", f"local:{OURS}", f"=local:{OURS}"])
+def test_a_malformed_entry_is_an_error(entry: str) -> None:
+    with pytest.raises(HeadraceError, match="is not 'id in the file=local:ID'"):
+        split_ids([entry])
