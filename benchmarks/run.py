@@ -25,6 +25,7 @@ from benchmarks import (  # noqa: E402 - needs the line above
     engines,
     fairness,
     idle,
+    knowledge,
     machine,
     paused,
     polling,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "fairness": fairness.measure,
     "idle": idle.measure,
     "console": console.measure,
+    "knowledge": knowledge.measure,
     "sdk": sdk.measure,
     "suite": suite.measure,
 }
