@@ -23,14 +23,14 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
-from headrace.node import Config, Context, Node, Result
+from headrace.node import Config, Context, Flow, Node, Result
 from headrace.ports import Storage
 from headrace.runs import worker
 from headrace.stores.memory import MemoryJournal, memory_storage
 from headrace.stores.memory.leases import MemoryLeases
 from headrace.stores.sql import SqlStorage
 
-from .service import GATED, REGISTRY, Gate, asked, publish, run_service, working
+from .service import ECHO, GATED, REGISTRY, Gate, asked, publish, run_service, working
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +180,26 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
     floors = [0.8 * pause for pause in (0.02, 0.04, 0.08, 0.16, 0.2, 0.2)]
     assert len(pauses) == 6
     assert all(pause >= floor for pause, floor in zip(pauses, floors, strict=True)), pauses
+
+
+async def test_a_run_whose_workflow_cannot_be_read_at_present_continues_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.01)
+    store = memory_storage()
+    where = run_service(store)
+    served = await publish(where, ECHO)
+    flow, failures = where.apps.flow, [StoreError("the database system is starting up") for _ in range(3)]
+
+    async def read(app: str, version: str) -> Flow:
+        if failures:
+            raise failures.pop()
+        return await flow(app, version)
+
+    monkeypatch.setattr(where.apps, "flow", read)
+    run = (await where.submit(asked(served, q="x"))).run
+    async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
+        while not isinstance((records := await anext(live))[-1].event, RunEnded):
+            pass
+    assert (end_of(records).status, failures) == ("succeeded", [])
 
 
 async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:

@@ -172,6 +172,8 @@ class Worker:
         assert isinstance(queued, RunQueued)
         try:
             return await self.run_service.apps.flow(queued.app, queued.version)
+        except StoreError:  # it may be readable later
+            raise
         except HeadraceError as failure:
             error = str(failure)
         await self._end_as_failed(records, error)
