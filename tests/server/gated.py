@@ -59,8 +59,9 @@ class Peer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1000  # many may come at once
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 120.0) -> None:
         self.gate = threading.Event()
+        self.patience = patience  # seconds after which /second answers though the gate is closed
         self.waiting = threading.Semaphore(0)
         self.calls: list[tuple[str, str | None]] = []
         self.on_call: Callable[[], None] = lambda: None
@@ -79,7 +80,7 @@ class Answer(BaseHTTPRequestHandler):
         self.server.on_call()
         if self.path.startswith("/second"):
             self.server.waiting.release()
-            self.server.gate.wait(120)
+            self.server.gate.wait(self.server.patience)
         body = self.path.encode()
         try:
             self.send_response(200)

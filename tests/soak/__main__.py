@@ -27,6 +27,7 @@ from tests.soak.fleet import SERVERS, Fleet, Worker, fleet, serving_all
 from tests.soak.load import FLOW_WITH_TEXT, Load
 
 RECOVERED_SECONDS = LEASE_SECONDS + 2  # after which others continue all runs of a dead worker, on a machine with time
+_PATIENCE = 500.0  # seconds for which runs wait for the gate: longer than all faults of a round take
 _LOGGED = 50  # errors of the processes that are printed after a failure
 
 
@@ -107,7 +108,7 @@ async def main(runs: int, rounds: int, seed: int, by: str, within: float) -> Non
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-soak-")))
         stack.callback(forking.close)
         servers = serving_all(stack, by)
-        peer, hook = Peer(), Hook()
+        peer, hook = Peer(_PATIENCE), Hook()
         stack.enter_context(serving(peer))
         stack.enter_context(serving(hook))
         flow = folder / "flow.yml"

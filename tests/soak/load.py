@@ -8,16 +8,18 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any
+from typing import Any, TypeVar
 
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunResumed
 from headrace.stores.sql import SqlStorage
 from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, told
 from tests.server.process import Serve
 from tests.server.test_one_database import Hook
+
+T = TypeVar("T")
 
 _SECONDS = 300.0  # after which a client gives up
 _BROKEN = (OSError, http.client.HTTPException)  # of a process that is killed or not there
@@ -132,8 +134,8 @@ class Load:
             else:
                 self.streams[name] = stream = Stream(name, order, self.closed)
                 work = asyncio.to_thread(stream.read)
-            self.results.append(asyncio.create_task(self._named(name, work)))
-        waiting = asyncio.create_task(asyncio.to_thread(self._wait_for_all))
+            self.results.append(_started(self._named(name, work)))
+        waiting = _started(asyncio.to_thread(self._wait_for_all))
         await asyncio.wait([waiting, *self.results], return_when=asyncio.FIRST_COMPLETED)
         for work in self.results:
             assert not work.done(), work.result()
@@ -238,3 +240,10 @@ class Load:
             for run in runs
         )
         return sorted(resumed[0] for resumed in times if resumed)
+
+
+def _started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task whose error is not reported again where nobody awaits it, because another one has failed before."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
