@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import random
 import resource
+import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -103,7 +104,10 @@ class Round:
 
 
 async def main(runs: int, rounds: int, seed: int, by: str, within: float) -> None:
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(runs + 16))
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)  # so that its servers end with it
+    loop.set_default_executor(ThreadPoolExecutor(runs + 16))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-soak-")))
         stack.callback(forking.close)
