@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 
 from headrace.kernel.events import RunId
 from headrace.ports import Bucket, Slot, Taken
+from headrace.stores.buckets import BEGUN_SECONDS, Ask, Level, settle
 from headrace.stores.encoding import clean
-from headrace.stores.memory.buckets import BEGUN_SECONDS, Ask, Level, settle
 from headrace.stores.sql.bulk_insert import BulkInsert
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.repository import SqlRepository
