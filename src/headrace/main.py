@@ -69,7 +69,6 @@ from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
 from headrace.runs.workflow_tools import WorkflowTools
 from headrace.settings import Settings
-from headrace.stores.memory import memory_storage
 from headrace.triggers import SubscriptionService, TriggerService
 from headrace.webhooks import WebhookSender
 
@@ -156,6 +155,8 @@ async def service(
         if identity:
             stack.push_async_callback(identity.aclose)
         if memory:
+            from headrace.stores.memory import memory_storage
+
             storage = memory_storage()
             secret = configured or installation_secret(settings.data)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
@@ -11,74 +12,69 @@ from headrace.node import Config, Node, Registry
 
 GROUP = "headrace.nodes"
 
+# where the class of each type is: only those that workflows use are imported
+_BUILT_IN = {
+    "start": "start:Start",
+    "trigger-webhook": "trigger_webhook:TriggerWebhook",
+    "trigger-schedule": "trigger_schedule:TriggerSchedule",
+    "trigger-plugin": "trigger_plugin:TriggerPlugin",
+    "end": "end:End",
+    "answer": "answer:Answer",
+    "assigner": "assigner:Assigner",
+    "iteration": "iteration:Iteration",
+    "iteration-start": "iteration:IterationStart",
+    "loop": "loop:Loop",
+    "loop-start": "loop:LoopStart",
+    "loop-end": "loop:LoopEnd",
+    "llm": "llm:LLM",
+    "if-else": "if_else:IfElse",
+    "code": "code:Code",
+    "template-transform": "template_transform:TemplateTransform",
+    "http-request": "http_request:HttpRequestNode",
+    "variable-aggregator": "variable_aggregator:VariableAggregator",
+    "variable-assigner": "variable_aggregator:OldVariableAssigner",
+    "document-extractor": "document_extractor:DocumentExtractor",
+    "knowledge-retrieval": "knowledge_retrieval:KnowledgeRetrieval",
+    "list-operator": "list_operator:ListOperator",
+    "question-classifier": "question_classifier:QuestionClassifier",
+    "parameter-extractor": "parameter_extractor:ParameterExtractor",
+    "tool": "tool:ToolNode",
+    "agent": "agent.node:Agent",
+    "agent-app": "agent.chat:AgentChat",
+    "human-input": "human_input.node:HumanInput",
+}
+
+
+class _Registry(Mapping[str, type[Node[Config]]]):
+    """The node types by name."""
+
+    def __init__(self, plugins: Mapping[str, type[Node[Config]]]) -> None:
+        self._plugins = plugins
+
+    def __getitem__(self, name: str) -> type[Node[Config]]:
+        if name in self._plugins:
+            return self._plugins[name]
+        module, _, node_type = _BUILT_IN[name].partition(":")
+        return cast("type[Node[Config]]", getattr(import_module(f"{__name__}.{module}"), node_type))
+
+    def __iter__(self) -> Iterator[str]:
+        yield from _BUILT_IN
+        yield from self._plugins
+
+    def __len__(self) -> int:
+        return len(_BUILT_IN) + len(self._plugins)
+
 
 def registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
     """All node types by name: the built-in ones and those of plugins. Raises HeadraceError for a plugin
     that cannot be imported, is not a node type, or has the name of another type."""
-    from headrace.nodes.agent.chat import AgentChat
-    from headrace.nodes.agent.node import Agent
-    from headrace.nodes.answer import Answer
-    from headrace.nodes.assigner import Assigner
-    from headrace.nodes.code import Code
-    from headrace.nodes.document_extractor import DocumentExtractor
-    from headrace.nodes.end import End
-    from headrace.nodes.http_request import HttpRequestNode
-    from headrace.nodes.human_input.node import HumanInput
-    from headrace.nodes.if_else import IfElse
-    from headrace.nodes.iteration import Iteration, IterationStart
-    from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval
-    from headrace.nodes.list_operator import ListOperator
-    from headrace.nodes.llm import LLM
-    from headrace.nodes.loop import Loop, LoopEnd, LoopStart
-    from headrace.nodes.parameter_extractor import ParameterExtractor
-    from headrace.nodes.question_classifier import QuestionClassifier
-    from headrace.nodes.start import Start
-    from headrace.nodes.template_transform import TemplateTransform
-    from headrace.nodes.tool import ToolNode
-    from headrace.nodes.trigger_plugin import TriggerPlugin
-    from headrace.nodes.trigger_schedule import TriggerSchedule
-    from headrace.nodes.trigger_webhook import TriggerWebhook
-    from headrace.nodes.variable_aggregator import OldVariableAssigner, VariableAggregator
-
-    built_in = (
-        Start,
-        TriggerWebhook,
-        TriggerSchedule,
-        TriggerPlugin,
-        End,
-        Answer,
-        Assigner,
-        Iteration,
-        IterationStart,
-        Loop,
-        LoopStart,
-        LoopEnd,
-        LLM,
-        IfElse,
-        Code,
-        TemplateTransform,
-        HttpRequestNode,
-        VariableAggregator,
-        OldVariableAssigner,
-        DocumentExtractor,
-        KnowledgeRetrieval,
-        ListOperator,
-        QuestionClassifier,
-        ParameterExtractor,
-        ToolNode,
-        Agent,
-        AgentChat,
-        HumanInput,
-    )
     types: dict[str, type[Node[Config]]] = {}
-    for node_type in built_in:
-        types[node_type.type] = node_type  # pyright: ignore[reportArgumentType]  # Node is invariant in its config
     for plugin in plugins if plugins is not None else entry_points(group=GROUP):
         node_type = _load(plugin)
-        if node_type.type in types:
+        if node_type.type in types or node_type.type in _BUILT_IN:
             raise HeadraceError(f"plugin {plugin.value}: the node type {node_type.type!r} already exists")
         types[node_type.type] = node_type
-    return types
+    return _Registry(types)
 
 
 def _load(plugin: EntryPoint) -> type[Node[Config]]:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from headrace.errors import StoreError
+from headrace.stores.sql.schema_base import add_postgresql_conditions
 
 _OLDEST = 15  # major version: the oldest that its makers maintain
 _TIMEOUTS = {
@@ -35,6 +36,7 @@ def postgresql_engine(url: URL, connections: int) -> Engine:
     """
     if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise StoreError(f"{url.drivername} is not supported; write the database's URL as postgresql://...")
+    add_postgresql_conditions()
     pooled = is_pooled(url)
     options: dict[str, Any] = {name: value for name, value in _NETWORK.items() if name not in url.query}
     begin = "BEGIN"
