@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import cores
 from benchmarks.service import call, helper, load, serving
 from benchmarks.table import Row, Target, ratio
 
@@ -19,6 +20,7 @@ STORED_BEFORE = 2_480.0  # bytes of database a run, before rows were made smalle
 MISSED = {
     64: "the hand-over between queue, worker and driver, and the writer of the journal, cost more than the request",
     1: "each run waits for its commit, and passes through two threads on the way",
+    "workers": "the load generator has the same cores, and SQLite one writer",
     "stored": "run id, type name and the row's own overhead are most of a row",
 }
 
@@ -73,6 +75,31 @@ def measure(quick: bool) -> list[Row]:
             "does not depend on the machine",
             missed=MISSED["stored"],
         ),
+        *_of_workers(rounds, many),
+    ]
+
+
+def _of_workers(rounds: int, requests: int) -> list[Row]:
+    """One worker for each core, and one alone."""
+    count = cores()
+    environ = {"HEADRACE_WORKERS": str(count)}
+    with load() as ask, serving("start_end.yml", environ) as several, serving("start_end.yml") as one:
+        turn = {"expect": '"status":"succeeded"', "seconds": SECONDS, "connections": 64}
+        jobs = [{**call(served, {"query": "hello"}), **turn} for served in (several, one)]
+        for job in jobs:
+            ask(**job, requests=WARM_UP)
+        pairs = [tuple(_throughput(ask(**job, requests=requests)) for job in jobs) for _ in range(rounds)]
+    return [
+        ratio(
+            GROUP,
+            f"64 connections, --workers {count}",
+            [(ours, theirs) for ours, theirs in pairs],
+            "runs/s",
+            "one worker",
+            Target(0.8 * count, more=True),
+            "",
+            MISSED["workers"],
+        )
     ]
 
 

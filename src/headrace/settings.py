@@ -152,6 +152,7 @@ class Settings(BaseSettings):
     )
     temporal_task_queue: str = Field("headrace", min_length=1, max_length=200, description="Its task queue")
     temporal_heartbeat: float = Field(15, ge=1, description="Seconds of a worker's silence until others have its runs")
+    workers: int = Field(1, ge=1, le=512, description="Processes of `headrace serve`, which share its port")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
     max_queued: int = Field(0, ge=0, description="Runs that may wait for a worker in the database; 0: any number")
     max_queued_of_workspace: int = Field(

@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from headrace.apps.catalog import Served
     from headrace.main import Service
     from headrace.server.serve import ServedFile
+    from headrace.server.workers import WorkerProcess
     from headrace.server.workflow_files import WorkflowFile, WorkflowFolder
     from headrace.settings import Settings
 
@@ -72,6 +73,11 @@ logger = logging.getLogger(__name__)
     default=None,
     help="Serve the console; by default not on a public address without TLS or single sign-on.  [HEADRACE_CONSOLE]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 512),
+    help="Processes that serve and drive runs, on one port and one database.  [HEADRACE_WORKERS; default: 1]",
+)
 @click.option("--no-worker", is_flag=True, help="Accept runs, and leave them to other processes (`headrace worker`).")
 @demo_option
 @egress_option
@@ -86,6 +92,7 @@ def serve(
     workspace: str | None,
     ready_file: Path | None,
     console: bool | None,
+    workers: int | None,
     no_worker: bool,
     demo_model: bool | None,
     egress_allow: tuple[str, ...],
@@ -100,6 +107,8 @@ def serve(
     With --watch, a changed file becomes a new version while the server runs; if it cannot be loaded, the reason is
     logged and the version before stays. A deleted file stays served until its app is removed (`headrace apps remove`).
 
+    With --workers, one process starts so many others, and starts one again that has died. A signal to stop reaches all.
+
     Stop it with Ctrl-C or SIGTERM: active runs continue when it is started again.
     """
     gc.disable()  # faster start; `server.serve` enables it again
@@ -109,23 +118,34 @@ def serve(
         data=data,
         workspace=workspace,
         console=None if console is None else "on" if console else "off",
+        workers=workers,
         demo_model=demo_model,
         egress_allow=egress_allow,
         log_level=log_level,
     )
     scrubber = prepare(settings, ready_file)
     workflows, folders = _workflows(files, names)
+    from headrace.server.serve import ready_content
     from headrace.server.serve import serve as serve_until_stopped
 
-    until = Until()
     as_json = settings.log_format == "json"
+    process: WorkerProcess | None = None
+    if settings.workers > 1:
+        settings, process = _forked(settings, ready_file)
+        if process.number > 0:
+            workflows, folders, watch = [], [], False
+    until = Until()
 
     def on_ready(running: Service, url: str, served: Sequence[ServedFile]) -> None:
         until.serving = True
-        if as_json:
-            _log_ready(running, url, served)
+        content = ready_content(url, served)
+        text = "" if as_json else _welcome(running, url, served, folders)
+        if process is None:
+            _say_ready(content, text)
         else:
-            say(_welcome(running, url, served, folders))
+            process.announce(json.dumps([content, text]).encode())
+        for entry in served if as_json else ():
+            _log_missing(running, entry)
 
     def on_changed(running: Service, url: str, served: ServedFile, new: bool) -> None:
         file, app, _ = served
@@ -140,15 +160,34 @@ def serve(
         workflows,
         folders,
         on_ready=on_ready,
-        ready_file=ready_file,
+        ready_file=ready_file if process is None else None,
         on_changed=on_changed if watch else None,
         scrubber=scrubber,
         worker=not no_worker,
+        process=process,
     )
     try:
         until.run(server)
     except LoadError as error:
         raise BadUsage("\n".join(problem.message for problem in error.problems)) from error  # each names its file
+
+
+def _forked(settings: Settings, ready_file: Path | None) -> tuple[Settings, WorkerProcess]:
+    """(the settings of a worker, what it knows), in each of the workers; the parent does not return. It says that all
+    are ready, in place of them."""
+    from headrace.server.serving import write_ready_file
+    from headrace.server.workers import Supervisor, load_code, reserve
+
+    def on_ready(message: bytes) -> None:
+        content, text = json.loads(message)
+        if ready_file is not None:
+            write_ready_file(ready_file, content)
+        _say_ready(content, text)
+
+    port = reserve(settings.host, settings.port)
+    load_code()
+    process = Supervisor(settings.workers, on_ready).run()
+    return settings.model_copy(update={"port": port.getsockname()[1]}), process
 
 
 def prepare(settings: Settings, ready_file: Path | None) -> Scrubber:
@@ -220,12 +259,13 @@ def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[Workfl
     return [WorkflowFile(path, name) for path, name in paths if not path.is_dir()], folders
 
 
-def _log_ready(running: Service, url: str, served: Sequence[ServedFile]) -> None:
-    """The start-up message as log records. These may be collected and stored, so they contain no keys."""
-    apps = [{"id": entry.app.id, "name": entry.app.name, "file": str(file)} for file, entry, _ in served]
-    logger.info("Headrace is ready at %s", url, extra={"apps": apps})
-    for entry in served:
-        _log_missing(running, entry)
+def _say_ready(content: Mapping[str, Any], text: str) -> None:
+    """Says it with `text`, or, without one, as a log record. Logs may be collected and stored: they get no keys."""
+    if text:
+        say(text)
+    else:
+        apps = [{"id": app["app_id"], "name": app["name"], "file": app["file"]} for app in content["apps"]]
+        logger.info("Headrace is ready at %s", content["url"], extra={"apps": apps})
 
 
 def _log_missing(running: Service, served: ServedFile) -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from headrace.access.console import ConsoleAccess
 from headrace.adapters.files import limit_for
 from headrace.apps.catalog import Served
 from headrace.background import background
-from headrace.errors import HeadraceError, LoadError
+from headrace.errors import LoadError
 from headrace.factories import code_flow_of, identity_of
 from headrace.main import Service, service
 from headrace.server.console import console_refusal
 from headrace.server.workflow_files import Watch, WorkflowFile, WorkflowFolder, publish_all
 from headrace.settings import Settings
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
+
+if TYPE_CHECKING:
+    from headrace.server.workers import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ async def serve(
     on_changed: Callable[[Service, str, ServedFile, bool], None] | None = None,
     scrubber: Scrubber | None = None,
     worker: bool = True,
+    process: WorkerProcess | None = None,
 ) -> None:
     """Serves workflow files, those in folders, and apps that were published before, until the process receives a signal
     to stop.
@@ -47,27 +49,32 @@ async def serve(
     `on_ready` is called with the service, its URL and what is served, and `ready_file` written, once requests are
     accepted: with the files that were named, or all apps if none was. With `on_changed`, a file that changes is
     published again: it is called with each new version, and with True if the app is new. `scrubber` is given the
-    secrets that must not be logged. Without a `worker`, runs are left to other processes.
+    secrets that must not be logged. Without a `worker`, runs are left to other processes. `process` is set where
+    several serve on one port; all but the first list no apps.
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api import trigger_endpoints
     from headrace.api.app import ApiOptions, create_app
     from headrace.api.middleware.request_context import ProxyHeaders
     from headrace.api.native import NativeServices
-    from headrace.server.serving import serving_of, url_of, write_ready_file
+    from headrace.server.serving import listen, serving_of, url_of, write_ready_file
     from headrace.server.tls import tls_of
     from headrace.server.uvicorn_server import Server
     from headrace.telemetry.setup import METRICS_PATH, Telemetry
+    from headrace.telemetry.worker_metrics import WorkerMetrics
     from headrace.triggers import PluginEvents, ScheduleTimer, Webhooks, webhook_secrets
 
+    if process is not None:
+        process.end_with_parent()
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
     async with service(settings, limited=True, telemetry=telemetry, identity=identity, worker=worker) as running:
+        lists_apps = not workflows and not folders and (process is None or process.number == 0)
         watch = Watch(running, workflows, folders)
         published = await publish_all(running, workflows, folders)
         served = [(file, app, await running.apps.working_key(app.app)) for file, app in published]
         await running.apps.learn_names()  # other processes may serve the apps that are tools of these
-        for app in [] if workflows or folders else await running.apps.catalog.apps():
+        for app in await running.apps.catalog.apps() if lists_apps else []:
             try:
                 loaded = await running.apps.current(app.id)
             except LoadError as error:
@@ -75,7 +82,7 @@ async def serve(
             else:
                 served.append((Path(app.source), loaded, await running.apps.working_key(app)))
 
-        listener = listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port, shared=process is not None)
         url = url_of(listener, tls)
         if not settings.public_url:
             running.public_url = url + settings.root
@@ -88,7 +95,7 @@ async def serve(
 
         def ready() -> None:
             if ready_file:
-                write_ready_file(ready_file, _ready_content(url, served))
+                write_ready_file(ready_file, ready_content(url, served))
             on_ready(running, url, served)
 
         api = create_app(
@@ -135,12 +142,17 @@ async def serve(
             timer.wake()
 
         running.apps.on_change = on_change
-        if telemetry.route:
-            api.add_route(METRICS_PATH, telemetry.route.endpoint, methods=["GET"], include_in_schema=False)
+        metrics = telemetry.route
+        if metrics:
+            api.add_route(METRICS_PATH, metrics.endpoint, methods=["GET"], include_in_schema=False)
 
         trusted, linked = settings.trusted_proxies, bool(settings.public_url)
         front = ProxyHeaders(api, api.router.routes, settings.root, trusted, linked=linked)
         async with AsyncExitStack() as stack:
+            if metrics and process is not None:
+                workers = WorkerMetrics(process.folder, process.number, metrics.own)
+                metrics.text = workers.text
+                await stack.enter_async_context(workers.answering())
             if on_changed is not None:
 
                 async def on_published(file: Path, app: Served, new: bool) -> None:
@@ -153,18 +165,8 @@ async def serve(
             await Server(front, serving_of(settings, running, ready, tls)).serve([listener])
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. HeadraceError where the address is not available."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        in_use = "the port is in use (--port 0 picks a free one)"
-        reason = in_use if error.errno == errno.EADDRINUSE else error.strerror or error
-        raise HeadraceError(f"cannot listen on {host}:{port}: {reason}") from error
-
-
-def _ready_content(url: str, served: Sequence[ServedFile]) -> dict[str, Any]:
+def ready_content(url: str, served: Sequence[ServedFile]) -> dict[str, Any]:
+    """What the ready file says."""
     apps = [
         {
             "file": str(file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -10,10 +11,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headrace.errors import HeadraceError
 from headrace.main import Service
 from headrace.server.tls import Tls
 from headrace.server.uvicorn_server import Serving
 from headrace.settings import Settings
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; others may listen on the same port if they all are `shared`. HeadraceError where the address
+    is not available."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
+    except OSError as error:
+        in_use = "the port is in use (--port 0 picks a free one)"
+        reason = in_use if error.errno == errno.EADDRINUSE else error.strerror or error
+        raise HeadraceError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def url_of(listener: socket.socket, tls: Tls | None = None) -> str:

@@ -11,8 +11,7 @@ from headrace.adapters.files import limit_for
 from headrace.api.auth import Api, ApiOptions
 from headrace.api.health import HealthRoutes
 from headrace.main import service
-from headrace.server.serve import listen
-from headrace.server.serving import serving_of, url_of
+from headrace.server.serving import listen, serving_of, url_of
 from headrace.server.uvicorn_server import Server
 from headrace.settings import Settings
 from headrace.telemetry.scrubbing import Scrubber

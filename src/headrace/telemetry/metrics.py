@@ -260,12 +260,19 @@ def _client(scope: Scope) -> str | None:
 
 
 class MetricsRoute:
-    """`/metrics`. With a `token`, requests must send it as a bearer token. `refresh` reads what is not counted here."""
+    """`/metrics`. With a `token`, requests must send it as a bearer token. `refresh` reads what is not counted here.
+    `text` returns the metrics, unless other processes are asked for theirs, too."""
 
     def __init__(self, metrics: Metrics, refresh: Callable[[], Awaitable[None]], token: str | None = None) -> None:
         self._metrics = metrics
         self._refresh = refresh
         self._token = token
+        self.text: Callable[[], Awaitable[bytes]] = self.own
+
+    async def own(self) -> bytes:
+        """The metrics of this process."""
+        await self._refresh()
+        return self._metrics.text()
 
     async def endpoint(self, request: Request) -> Response:
         if self._token is not None:
@@ -273,5 +280,4 @@ class MetricsRoute:
             matches = hmac.compare_digest(token.strip().encode(), self._token.encode())
             if scheme.lower() != "bearer" or not matches:
                 raise Unauthorized("The token for metrics is missing or wrong.")
-        await self._refresh()
-        return Response(self._metrics.text(), media_type=None, headers={"Content-Type": CONTENT_TYPE})
+        return Response(await self.text(), media_type=None, headers={"Content-Type": CONTENT_TYPE})
