@@ -25,6 +25,16 @@ OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: v
 """An empty variable, as compose files set it, is an unset one; `Path("")` would be the current folder."""
 
 
+TextList: TypeAlias = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(
+        lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    ),
+]
+"""Values that are separated by commas."""
+
+
 class Settings(BaseSettings):
     """The settings of an installation. Sizes in bytes, times in seconds."""
 
@@ -59,7 +69,7 @@ class Settings(BaseSettings):
     port: int = Field(8040, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     public_url: str = Field("", description="URL at which callers reach this server, for links in responses")
     root_path: str = Field("", description="Path prefix of a proxy, such as /api; empty: the path of the public URL")
-    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+    trusted_proxies: TextList = Field(
         ["127.0.0.1", "::1"],
         description="Proxies (addresses, CIDRs) whose X-Forwarded headers are trusted; * for all",
     )
@@ -76,19 +86,19 @@ class Settings(BaseSettings):
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
     keep_alive_seconds: float = Field(75, gt=0, description="How long a connection may be idle: longer than a proxy's")
     drain_seconds: float = Field(10, ge=0, description="How long runs and streams may continue after SIGTERM")
-    cors_origins: Annotated[list[str], NoDecode] = Field(["*"], description="Origins that browsers may call from")
+    cors_origins: TextList = Field(["*"], description="Origins that browsers may call from")
     sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
     sandbox_api_key: str = Field("dify-sandbox", description="Its key")
     code_packages: OptionalPath = Field(
         None,
         description="A requirements file: packages that Python code nodes may import; uv installs them at the start",
     )
-    code_egress: Annotated[list[str], NoDecode] = Field(
+    code_egress: TextList = Field(
         [],
         description="Hosts, host:port or CIDRs that code nodes may make HTTP requests to, where http-request may; "
         "*: all of these; empty: none",
     )
-    egress_allow: Annotated[list[str], NoDecode] = Field(
+    egress_allow: TextList = Field(
         [], description="Hosts, host:port or CIDRs that http-request may reach although they are private"
     )
     user_agent: str = Field("python-httpx/0.27.2", description="User-Agent of http-request; the default is Dify 1.12's")
@@ -96,7 +106,7 @@ class Settings(BaseSettings):
     dify_dataset_key: str = Field("", description="Its key for knowledge bases")
     knowledge_url: str = Field("", description="A server of Dify's external knowledge API, without /retrieval")
     knowledge_api_key: str = Field("", description="Its key")
-    knowledge_ids: Annotated[list[str], NoDecode] = Field(
+    knowledge_ids: TextList = Field(
         [],
         description="Ids of the knowledge bases that files name: ID_IN_THE_FILE=ID, also =local:ID, =dify:ID or "
         "=external:ID",
@@ -118,7 +128,7 @@ class Settings(BaseSettings):
     plugin_triggers: OptionalPath = Field(
         None, description="A YAML file of the subscriptions of plugins that start workflows; see triggers.md"
     )
-    plugin_keys: Annotated[list[str], NoDecode] = Field(
+    plugin_keys: TextList = Field(
         [], description="PEM files of public keys that sign packages of plugins, besides Dify's own"
     )
     plugin_idle: float = Field(600, gt=0, description="Seconds without a call after which a plugin is stopped")
@@ -176,7 +186,7 @@ class Settings(BaseSettings):
         "", description="Mail server: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST:465; empty: no e-mail"
     )
     smtp_from: str = Field("", description="Address that e-mails are from; a name may be before it, as in From lines")
-    members: Annotated[list[str], NoDecode] = Field(
+    members: TextList = Field(
         [], description="E-mail addresses of members that files name by their id in Dify: ID=ADDRESS"
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
@@ -187,7 +197,7 @@ class Settings(BaseSettings):
         "", description="An OpenTelemetry collector (OTLP over HTTP); OTEL_EXPORTER_OTLP_ENDPOINT works as well"
     )
     oidc_issuer: str = Field("", description="An OpenID Connect issuer whose bearer tokens are accepted")
-    oidc_audience: Annotated[list[str], NoDecode] = Field([], description="Audiences of its tokens: any of these")
+    oidc_audience: TextList = Field([], description="Audiences of its tokens: any of these")
     oidc_workspace_claim: str = Field("", description="Claim with a token's workspace; empty: all have the same one")
     oidc_workspace: str = Field(
         "",
@@ -195,19 +205,17 @@ class Settings(BaseSettings):
         description="Workspace of tokens without that claim; empty: they are rejected, or HEADRACE_WORKSPACE if no "
         "claim is set",
     )
-    oidc_permissions_claim: Annotated[list[str], NoDecode] = Field(
+    oidc_permissions_claim: TextList = Field(
         ["scope", "scp", "roles", "permissions"],
         description="Claims with permissions; dots separate nested names, as in realm_access.roles",
     )
-    oidc_permissions: Annotated[list[str], NoDecode] = Field(
+    oidc_permissions: TextList = Field(
         ["headrace.run=run", "headrace.read=read", "headrace.manage=manage"],
         description="Permissions of their values: VALUE=run, also VALUE=run+read+manage",
     )
-    oidc_default_permissions: Annotated[list[str], NoDecode] = Field([], description="Permissions of every valid token")
+    oidc_default_permissions: TextList = Field([], description="Permissions of every valid token")
     oidc_apps_claim: str = Field("", description="Claim with the ids of a token's apps, * for all; empty: all")
-    oidc_algorithms: Annotated[list[str], NoDecode] = Field(
-        ["RS256", "PS256", "ES256", "EdDSA"], description="Accepted signature algorithms"
-    )
+    oidc_algorithms: TextList = Field(["RS256", "PS256", "ES256", "EdDSA"], description="Accepted signature algorithms")
     oidc_leeway: float = Field(30, ge=0, le=600, description="Seconds by which the issuer's clock may differ")
     oidc_client_id: str = Field(
         "", description="Client id with which people sign in to the console at the issuer; empty: they cannot"
@@ -215,25 +223,6 @@ class Settings(BaseSettings):
     oidc_client_secret: str = Field("", description="Its secret; empty for a public client")
     oidc_scopes: str = Field("openid profile", description="Scopes that are requested when people sign in")
     oidc_allow_http: bool = Field(False, description="Allow an issuer on another machine without TLS")
-
-    @field_validator(
-        "code_egress",
-        "cors_origins",
-        "egress_allow",
-        "knowledge_ids",
-        "members",
-        "oidc_algorithms",
-        "oidc_audience",
-        "oidc_default_permissions",
-        "oidc_permissions",
-        "oidc_permissions_claim",
-        "plugin_keys",
-        "trusted_proxies",
-        mode="before",
-    )
-    @classmethod
-    def _comma_separated(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("cors_origins")
     @classmethod
