@@ -14,7 +14,7 @@ from headrace.background import Periodic
 from headrace.kernel.events import Record, RunId
 from headrace.ports import Journal, RecordReceiver, Signal, Wire, WireCounts
 
-POLL_SECONDS = 0.1  # between polls of the journal: records of other processes are late by about half of it
+POLL_SECONDS = 0.04  # between polls of the journal: records of other processes are late by about half of it
 WIRE_POLL_SECONDS = 1.0  # the same where a wire delivers them: for those that it loses
 FOLLOW_SECONDS = 0.01  # after which other processes are asked for a run, unless it is driven here by then
 _PAUSE_FACTOR = 4  # times the duration of a poll, so that many followers do not keep the database busy
@@ -31,6 +31,7 @@ class LocalBus:
     def __init__(self, backlog: int = 10_000, wire: Wire | None = None) -> None:
         self._is_wired = wire is not None
         self.wire = wire or LocalWire()
+        self.poll_seconds = inf
         self._backlog = backlog
         self._subscribers: dict[RunId, list[_Subscription]] = {}
         self.observers: list[Callable[[Sequence[Record]], None]] = []
@@ -42,6 +43,9 @@ class LocalBus:
         if records[0].seq is not None:  # live text is published by itself
             for observer in self.observers:
                 observer(records)
+
+    def leave(self, run: RunId) -> None:
+        """Nobody else publishes."""
 
     def _deliver(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -101,13 +105,13 @@ class SharedBus(LocalBus):
         journal: Journal,
         driven_here: Callable[[], Container[RunId]],
         wire: Wire | None = None,
-        poll_seconds: float = POLL_SECONDS,
+        poll_seconds: float | None = None,
         backlog: int = 10_000,
     ) -> None:
         super().__init__(backlog, wire)
         self._journal = journal
         self._driven_here = driven_here
-        self._poll_seconds = poll_seconds
+        self.poll_seconds = poll_seconds or (POLL_SECONDS if wire is None else WIRE_POLL_SECONDS)
         self._next_poll = 0.0
         self._delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
         self._heads: dict[RunId, int] = {}  # numbers up to which the journal is to be read
@@ -119,7 +123,7 @@ class SharedBus(LocalBus):
     @asynccontextmanager
     async def subscribe(self, run: RunId) -> AsyncGenerator[AsyncIterator[Sequence[Record]]]:
         if not self._subscribers:
-            self._next_poll = monotonic() + self._poll_seconds
+            self._next_poll = monotonic() + self.poll_seconds
             self.polling.wake()
         if self._is_wired:
             if not self._new:
@@ -134,6 +138,11 @@ class SharedBus(LocalBus):
                 if self._is_wired:
                     self._new.discard(run)
                     self.wire.unfollow(run)
+
+    def leave(self, run: RunId) -> None:
+        if run in self._subscribers:
+            self._next_poll = monotonic()  # which also asks the other processes for it
+            self.polling.wake()
 
     def _follow_new(self) -> None:
         """Asks other processes for the runs that were not to be driven here."""
@@ -169,7 +178,7 @@ class SharedBus(LocalBus):
             if started_at >= self._next_poll:
                 await self._deliver_remote()
                 seconds = monotonic() - started_at
-                self._next_poll = monotonic() + max(self._poll_seconds, _PAUSE_FACTOR * seconds)
+                self._next_poll = monotonic() + max(self.poll_seconds, _PAUSE_FACTOR * seconds)
         except BaseException:
             self._delivered.clear()  # `changed` may not report again the records that were not read
             raise

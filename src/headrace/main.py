@@ -37,11 +37,11 @@ from headrace.adapters.tools import (
 from headrace.apps.catalog import Apps, Served
 from headrace.background import Periodic, background
 from headrace.batches import BatchRunner
-from headrace.brokers import POLL_SECONDS, WIRE_POLL_SECONDS, LocalBus, SharedBus
+from headrace.brokers import WIRE_POLL_SECONDS, LocalBus, SharedBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
-from headrace.dispatch import LocalDispatch, SharedDispatch
+from headrace.dispatch import POLL_SECONDS, LocalDispatch, SharedDispatch
 from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError
@@ -190,6 +190,9 @@ async def service(
             PluginLimits(settings.plugin_idle, settings.plugin_seconds, settings.plugin_memory),
         )
         stack.push_async_callback(plugins.aclose)
+        wire = None if memory else host_wire(settings.wire, secret)
+        bus = LocalBus() if memory else SharedBus(storage.journal, lambda: run_service.driving, wire)
+        polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
         plugin_models = PluginModels(plugins, files)
         models = ModelClient(environ, files, demo=settings.demo_model, plugins=plugin_models)
         stack.push_async_callback(models.aclose)
@@ -243,12 +246,7 @@ async def service(
         stack.push_async_callback(tools.aclose)
         history = ConversationHistory(storage.conversations, storage.journal)
         resources = Resources(models, http, sandbox, files, documents, knowledge, history, tools, settings.mail)
-        wire = None if memory else host_wire(settings.wire, secret)
-        polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
-        if memory:
-            bus = LocalBus()
-        else:
-            bus = SharedBus(storage.journal, lambda: run_service.driving, wire, polls)
+        if isinstance(bus, SharedBus):
             await stack.enter_async_context(background("bus", bus.polling.run()))
             if wire is not None:
                 await stack.enter_async_context(background("wire", wire.run()))

@@ -161,3 +161,34 @@ async def test_a_stop_reaches_the_process_that_drives_the_run(hosts: Sequence[Ho
     assert isinstance(events[-1], RunEnded)
     assert events[-1].status == "stopped"
     assert sum(isinstance(event, StopRequested) for event in events) == 1
+
+
+async def test_a_poll_knows_the_end_without_reading(hosts: Sequence[Host]) -> None:
+    driving, other = hosts
+    served = await publish(driving.service, GATED)
+    run = (await driving.service.submit(asked(served))).run
+    await at_the_gate()
+    async with asyncio.timeout(60):
+        status = await RunWatcher(other.service).find(run, served.app.id)
+    assert status is not None
+    assert status.summary.status == "running"
+    await other.follows(run, driving)
+    reads = other.journal.reads
+    Gate.opened.set()
+    await eventually(lambda: status.summary.status == "succeeded")
+    assert other.journal.reads <= reads + 1, "once more for what it missed meanwhile"
+
+
+async def test_callers_at_the_process_that_drives_a_run_receive_how_another_ends_it(hosts: Sequence[Host]) -> None:
+    driving, other = hosts
+    served = await publish(driving.service, SILENT)
+    run = (await driving.service.submit(asked(served))).run
+    await at_the_gate()
+    await other.reaches(driving)
+    async with asyncio.timeout(60), working(other.service), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(RunWatcher(driving.service).find(run, served.app.id, wait=HOUR))
+        await eventually(lambda: run in driving.bus._subscribers)
+        await other.service.stop(run, "ada")
+    status = waiting.result()
+    assert status is not None
+    assert status.summary.status == "stopped"

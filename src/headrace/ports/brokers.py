@@ -12,9 +12,11 @@ from headrace.ports.wire import Wire
 
 class Bus(Protocol):
     """Delivers records to the followers of a run, as they happen. `observers` receive the numbered records that this
-    process publishes; they must neither fail nor wait. `wire` is the connection to other processes."""
+    process publishes; they must neither fail nor wait. `wire` is the connection to other processes, and `poll_seconds`
+    the time between reads of what they have written, in case it does not say so."""
 
     wire: Wire
+    poll_seconds: float
     observers: list[Callable[[Sequence[Record]], None]]
 
     def publish(self, records: Sequence[Record]) -> None:
@@ -23,4 +25,9 @@ class Bus(Protocol):
 
     def subscribe(self, run: RunId) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Record]]]:
         """All records published for the run after the block is entered, as many at a time as there are."""
+        ...
+
+    def leave(self, run: RunId) -> None:
+        """This process does not drive a run any more that another one continues or ends: its followers are to receive
+        what that one publishes."""
         ...

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 
 from headrace.background import Batched, Periodic, Slots, background
 from headrace.engine import Driver
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 EXPIRE_SECONDS = 5.0  # between looks for forms that nobody has answered in time
 OVERTAKEN_SECONDS = 3.0  # between looks for runs that others have stopped or taken over
 TAKEN_OVER = 50  # runs that are read, or acquired, at once
+_PAUSE_FACTOR = 4  # times the duration of a look, so that many runs do not keep the database busy
 MAX_ATTEMPTS = 10  # of a run that fails for another reason than an outage of the database
 
 
@@ -161,6 +163,8 @@ class Worker:
             del run_service.driving[run]
             if self._observer is not None:
                 self._observer.on_released(run)
+        if state is not driver.state:  # another process has written to the run
+            run_service.environment.bus.leave(run)
         if state.ended is not None and len(records) > 1:  # else it is new, and has called nothing before
             await stop_called(run_service, records)
         if driver.state.stop is not None and state.stop is None:
@@ -206,13 +210,18 @@ class Worker:
         if run in self.run_service.driving:
             self._overtaken.wake()
 
-    async def _lose_overtaken(self) -> None:
-        """Stops driving runs that another process has stopped or taken over, though their nodes are still working."""
-        driving = self.run_service.driving
-        if not driving:
-            return
+    async def _lose_overtaken(self) -> float | None:
+        """Stops driving runs that another process has stopped or taken over, though their nodes are still working.
+        Returns the time until the next look."""
+        driving, began = self.run_service.driving, monotonic()
         # also where no other worker is known: a process without a worker may have stopped a run, and the wire lost that
-        for run, last in (await self.run_service.environment.journal.last_sequences(driving.keys())).items():
+        journal = self.run_service.environment.journal
+        last_sequences: Mapping[RunId, int] = await journal.last_sequences(driving.keys()) if driving else {}
+        for run, last in last_sequences.items():
             # a driver knows the records that it appends itself
             if (driver := driving.get(run)) is not None and last > driver.state.seq:
                 driver.lose_ownership()
+        if not self.run_service.leases.shared:
+            return None
+        seconds = min(OVERTAKEN_SECONDS, self.run_service.environment.bus.poll_seconds)
+        return max(seconds, _PAUSE_FACTOR * (monotonic() - began))
