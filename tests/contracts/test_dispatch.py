@@ -15,7 +15,7 @@ from headrace.background import Slots
 from headrace.brokers import LocalWire
 from headrace.dispatch import LocalDispatch, SharedDispatch
 from headrace.kernel.events import RunId
-from headrace.ports import Claim, Dispatch, Drive, Priority, ReadyRun, Storage
+from headrace.ports import Backlog, Claim, Dispatch, Drive, Priority, ReadyRun, Storage
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from tests.temporal_server import own_queues
@@ -199,7 +199,7 @@ async def test_a_slot_that_is_lent_starts_another_run(dispatch: Dispatch) -> Non
 
 
 async def test_the_backlog_counts_what_waits(dispatch: Dispatch) -> None:
-    assert await dispatch.backlog() == (0, 0)
+    assert await dispatch.backlog() == Backlog(0, 0)
     for run in ("a", "b"):
         await dispatch.ready(work(run))
     async with asyncio.timeout(60):

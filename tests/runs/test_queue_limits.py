@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import RequestError
-from headrace.ports import Backlog
+from headrace.ports import Backlog, Priority, ReadyRun
 from headrace.runs.queue_limits import QueueLimits
 from headrace.runs.service import RunService
 from headrace.stores.sql import SqlStorage
@@ -28,7 +28,7 @@ class Waiting:
     def __init__(self, **backlogs: Backlog) -> None:
         self._backlogs = backlogs
 
-    async def backlogs(self) -> Mapping[str, Backlog]:
+    async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
         return self._backlogs
 
 
@@ -66,6 +66,44 @@ async def test_runs_are_refused_until_a_tenth_of_the_bound_is_free(
 async def test_a_client_is_not_told_to_wait_for_more_than_a_minute() -> None:
     queue: Any = Waiting(a=Backlog(100, 10_000.0))
     assert await refused(QueueLimits(queue, 100, 0)) == (429, 60)
+
+
+async def test_the_rate_is_that_at_which_all_processes_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.runs.queue_limits._MAX_AGE_SECONDS", 0.0)
+    stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
+    queue, other = (store.queue for store in stores)
+    now = 0.0
+    limits = QueueLimits(queue, 100, 120, lambda: now)
+    numbers = iter(range(10_000))
+
+    async def put(count: int, workspace: str = "a") -> None:
+        for _ in range(count):
+            await queue.put(ReadyRun(f"{next(numbers):05}", 1, workspace, "app", Priority.API))
+
+    async def after(claimed: int, seconds: float, rounds: int = 15) -> tuple[int, int] | None:
+        """The refusal once each `seconds` so many runs have been claimed, and as many added."""
+        nonlocal now
+        refusal = None
+        for _ in range(rounds):
+            now += seconds
+            await put(len(await queue.claim(claimed // 2)) + len(await other.claim(claimed - claimed // 2)))
+            refusal = await refused(limits)
+        return refusal
+
+    await put(100)
+    assert await refused(limits) == (429, 1), "nothing is known yet but that they came at once"
+    assert await after(10, 5.0) == (429, 5), "10 of 100 at 2 a second"
+    assert await after(9, 1.0, 60) == (429, 2), "at 9 a second"
+    assert await after(0, 5.0) == (429, 60), "at none"
+    await put(20, "b")
+    assert await refused(limits, "b") == (503, 60)
+    now += 11.0
+    assert await refused(limits) == (429, 1), "it was not measured for a while, and they have come in the last second"
+    await queue.claim(1000)
+    now += 1.0
+    assert await refused(limits) is None
+    for store in stores:
+        await store.aclose()
 
 
 async def limited(tmp_path: Path, of_workspace: int) -> tuple[SqlStorage, RunService]:

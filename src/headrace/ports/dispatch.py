@@ -60,10 +60,13 @@ class Claim:
 
 
 class Backlog(NamedTuple):
-    """The runs that wait for a worker: how many, and for how many seconds the first has waited."""
+    """The runs that wait for a worker: how many, and for how many seconds the first has waited. `newest` is when the
+    last one began to wait, 0 if that is not known, and `earlier` how many of them did so until a given time."""
 
     waiting: int
     oldest: float
+    newest: float = 0.0
+    earlier: int = 0
 
 
 Drive = Callable[[Claim], Coroutine[Any, Any, None]]
@@ -72,8 +75,9 @@ Drive = Callable[[Claim], Coroutine[Any, Any, None]]
 class Backlogs(Protocol):
     """Counts the runs that wait for a worker."""
 
-    async def backlogs(self) -> Mapping[str, Backlog]:
-        """What waits, by workspace; "" for what is not counted by workspace."""
+    async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
+        """What waits, by workspace; "" for what is not counted by workspace. `earlier` counts what has waited since
+        then or longer."""
         ...
 
 
@@ -85,7 +89,8 @@ class RunQueue(Backlogs, Protocol):
         ...
 
     async def restore(self, orphaned: Collection[RunId]) -> set[RunId]:
-        """Adds those of these runs that are not this worker's own, and returns them."""
+        """Adds those of these runs that are not this worker's own, and returns them. Whether a caller waits for them is
+        not known, so all but batches and schedules come first: they were accepted before what waits."""
         ...
 
     async def claim(self, most: int) -> list[RunId]:

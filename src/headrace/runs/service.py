@@ -157,19 +157,20 @@ class RunService(RunReader):
         except StoreError as error:
             logger.log(error.level, "run %s waits for the reconciler: %s", work.run, error)
 
-    async def dispatch_again(self, run: RunId, *, interactive: bool = False) -> None:
+    async def dispatch_again(self, run: RunId) -> None:
         """Hands over a run that waited for something else than a worker. No effect on an unknown run."""
-        if (work := await self.ready_again(run, interactive=interactive)) is not None:
+        if (work := await self.ready_again(run)) is not None:
             await self._dispatch(work)
 
-    async def ready_again(self, run: RunId, *, interactive: bool = False) -> ReadyRun | None:
-        """A run to be dispatched because of its last record; None for an unknown one."""
+    async def ready_again(self, run: RunId) -> ReadyRun | None:
+        """A run to be dispatched because of its last record; None for an unknown one. Whether a caller waits for it is
+        not in the journal, so it comes before new ones, unless it is of a batch or a schedule."""
         listed = await self.runs.find_run(run)
         if listed is None:
             return None
         seq = (await self.environment.journal.last_sequences([run]))[run]
         app = await self.apps.find(listed.app)
-        return ready_run(run, seq, listed.app, app, listed.source, interactive=interactive)
+        return ready_run(run, seq, listed.app, app, listed.source, interactive=True)
 
     def open(self, submission: Submission, run: RunId | None = None) -> AbstractAsyncContextManager[StartedRun]:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
@@ -271,10 +272,9 @@ class RunService(RunReader):
             [Record(run, seq, now, event) for seq, event in enumerate(events, after + 1)]
         )
         self._handover.pop(run, None)
-        stops = any(isinstance(event, StopRequested) for event in events)
-        if stops:
+        if any(isinstance(event, StopRequested) for event in events):
             self.environment.bus.wire.signal(Signal.STOPPED, run)
-        await self.dispatch_again(run, interactive=stops)
+        await self.dispatch_again(run)
 
 
 def last_event(records: Sequence[Record]) -> Event:

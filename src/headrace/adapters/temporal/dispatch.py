@@ -202,7 +202,7 @@ class TemporalDispatch:
                 oldest = max(oldest, stats.approximate_backlog_age.ToTimedelta().total_seconds())
         return Backlog(waiting, oldest)
 
-    async def backlogs(self) -> Mapping[str, Backlog]:
+    async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
         """What waits of all workspaces together. While the server does not respond, what waits for it in this process:
         runs are accepted meanwhile."""
         if self._available:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from time import time
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, text, update
 
 from headrace.kernel.events import RunId
 from headrace.ports import WORKSPACE, Backlog, Priority, ReadyRun, priority_of
@@ -132,7 +132,7 @@ class SqlRunQueue(SqlRepository):
             for start in range(0, len(ids), _NAMED):
                 part = runs.c.run.in_(ids[start : start + _NAMED])
                 rows = [
-                    _row(run, workspace or WORKSPACE, priority_of(source), created_at)
+                    _row(run, workspace or WORKSPACE, priority_of(source, interactive=True), created_at)
                     for run, source, created_at, workspace in connection.execute(statement.where(part, unclaimed))
                 ]
                 if rows:
@@ -173,11 +173,16 @@ class SqlRunQueue(SqlRepository):
         statement = select(ready_runs.c.run).where(text(_readable("ready_runs")).bindparams(version=VERSION))
         return await self._database.row(statement.limit(1)) is None
 
-    async def backlogs(self) -> Mapping[str, Backlog]:
-        waiting, first = func.count().label("waiting"), func.min(ready_runs.c.ready_at).label("first")
-        statement = select(ready_runs.c.workspace, waiting, first).group_by(ready_runs.c.workspace)
+    async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
+        at = ready_runs.c.ready_at
+        earlier = func.sum(case((at <= since, 1), else_=0))
+        statement = select(ready_runs.c.workspace, func.count(), func.min(at), func.max(at), earlier)
+        statement = statement.group_by(ready_runs.c.workspace)
         rows, now = await self._database.run(lambda connection: connection.execute(statement).all()), time()
-        return {workspace: Backlog(waiting, max(0.0, now - first)) for workspace, waiting, first in rows}
+        return {
+            workspace: Backlog(waiting, max(0.0, now - first), last, earlier)
+            for workspace, waiting, first, last, earlier in rows
+        }
 
 
 def _row(run: RunId, workspace: str, priority: Priority, ready_at: float) -> dict[str, Any]:
