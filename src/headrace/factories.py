@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.errors import HeadraceError, LoadError, Problem
-from headrace.ports import App, CodeFlow, FileBlobs, Leases
+from headrace.ports import App, CodeFlow, FileBlobs, Leases, ModelSlots, Wire
+from headrace.ports.services import Models
 from headrace.rate_limits import PlanFile
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
     from headrace.adapters.files import FileStore
+    from headrace.adapters.models import PluginModels
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
     from headrace.adapters.plugins.manager import PluginManager
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from headrace.adapters.wire import HostWire
     from headrace.engine import EngineEnvironment
     from headrace.runs.service import RunService
+    from headrace.telemetry.setup import Telemetry
     from headrace.webhooks.form_mail import FormMails
 
 logger = logging.getLogger(__name__)
@@ -170,6 +174,33 @@ def host_wire(url: str, secret: bytes) -> HostWire | None:
     from headrace.stores.encoding import decode, encode
 
     return open_wire(url, secret, encode, decode)
+
+
+@asynccontextmanager
+async def model_client(
+    settings: Settings,
+    environ: Mapping[str, str],
+    files: FileStore,
+    plugins: PluginModels,
+    slots: ModelSlots,
+    wire: Wire,
+    polls: float,
+    telemetry: Telemetry | None,
+) -> AsyncGenerator[Models]:
+    """The models of every provider, within the limits of the settings. `slots`, `wire` and `polls` are those of
+    `LimitedModels`."""
+    from headrace.adapters.models import ModelClient
+
+    async with aclosing(ModelClient(environ, files, demo=settings.demo_model, plugins=plugins)) as client:
+        if not settings.model_limits:
+            yield client
+            return
+        from headrace.adapters.models.concurrency import LimitedModels
+
+        async with aclosing(LimitedModels(client, settings.model_limits, slots, wire, polls)) as limited:
+            if telemetry:
+                telemetry.observe_model_limits(limited.limits)
+            yield limited
 
 
 def form_mails(settings: Settings) -> FormMails | None:

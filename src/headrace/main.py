@@ -18,7 +18,7 @@ from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.knowledge import KnowledgeClient
-from headrace.adapters.models import ModelCalls, ModelClient, PluginModels, SpeechClient, SpeechWithPlugins
+from headrace.adapters.models import ModelCalls, PluginModels, SpeechClient, SpeechWithPlugins
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.sandbox import RemoteSandbox
@@ -51,6 +51,7 @@ from headrace.factories import (
     form_mails,
     host_wire,
     local_sandbox,
+    model_client,
     plans_of,
     plugin_handlers,
     temporal_dispatch,
@@ -194,8 +195,9 @@ async def service(
         bus = LocalBus() if memory else SharedBus(storage.journal, lambda: run_service.driving, wire)
         polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
         plugin_models = PluginModels(plugins, files)
-        models = ModelClient(environ, files, demo=settings.demo_model, plugins=plugin_models)
-        stack.push_async_callback(models.aclose)
+        models = await stack.enter_async_context(
+            model_client(settings, environ, files, plugin_models, storage.model_slots, bus.wire, polls, telemetry)
+        )
         if settings.sandbox_url:
             sandbox = RemoteSandbox(settings.sandbox_url, settings.sandbox_api_key)
         else:

@@ -19,11 +19,11 @@ from headrace.retention import DAY, days_kept
 PREFIX = "HEADRACE_"
 _DATA = Path(".headrace")
 _WIRE_URL = re.compile(r"(off|(rediss?|valkeys?|unix|postgres(ql)?)://.+)?")
+_MODEL_LIMIT = re.compile(r"(\S[^=]*)=([1-9][0-9]{0,5})")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """An empty variable, as compose files set it, is an unset one; `Path("")` would be the current folder."""
-
 
 TextList: TypeAlias = Annotated[
     list[str],
@@ -70,8 +70,7 @@ class Settings(BaseSettings):
     public_url: str = Field("", description="URL at which callers reach this server, for links in responses")
     root_path: str = Field("", description="Path prefix of a proxy, such as /api; empty: the path of the public URL")
     trusted_proxies: TextList = Field(
-        ["127.0.0.1", "::1"],
-        description="Proxies (addresses, CIDRs) whose X-Forwarded headers are trusted; * for all",
+        ["127.0.0.1", "::1"], description="Proxies (addresses, CIDRs) whose X-Forwarded headers are trusted; * for all"
     )
     tls_certificate: OptionalPath = Field(None, description="PEM file of the server's certificate and its chain: HTTPS")
     tls_key: OptionalPath = Field(None, description="PEM file of its key; unset: the key is in the certificate's file")
@@ -154,6 +153,7 @@ class Settings(BaseSettings):
         604_800, ge=0, description="How long a form may wait for a person before its run is stopped; 0: no limit"
     )
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
+    model_concurrency: TextList = Field([], description="Calls of models at once: PROVIDER=20 or PROVIDER/MODEL=5")
     max_active_requests: int = Field(0, ge=0, description="Requests that may wait for one app at once; 0: any number")
     plans: OptionalPath = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
     temporal_address: str = Field("", pattern=r"^([^\s/]+:\d{1,5})?$", description="HOST:PORT of Temporal: temporal.md")
@@ -166,9 +166,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
     max_queued: int = Field(0, ge=0, description="Runs that may wait for a worker in the database; 0: any number")
     max_queued_of_workspace: int = Field(
-        0,
-        ge=0,
-        description="Runs of a workspace that may wait for a worker in the database; 0: any number",
+        0, ge=0, description="Runs of a workspace that may wait for a worker in the database; 0: any number"
     )
     retention_days: str = Field(
         "",
@@ -243,6 +241,14 @@ class Settings(BaseSettings):
             name, _, address = member.partition("=")
             if not name.strip() or "@" not in address:
                 raise ValueError(f"{member!r} is not ID=ADDRESS")
+        return value
+
+    @field_validator("model_concurrency")
+    @classmethod
+    def _are_limits(cls, value: list[str]) -> list[str]:
+        for limit in value:
+            if not _MODEL_LIMIT.fullmatch(limit):
+                raise ValueError(f"{limit!r} is not PROVIDER=NUMBER or PROVIDER/MODEL=NUMBER, of 1 to 999999 calls")
         return value
 
     @field_validator("files_url")
@@ -329,6 +335,11 @@ class Settings(BaseSettings):
             return self.wire_url.removeprefix("off")
         pooled = "pgbouncer=true" in self.database_url  # which does not pass notifications on
         return self.database_url if self.database_url.startswith("postgres") and not pooled else ""
+
+    @property
+    def model_limits(self) -> dict[str, int]:
+        """How many calls of models may be in progress at once, by PROVIDER or PROVIDER/MODEL."""
+        return {name.strip(): int(count) for name, count in (limit.split("=") for limit in self.model_concurrency)}
 
     @property
     def limits(self) -> Limits:

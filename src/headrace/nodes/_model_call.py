@@ -66,6 +66,7 @@ def request_of(
         user=ctx.user or None,
         mode=model.mode,
         tools=tools,
+        run=ctx.run,
     )
 
 

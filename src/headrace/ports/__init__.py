@@ -66,6 +66,7 @@ from headrace.ports.journal import (
     Runs,
     RunSums,
 )
+from headrace.ports.model_slots import Granted, ModelSlots
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
@@ -108,6 +109,7 @@ __all__ = [
     "Form",
     "FormToken",
     "Forms",
+    "Granted",
     "IdempotencyRecord",
     "IdempotencyStore",
     "Identity",
@@ -116,6 +118,7 @@ __all__ = [
     "Leases",
     "ListedRun",
     "Message",
+    "ModelSlots",
     "PluginSubscription",
     "Principal",
     "Priority",

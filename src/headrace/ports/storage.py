@@ -11,6 +11,7 @@ from headrace.ports.dispatch import RunQueue
 from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
 from headrace.ports.knowledge_store import KnowledgeStorage
+from headrace.ports.model_slots import ModelSlots
 from headrace.ports.pruning import Pruner
 from headrace.ports.rate_limits import Buckets
 from headrace.ports.triggers import SubscriptionStore, Triggers
@@ -32,6 +33,7 @@ class Storage:
     callbacks: Callbacks
     batches: Batches
     buckets: Buckets
+    model_slots: ModelSlots
     triggers: Triggers
     subscriptions: SubscriptionStore
     pruner: Pruner | None

@@ -20,6 +20,7 @@ class Signal(StrEnum):
     STOPPED = "stopped"  # a run is to be stopped, by a process that does not drive it; the run's id
     ENDED = "ended"  # a message has ended or paused; the id of its conversation
     CALLBACK = "callback"  # a callback is due; no key
+    MODEL_SLOT = "model-slot"  # slots for calls of a model are free; the name of their limit
 
 
 class RecordReceiver(Protocol):

@@ -10,8 +10,8 @@ import hmac
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -103,6 +103,13 @@ class Histogram:
         return family
 
 
+class ModelLimit(Protocol):
+    """The calls of this process under a limit of calls of models."""
+
+    active: int
+    waiting: int
+
+
 class Metrics(Sink):
     """Counts runs and nodes (as a sink of `RunTracker`), requests and callbacks.
 
@@ -137,6 +144,7 @@ class Metrics(Sink):
         self.gauges: list[tuple[str, str, Callable[[], float | None]]] = [
             ("headrace_http_streams_open", "Event streams that are being sent.", lambda: self.streams)
         ]
+        self.model_limits: Mapping[str, ModelLimit] = {}
         self.totals: list[tuple[str, str, Callable[[], int]]] = []  # as `gauges`, of counters
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -157,11 +165,21 @@ class Metrics(Sink):
             value = function()
             if value is not None:
                 yield GaugeMetricFamily(name, documentation, value=value)
+        if self.model_limits:
+            yield from self._model_calls()
         for name, documentation, total in self.totals:
             yield CounterMetricFamily(name, documentation, value=total())
         for metric in vars(self).values():
             if isinstance(metric, Counter | Histogram):
                 yield metric.family()
+
+    def _model_calls(self) -> Iterator[Metric]:
+        active = GaugeMetricFamily("headrace_model_calls_active", "Calls under a limit in progress.", labels=("limit",))
+        waiting = GaugeMetricFamily("headrace_model_calls_waiting", "Calls that wait for a limit.", labels=("limit",))
+        for name, limit in self.model_limits.items():
+            active.add_metric((name,), limit.active)
+            waiting.add_metric((name,), limit.waiting)
+        yield from (active, waiting)
 
     def describe(self) -> Sequence[Metric]:
         """For the library, on registration: nothing."""

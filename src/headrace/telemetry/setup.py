@@ -12,7 +12,7 @@ from headrace.errors import HeadraceError, StoreError
 from headrace.ports import Callback
 from headrace.runs.service import RunService
 from headrace.settings import Settings
-from headrace.telemetry.metrics import Metrics, MetricsRoute, RequestTelemetry
+from headrace.telemetry.metrics import Metrics, MetricsRoute, ModelLimit, RequestTelemetry
 from headrace.telemetry.run_tracker import RunLog, RunTracker
 from headrace.telemetry.scrubbing import Scrubber
 
@@ -94,6 +94,11 @@ class Telemetry:
         if queue is not None:
             depth = "Runs in this process's queue: they wait for a worker."
             self.metrics.gauges.append(("headrace_queue_depth", depth, lambda: len(queue)))
+
+    def observe_model_limits(self, limits: Mapping[str, ModelLimit]) -> None:
+        """Adds the gauges of the limits of calls of models, by name."""
+        if self.metrics is not None:
+            self.metrics.model_limits = limits
 
     @property
     def route(self) -> MetricsRoute | None:

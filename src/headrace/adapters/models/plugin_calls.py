@@ -118,7 +118,7 @@ class ModelCalls:
         yield {"result": audio.hex()}
 
     async def _chat_request(self, request: _Request, caller: Caller) -> ChatRequest:
-        return await chat_request(request, caller.context.user, caller.context.app, self._files)
+        return await chat_request(request, caller.context, self._files)
 
     async def _answer(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[tuple[str, ChatChunk]]:
         """The answer in pieces, each with its text, which has the reasoning between tags, as plugins expect it."""

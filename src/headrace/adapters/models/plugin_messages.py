@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from headrace.adapters.models.request import encoded, state_schema, stop_words
 from headrace.adapters.plugins.fields import items_of, mapping_of
 from headrace.errors import HeadraceError
-from headrace.ports.services import ChatChunk, ChatRequest, Files, FunctionTool, Message, ToolCall, Usage
+from headrace.ports.services import ChatChunk, ChatRequest, Files, FunctionTool, Message, ToolCall, ToolContext, Usage
 from headrace.values import File, Value, to_json
 
 if TYPE_CHECKING:
@@ -187,13 +187,14 @@ def priced(usage: Usage, reported: _Fields) -> Usage:
 # ------------------------------------------------------------------------------------------- from a plugin that calls
 
 
-async def chat_request(request: _Fields, user: str, app: str, files: Files) -> ChatRequest:
+async def chat_request(request: _Fields, context: ToolContext, files: Files) -> ChatRequest:
     """The request of a plugin that calls a model back. HeadraceError if it is malformed."""
     provider, model = request.get("provider"), request.get("model")
     if not (isinstance(provider, str) and isinstance(model, str) and provider and model):
         raise HeadraceError("provider and model must be texts")
     messages = [
-        await _received(mapping_of(message), user, app, files) for message in items_of(request.get("prompt_messages"))
+        await _received(mapping_of(message), context.user, context.app, files)
+        for message in items_of(request.get("prompt_messages"))
     ]
     if not messages:
         raise HeadraceError("prompt_messages must be a list of messages")
@@ -205,9 +206,10 @@ async def chat_request(request: _Fields, user: str, app: str, files: Files) -> C
         mapping_of(request.get("completion_params")),
         stop,
         mapping_of(request.get("structured_output_schema")) or None,
-        user or None,
+        context.user or None,
         str(request.get("mode") or "chat"),
         [_received_tool(mapping_of(tool)) for tool in items_of(request.get("tools"))],
+        context.run,
     )
 
 

@@ -57,7 +57,8 @@ class ChatRequest:
 
     `provider` is written as in the workflow (`openai`, `langgenius/openai/openai`, ...): its last part names the
     provider. `parameters` are completion parameters (temperature, max_tokens, response_format ...); `schema` is a
-    JSON schema for the answer; `mode` is chat or completion; `tools` are those that the model may call.
+    JSON schema for the answer; `mode` is chat or completion; `tools` are those that the model may call. `run`, if there
+    is one, makes the call: runs take turns where calls have to wait.
     """
 
     provider: str
@@ -69,6 +70,7 @@ class ChatRequest:
     user: str | None = None
     mode: str = "chat"
     tools: Sequence[FunctionTool] = ()
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from headrace.stores.memory.catalog import MemoryCatalog
 from headrace.stores.memory.conversations import MemoryConversations
 from headrace.stores.memory.journal import MemoryJournal
 from headrace.stores.memory.leases import MemoryClaims, MemoryLeases
+from headrace.stores.memory.model_slots import MemoryModelSlots
 from headrace.stores.memory.subscriptions import MemorySubscriptions
 from headrace.stores.memory.triggers import MemoryTriggers
 
@@ -33,6 +34,7 @@ def memory_storage(journal: MemoryJournal | None = None, *, keep: int = 10_000) 
         callbacks=journal.callbacks,
         batches=batches,
         buckets=MemoryBuckets(journal.row),
+        model_slots=MemoryModelSlots(),
         triggers=triggers,
         subscriptions=MemorySubscriptions(),
         pruner=None,

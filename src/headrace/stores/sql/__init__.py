@@ -18,6 +18,7 @@ from headrace.stores.sql.installation import SqlInstallation
 from headrace.stores.sql.journal import JournalWork, SqlJournal
 from headrace.stores.sql.knowledge_storage import SqlKnowledgeStorage
 from headrace.stores.sql.leases import SqlClaims, SqlLeases
+from headrace.stores.sql.model_slots import SqlModelSlots
 from headrace.stores.sql.pruning import SqlPruner
 from headrace.stores.sql.run_queue import SqlRunQueue
 from headrace.stores.sql.runs import SqlRuns
@@ -62,6 +63,7 @@ class SqlStorage(Storage):
             callbacks=SqlCallbacks(database, writer),
             batches=SqlBatches(database, writer),
             buckets=SqlBuckets(database, writer),
+            model_slots=SqlModelSlots(database, writer, leases),
             triggers=SqlTriggers(database, writer),
             subscriptions=SqlSubscriptions(database, writer),
             queue=SqlRunQueue(database, writer, leases),

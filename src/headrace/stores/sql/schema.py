@@ -58,6 +58,7 @@ REVISIONS = (
     "0016",
     "0017",
     "0018",
+    "0019",
 )
 # The oldest of these whose version of Headrace can work with the newest, while processes are replaced one by one. A
 # migration that only adds (tables, indexes, columns that may be null or have a server default) leaves it as it is. One
@@ -152,6 +153,17 @@ claims = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("owner", String, nullable=False),
+)
+
+# calls of models under a limit: how many each worker has in progress and waiting, and its place in the line
+model_slots = Table(
+    "model_slots",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("worker", String, primary_key=True),
+    Column("active", Integer, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    Column("turn", BigInteger, nullable=False),
 )
 
 installation = Table(
