@@ -38,12 +38,14 @@ from benchmarks import (  # noqa: E402 - needs the line above
     volume,
     waiting,
     wire,
+    workers,
 )
 
 BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "engine": engines.measure,
     "serving": serving.measure,
     "databases": databases.measure,
+    "workers": workers.measure,
     "volume": volume.measure,
     "streams": streams.measure,
     "agents": agents.measure,

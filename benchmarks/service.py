@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,15 @@ class Served:
 
 @contextmanager
 def serving(
-    flow: str | Path, environ: Mapping[str, str] | None = None, *, data: Path | None = None, **replaced: str
+    flow: str | Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    data: Path | None = None,
+    options: Sequence[str] = (),
+    **replaced: str,
 ) -> Iterator[Served]:
     """Serves flows/`flow` with SQLite, from a new data folder unless one is given. `replaced`: NAME -> text in the
-    file."""
+    file; `options`: more of the command's."""
     with tempfile.TemporaryDirectory() as folder:
         source = FLOWS / flow
         text = source.read_text()
@@ -60,7 +65,7 @@ def serving(
         file.write_text(text)
         ready = Path(folder) / "ready.json"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        command = [sys.executable, "-m", "headrace", "serve", str(file), "--host", "127.0.0.1", "--port", "0"]
+        command = [sys.executable, "-m", "headrace", "serve", str(file), "--host", "127.0.0.1", "--port", "0", *options]
         data = data or Path(folder) / "data"
         command += ["--data", str(data), "--ready-file", str(ready), "--log-level", "warning"]
         with (Path(folder) / "log").open("w+") as log:
@@ -79,6 +84,26 @@ def serving(
                 yield Served(port, app["app_id"], app["key"], process.pid, elapsed, data)
             finally:
                 end(process)
+
+
+@contextmanager
+def working(served: Served, environ: Mapping[str, str]) -> Iterator[int]:
+    """The process id of a worker on the data of a served Headrace."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready.json"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        command = [sys.executable, "-m", "headrace", "worker", "--data", str(served.data), "--ready-file", str(ready)]
+        process = subprocess.Popen([*command, "--log-level", "warning"], env={**inherited, **environ})
+        try:
+            began = time.perf_counter()
+            while not ready.exists():
+                if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
+                    raise RuntimeError("a worker did not start")
+                time.sleep(0.01)
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGCONT)
+            end(process)
 
 
 @contextmanager

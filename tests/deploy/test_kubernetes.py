@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from headrace.brokers import LocalBus
 from headrace.cli.unknown_settings import unknown_settings
 from headrace.dsl.load import load
 from headrace.nodes import registry
 from headrace.settings import Settings
+from headrace.telemetry.scrubbing import Scrubber
+from headrace.telemetry.setup import Telemetry
 from tests.cli.parsing import parse_command_line
 from tests.deploy.image import stages
 
@@ -90,3 +94,16 @@ def test_what_refers_to_another_manifest_finds_it() -> None:
         assert sum(selector.items() <= own.items() for own in labels) == 1
     for scaler in named("HorizontalPodAutoscaler").values():
         assert scaler["spec"]["scaleTargetRef"]["name"] in named("Deployment")
+
+
+def test_the_autoscalers_take_a_metric_that_every_pod_serves() -> None:
+    telemetry = Telemetry(Settings(), {}, Scrubber())
+    assert telemetry.metrics is not None
+    service: Any = SimpleNamespace(environment=SimpleNamespace(bus=LocalBus()))
+    telemetry.observe_service(service)
+    gauges = {name for name, _, _ in telemetry.metrics.gauges}
+    scaled = [metric for scaler in named("HorizontalPodAutoscaler").values() for metric in scaler["spec"]["metrics"]]
+    names = {metric["external"]["metric"]["name"] for metric in scaled if metric["type"] == "External"}
+    assert names
+    assert names <= gauges
+    assert all(name in (FOLDER / "README.md").read_text() for name in names)

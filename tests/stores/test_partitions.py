@@ -115,6 +115,22 @@ async def test_a_day_goes_as_a_whole_if_all_of_it_may(store: SqlStorage) -> None
     assert await _prune(store) == Pruned()
 
 
+async def test_runs_without_a_time_in_their_ids_go_a_few_at_a_time(store: SqlStorage) -> None:
+    for number in range(250):  # as batches and triggers have
+        await _add(store, 40, str(uuid5(NAMESPACE_URL, str(number))))
+    assert await store.database.write(partition_events)
+    before = NOW.timestamp() - 30 * DAY
+    steps = list[Pruned]()
+    async with asyncio.timeout(60):
+        async for _, pruned in store.pruner.prune(dict.fromkeys(FINAL, before), before):
+            if pruned.runs:  # else it has dropped a day
+                steps.append(pruned)
+                await _add(store, 0)  # nothing is locked between two of its transactions
+    assert [step.runs for step in steps] == [100, 100, 50]
+    assert [step.events for step in steps] == [500, 500, 250]
+    assert len(await _stored(store, "events")) == 3
+
+
 async def test_a_dry_run_drops_nothing(store: SqlStorage) -> None:
     run = await _add(store, 40)
     await store.database.write(partition_events)
