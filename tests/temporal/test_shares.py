@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client
 
-from headrace.adapters.temporal import TemporalDispatch
+from headrace.adapters.temporal import TemporalDispatch, TemporalOptions
 from headrace.errors import ServerOverloaded
-from headrace.ports import Priority
+from headrace.ports import Priority, ReadyRun
 from headrace.runs.queue_limits import QueueLimits
 from headrace.stores.memory import memory_storage
 from tests.contracts.test_dispatch import Driven, work, working
@@ -31,6 +31,24 @@ async def test_a_run_that_somebody_waits_for_has_slots_of_its_own(dispatch: Temp
         assert await driven.begins(1) == ["held"]
         await dispatch.ready(work("interactive", priority=Priority.INTERACTIVE))
         assert await driven.begins(1) == ["interactive"]
+
+
+async def test_a_run_that_somebody_waits_for_is_started_before_those_of_a_flood() -> None:
+    started = asyncio.Event()
+
+    class Flooded(TemporalDispatch):
+        async def start(self, work: ReadyRun) -> None:
+            if work.priority != Priority.INTERACTIVE:
+                await asyncio.get_running_loop().create_future()
+            started.set()
+
+    flooded = Flooded(TemporalOptions("127.0.0.1:1"), {}, memory_storage().leases)
+    for number in range(200):
+        await flooded.ready(work(str(number)))
+    await flooded.ready(work("interactive", priority=Priority.INTERACTIVE))
+    async with asyncio.timeout(60):
+        await started.wait()
+    await flooded.aclose()
 
 
 @pytest.mark.parametrize(

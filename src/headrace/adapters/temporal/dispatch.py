@@ -53,7 +53,7 @@ RENEW_SECONDS = 3.0  # of this process's lease, which its claims of background w
 _POLLS = 2  # open polls of a worker: those of a paused process go on taking tasks
 _COUNT_SECONDS = 1.0  # for which a caller waits until it is known how many runs wait
 _RPC_SECONDS = 10.0  # the SDK tries for about as long
-_STARTS = 64  # starts of activities at once
+_STARTS = 64  # starts of activities at once, of each priority
 _MOST_STARTS = 20_000  # that wait in this process; what is beyond, the reconciler restores from the journal
 _PAUSES = (0.25, 5.0)  # seconds between attempts to reach the server, at first and at most
 _FINISHING_SECONDS = 1.0  # in which the server has surely heard of the end of an activity
@@ -74,7 +74,8 @@ class TemporalDispatch:
         self._connecting = asyncio.Lock()
         self._available = True  # as last logged
         self._starts: dict[asyncio.Task[None], None] = {}
-        self._starting = asyncio.Semaphore(_STARTS)
+        # one that a caller waits for does not wait for those of a flood
+        self._starting = {priority: asyncio.Semaphore(_STARTS) for priority in Priority}
         self._drive: Drive | None = None
         self._drives: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._locks: WeakValueDictionary[RunId, asyncio.Lock] = WeakValueDictionary()
@@ -105,7 +106,7 @@ class TemporalDispatch:
 
     async def ready(self, work: ReadyRun) -> None:
         """Returns at once: the caller of a run does not wait for Temporal."""
-        if len(self._starts) >= _MOST_STARTS:
+        if len(self._starts) >= _MOST_STARTS and work.priority != Priority.INTERACTIVE:
             logger.debug("run %s waits for the reconciler: too many runs wait for Temporal", work.run)
             return
         task = asyncio.create_task(self._start_until_done(work), name=f"dispatch {work.run}")
@@ -124,7 +125,7 @@ class TemporalDispatch:
         failures = 0
         while True:
             try:
-                async with self._starting:
+                async with self._starting[work.priority]:
                     await self.start(work)
             except HeadraceError as error:
                 failures += 1
