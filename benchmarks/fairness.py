@@ -18,7 +18,7 @@ import aiohttp
 
 from benchmarks.service import FLOWS, Served, call, helper, serving
 from benchmarks.table import Row, Target
-from tests import postgresql
+from tests import postgresql, temporal_server
 
 GROUP = "Fairness: interactive runs of 0.1 s while 10,000 of one workspace wait for 20 slots"
 FLOOD, SLOTS, SECONDS = 10_000, 20, 0.1
@@ -29,8 +29,16 @@ def measure(quick: bool) -> list[Row]:
     with ExitStack() as stack:
         service = f"http://127.0.0.1:{stack.enter_context(helper('others.py'))}/slow/{SECONDS}"
         server = stack.enter_context(postgresql.serving())
-        databases = {"SQLite": {}, "PostgreSQL": {"HEADRACE_DATABASE_URL": server.new_database()}}
-        return [row for name, environ in databases.items() for row in _rows(name, environ, service, flood, calls)]
+        engine = stack.enter_context(temporal_server.serving())
+        environs = {
+            "SQLite": {},
+            "PostgreSQL": {"HEADRACE_DATABASE_URL": server.new_database()},
+            "Temporal's development server": {
+                "HEADRACE_DATABASE_URL": server.new_database(),
+                "HEADRACE_TEMPORAL_ADDRESS": engine.address,
+            },
+        }
+        return [row for name, environ in environs.items() for row in _rows(name, environ, service, flood, calls)]
 
 
 def _rows(name: str, environ: Mapping[str, str], service: str, flood: int, calls: int) -> Iterator[Row]:
@@ -41,11 +49,12 @@ def _rows(name: str, environ: Mapping[str, str], service: str, flood: int, calls
         alone = {whose: _latencies(served, headers, calls) for whose, headers in keys.items()}
         asyncio.run(_flood(served, flood))
         behind = {whose: _latencies(served, headers, calls) for whose, headers in keys.items()}
+    target = None if "HEADRACE_TEMPORAL_ADDRESS" in environ else Target(100)  # it depends on the engine, too
     for whose, latencies in behind.items():
         delay = 1e3 * (median(latencies) - median(alone[whose]))
         worst = 1e3 * (max(latencies) - median(alone[whose]))
         what = f"{name}: delay of a run of {whose}, median"
-        yield Row(GROUP, what, delay, "ms", Target(100), note=f"at most {worst:.0f} ms")
+        yield Row(GROUP, what, delay, "ms", target, note=f"at most {worst:.0f} ms")
 
 
 async def _flood(served: Served, count: int) -> None:
