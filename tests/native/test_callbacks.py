@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from headrace.api.auth import Api, ApiOptions
-from headrace.api.http import errors
+from headrace.api.middleware.request_context import RequestContext
 from headrace.api.native.callbacks import CallbackRoutes
 from headrace.api.native.schemas.runs import callback_url
 from headrace.api.native.services import NativeServices
@@ -59,7 +59,7 @@ class Caller:
 async def caller() -> AsyncGenerator[Caller]:
     async with delivering() as at:
         app = Starlette()
-        errors.install(app)
+        app.middleware_stack = RequestContext(app.router.app, origins=["*"], headers={})
         api = Api(at.where.apps, at.where, cast("Any", None), ApiOptions())
         batch_runner = BatchRunner(at.where, at.store.batches, at.store.claims, Chats(at.where))
         routes = CallbackRoutes(

@@ -12,7 +12,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from headrace.api.http import errors
 from headrace.api.http.deprecation import deprecated
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.middleware.request_context import RequestContext
@@ -58,14 +57,13 @@ class OldAndNewRoutes(Routes):
 def app() -> Starlette:
     """An API with the same route twice, deprecated and not."""
     app = Starlette()
-    app.add_middleware(
-        RequestContext,
+    app.middleware_stack = RequestContext(
+        app.router.app,
         origins=["*"],
         headers={"X-Version": "1.12.1"},
         prefixes=("/api",),
         version={"Headrace-API-Version": "1"},
     )
-    errors.install(app)
     for prefix in ("/api/v1", "/v1"):
         app.router.routes += OldAndNewRoutes(cast("Any", None)).mounted(prefix)
     return app

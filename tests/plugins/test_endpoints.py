@@ -15,14 +15,16 @@ import httpx
 import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Message, Scope
 
 from headrace.adapters.plugins.endpoints import PluginEndpoints, read_hooks
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.api import plugin_endpoints
-from headrace.api.http import errors
-from headrace.errors import HeadraceError
+from headrace.api.http.errors import error_response
+from headrace.errors import HeadraceError, RequestError
 from headrace.ports.plugins import EndpointResponse
 from tests.plugins.fakes import install, running
 
@@ -47,12 +49,18 @@ async def plugins(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Pl
         yield plugins
 
 
+async def on_error(request: Request, error: Exception) -> Response:
+    response = error_response(request, error)
+    assert response is not None
+    return response
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(plugins: Plugins, tmp_path: Path) -> AsyncGenerator[httpx.AsyncClient]:
     (tmp_path / "hooks.yaml").write_text(FILE)
     endpoints = PluginEndpoints(plugins, tmp_path / "hooks.yaml", {"TOKEN": TOKEN})
-    app = Starlette(routes=plugin_endpoints.routes(endpoints, 1000))
-    errors.install(app)
+    errors = {RequestError: on_error, HTTPException: on_error}
+    app = Starlette(routes=plugin_endpoints.routes(endpoints, 1000), exception_handlers=errors)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host.example") as client:
         yield client
 

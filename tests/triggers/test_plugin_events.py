@@ -17,7 +17,7 @@ from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.plugins.subscriptions import PluginSubscriptions
 from headrace.adapters.plugins.triggers import PluginTriggers
 from headrace.api import trigger_endpoints
-from headrace.api.http import errors
+from headrace.api.middleware.request_context import RequestContext
 from headrace.errors import HeadraceError
 from headrace.ports import TriggerSubscription
 from headrace.rate_limits import Limiter, PlanFile
@@ -73,7 +73,7 @@ async def client_of(here: World, plugins: Plugins, tmp_path: Path) -> AsyncGener
     )
     events = PluginEvents(here.triggers, here.storage.idempotency, lambda: subscriptions)
     app = Starlette(routes=trigger_endpoints.plugin_routes(events, 10_000))
-    errors.install(app)
+    app.middleware_stack = RequestContext(app.router.app, origins=["*"], headers={})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host.example") as client:
         yield client
 

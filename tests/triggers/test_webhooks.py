@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
 from headrace.api import trigger_endpoints
-from headrace.api.http import errors
+from headrace.api.middleware.request_context import RequestContext
 from headrace.errors import HeadraceError, StoreError
 from headrace.rate_limits import Limiter, PlanFile
 from headrace.stores.memory import memory_storage
@@ -46,7 +46,7 @@ def app_of(running: World) -> Starlette:
     secrets = webhook_secrets(SECRETS)
     webhooks = Webhooks(running.triggers, running.storage.idempotency, running.files, secrets)
     app = Starlette(routes=trigger_endpoints.routes(webhooks, MAX_BODY))
-    errors.install(app)
+    app.middleware_stack = RequestContext(app.router.app, origins=["*"], headers={})
     return app
 
 
@@ -290,7 +290,7 @@ async def test_an_upload_that_is_cut_off_starts_and_stores_nothing(here: World, 
     async def send(_: object) -> None: ...  # nobody is left to receive it
 
     with pytest.raises(ClientDisconnect):
-        await app_of(here)(scope, receive, send)
+        await app_of(here).router(scope, receive, send)
     assert await here.runs() == []
     assert not [file for file in (tmp_path / "files").rglob("*") if file.is_file()]
 

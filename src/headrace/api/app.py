@@ -21,12 +21,10 @@ from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.form_page.routes import FormPage
 from headrace.api.health import HealthRoutes
-from headrace.api.http import errors
 from headrace.api.http.routing import ApiRoute, Security
 from headrace.api.mcp import authorization
 from headrace.api.mcp.routes import McpRoutes
 from headrace.api.middleware import slashes
-from headrace.api.middleware.rate_limit_headers import RateLimitHeaders
 from headrace.api.middleware.request_context import RequestContext
 from headrace.api.openai.calls import ModelCalls
 from headrace.api.openai.response_routes import ResponseRoutes
@@ -60,18 +58,16 @@ def create_app(
     api = Api(apps, run_service, files, options, speech)
     app = Starlette()
     app.router.redirect_slashes = False
-    app.add_middleware(
-        RequestContext,
-        origins=options.cors_origins,
-        headers=options.headers,
-        observer=options.observer,
+    app.middleware_stack = RequestContext(  # Starlette's own would add three wrappers
+        app.router.app,
+        options.cors_origins,
+        options.headers,
+        options.observer,
         secure=options.secure,
+        limited=run_service.limiter is not None,
         prefixes=() if services is None else native.PREFIXES,
         version=native.HEADERS,
     )
-    if run_service.limiter is not None:
-        app.add_middleware(RateLimitHeaders)
-    errors.install(app)
     slashes.install(app)
 
     dify = (

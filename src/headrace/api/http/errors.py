@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NotRequired
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -163,11 +162,17 @@ def envelope(error: RequestError, path: str = "") -> Response:
     return Response(encode(body_of(error, path)), error.status, dict(error.headers), "application/json")
 
 
-def install(app: Starlette) -> None:
-    """Makes an app return its errors in the envelope. `RequestContext` handles unexpected ones."""
-    for kind in (RequestError, StoreError, LoadError):
-        app.add_exception_handler(kind, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+def error_response(request: Request, error: Exception) -> Response | None:
+    """The response to a request that has raised an error; None for one that is not expected."""
+    path = request.url.path
+    if isinstance(error, RequestError | StoreError | LoadError):
+        return envelope(request_error(request, error), path)
+    if not isinstance(error, HTTPException):
+        return None
+    message = _openai_message(request, error.status_code) if body_type(path) is OpenAIError else None
+    of_route = of_status(error.status_code, message)
+    of_route.headers = dict(error.headers or {})
+    return envelope(of_route, path)
 
 
 def request_error(request: Request, error: Exception) -> RequestError:
@@ -195,18 +200,6 @@ def interrupted(run: str, error: Exception) -> RequestError:
 
 
 _unavailable = partial(RequestError, _UNAVAILABLE, "service_unavailable", 503, {"Retry-After": "1"})
-
-
-async def _on_error(request: Request, error: Exception) -> Response:
-    return envelope(request_error(request, error), request.url.path)
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    message = _openai_message(request, error.status_code) if body_type(request.url.path) is OpenAIError else None
-    request_error = of_status(error.status_code, message)
-    request_error.headers = dict(error.headers or {})
-    return envelope(request_error, request.url.path)
 
 
 def _openai_message(request: Request, status: int) -> str | None:

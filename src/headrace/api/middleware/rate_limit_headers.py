@@ -10,36 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from headrace.rate_limits import CURRENT_CALL, Call, LimitState
+from headrace.rate_limits import LimitState
 
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy", "RateLimit")
 _EXPOSED = (b"access-control-expose-headers", ", ".join(HEADERS).encode())
-
-
-class RateLimitHeaders:
-    """Wraps the API: collects the limits that apply to a call, and adds their headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        call = Call()
-        token = CURRENT_CALL.set(call)
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start" and call.limits:
-                message["headers"] = [*message.get("headers", ()), *headers_of(call.limits)]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_headers)
-        finally:
-            CURRENT_CALL.reset(token)
 
 
 def headers_of(limit_states: Sequence[LimitState]) -> list[tuple[bytes, bytes]]:

@@ -1,6 +1,7 @@
-"""What wraps the whole API: CORS, version headers, request ids, the response to unexpected errors; headers of proxies.
+"""What wraps the whole API: CORS, version headers, request ids, rate limits, errors; headers of proxies.
 
-Plain ASGI, because Starlette's BaseHTTPMiddleware delays streams and makes every call slower.
+Plain ASGI, because Starlette's BaseHTTPMiddleware delays streams and makes every call slower. One wrapper instead of
+one for each of these, because each is a call for every message.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from headrace.api.http.deprecation import DEPRECATION
-from headrace.api.http.errors import envelope, of_status
+from headrace.api.http.errors import envelope, error_response, of_status
+from headrace.api.middleware.rate_limit_headers import headers_of
 from headrace.ids import new_id
+from headrace.rate_limits import CURRENT_CALL, Call
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,8 @@ class RequestObserver(Protocol):
 
 class RequestContext:
     """Wraps the API. `origins` are the web origins that browsers may call from, ["*"] for all; `secure`: clients reach
-    it by HTTPS, and must continue to do so. Responses to paths at or below `prefixes` also have `version` headers."""
+    it by HTTPS, and must continue to do so; `limited`: responses to calls that a limit applied to have its headers.
+    Responses to paths at or below `prefixes` also have `version` headers."""
 
     def __init__(
         self,
@@ -78,11 +82,13 @@ class RequestContext:
         observer: RequestObserver | None = None,
         *,
         secure: bool = False,
+        limited: bool = False,
         prefixes: Sequence[str] = (),
         version: Mapping[str, str] | None = None,
     ) -> None:
         self._app = app
         self._observer = observer
+        self._limited = limited
         self._all = "*" in origins
         self._origins = frozenset(origins)
         self._always = [*_raw(headers, _EXPOSED), *_SECURITY]
@@ -105,6 +111,8 @@ class RequestContext:
         started, observer = False, self._observer
         request, trace = _ids(scope)
         TRACE.set(trace)
+        call = Call() if self._limited else None
+        CURRENT_CALL.set(call)
         if observer:
             observer.on_request(scope, request)
 
@@ -113,6 +121,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 started = True
                 own = message.get("headers", ())
+                if call is not None and call.limits:
+                    own = [*own, *headers_of(call.limits)]
                 names = {name for name, _ in own}
                 defaults = [header for header in _DEFAULTS if header[0] not in names]
                 named = [(b"x-request-id", request.encode()), *scope.get(DEPRECATION, ())]
@@ -128,12 +138,16 @@ class RequestContext:
                 await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return  # no client is left to respond to
-        except Exception:
+        except Exception as error:
             if started:
                 raise  # the server logs it and cuts the connection: half a response must not pass for a whole one
-            logger.exception("%s %s failed", scope["method"], scope["path"])
-            await envelope(of_status(500), scope["path"])(scope, receive, send_with_headers)
+            response = error_response(Request(scope), error)
+            if response is None:
+                logger.exception("%s %s failed", scope["method"], scope["path"])
+                response = envelope(of_status(500), scope["path"])
+            await response(scope, receive, send_with_headers)
         finally:
+            CURRENT_CALL.set(None)
             if observer:
                 observer.on_done(scope)
 
