@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 
 from headrace.engine.environment import EngineEnvironment
 from headrace.errors import FileStorageError, NodeError
@@ -50,23 +50,23 @@ def context_of(
     """What a node sees in its next attempt."""
     queued, running = state.request, state.running[path]
     instance, id_ = state.node_at(path)
-    return Context(
-        run=state.run,
-        app=queued.app,
-        user=queued.user,
-        spec=instance.graph.nodes[id_],
-        variables=instance.variables,
-        inputs=queued.inputs,
-        resources=environment.resources,
-        limits=environment.limits,
-        emit=emit,
-        key=attempt_key(state.run, path, running.failures),
-        new_id=environment.new_id,
-        types=flow.types,
-        step=step,
-        steps=running.steps,
-        path=path,
-        form=state.forms.get(path),
+    return Context(  # by position: sixteen names would cost more than all the rest
+        state.run,
+        queued.app,
+        queued.user,
+        instance.graph.nodes[id_],
+        instance.variables,
+        queued.inputs,
+        environment.resources,
+        environment.limits,
+        emit,
+        attempt_key(state.run, path, running.failures),
+        environment.new_id,
+        flow.types,
+        step,
+        running.steps,
+        path,
+        state.forms.get(path),
     )
 
 
@@ -74,27 +74,34 @@ async def attempt(node: Node[Config], context: Context, path: Path) -> Outcome:
     """Runs a node once. Outputs that are nested too deeply for encoders are a failure."""
     try:
         outcome = await node.run(context)
-        if not node.instant and isinstance(outcome, Result) and nests_deeper(outcome.outputs, DEEPEST_OUTPUT):
-            return NodeError(f"The output is nested more than {DEEPEST_OUTPUT} levels deep.", "DepthLimitError")
-        return outcome
-    except NodeError as error:
-        return error
-    except FileStorageError as error:
-        return NodeError(str(error), "FileStorageError")
     except Exception as error:
-        # a bug in a node type must not stop the service; the run has the message, the log the traceback
-        logger.exception("run %s: node %s failed unexpectedly", context.run, path)
-        return NodeError(f"{type(error).__name__}: {error}", type(error).__name__)
+        return _failure_of(error, context, path)
+    if isinstance(outcome, Result) and nests_deeper(outcome.outputs, DEEPEST_OUTPUT):
+        return NodeError(f"The output is nested more than {DEEPEST_OUTPUT} levels deep.", "DepthLimitError")
+    return outcome
 
 
-def run_instant(running: Coroutine[object, object, Outcome]) -> Outcome:
-    """The outcome of an attempt of an instant node, without a task: such a node never waits."""
+def attempt_instant(node: Node[Config], context: Context, path: Path) -> Outcome:
+    """Runs an instant node once, without a task: such a node never waits."""
+    running = node.run(context)
     try:
         running.send(None)
     except StopIteration as done:
         return done.value
+    except Exception as error:
+        return _failure_of(error, context, path)
     running.close()
     return NodeError("Instant node types must not await; this is a bug in the node type.", "Defect")
+
+
+def _failure_of(error: Exception, context: Context, path: Path) -> NodeError:
+    if isinstance(error, NodeError):
+        return error
+    if isinstance(error, FileStorageError):
+        return NodeError(str(error), "FileStorageError")
+    # a bug in a node type must not stop the service; the run has the message, the log the traceback
+    logger.error("run %s: node %s failed unexpectedly", context.run, path, exc_info=error)
+    return NodeError(f"{type(error).__name__}: {error}", type(error).__name__)
 
 
 async def cancel_nodes(run: RunId, tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -17,12 +17,12 @@ from functools import partial
 from headrace.engine.attempts import (
     Outcome,
     attempt,
+    attempt_instant,
     cancel_nodes,
     context_of,
     event_of,
     first_event,
     remaining_seconds,
-    run_instant,
 )
 from headrace.engine.environment import EngineEnvironment
 from headrace.engine.outbox import FLUSH_SECONDS, Outbox, StreamBuffer
@@ -261,7 +261,7 @@ class Driver:
         if not step.restarted:
             self._record(NodeStarted(step.path))
         if node.instant:
-            self._end_node(step.path, run_instant(attempt(node, self._context(step.path), step.path)))
+            self._end_node(step.path, attempt_instant(node, self._context(step.path), step.path))
             return True
         self._write()
         self._tasks[step.path] = asyncio.create_task(self._run_node(step.path, node), name=f"{self.run}/{step.path}")
