@@ -275,6 +275,9 @@ def lookup(value: Value, path: Sequence[str]) -> tuple[bool, Value]:
     return True, value
 
 
+_NESTED = (dict, list)  # a union would be made anew for every item
+
+
 def nests_deeper(value: Value, levels: int) -> bool:
     """Whether a JSON value is nested more than `levels` deep; iterative, so that depth cannot overflow the stack."""
     level = [value]
@@ -283,7 +286,7 @@ def nests_deeper(value: Value, levels: int) -> bool:
             item
             for element in level
             for item in (element.values() if isinstance(element, dict) else element)
-            if isinstance(item, dict | list)
+            if isinstance(item, _NESTED)
         ]
         if not level:
             return False

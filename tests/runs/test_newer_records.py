@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def newer(*, writes_only: bool = False) -> Iterator[None]:
     """Makes this process one of a newer version; with `writes_only`, workers in it stay what they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "_FIELDS", {**encoding._FIELDS, Teleported: ("to",)})
+        patch.setattr(encoding, "_READERS", {**encoding._READERS, Teleported: attrgetter("to")})
         patch.setattr(journal, "SINCE", {Teleported: 2})
         if not writes_only:
             patch.setattr(encoding, "EVENTS", {**encoding.EVENTS, "Teleported": Teleported})

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -35,6 +36,7 @@ SINCE: Mapping[type[Event], int] = {}
 _TAG = "$"
 _TAGGED = b"~"
 _FIELDS = {event: tuple(field.name for field in fields(event)) for event in EVENTS.values()}
+_READERS = {event: attrgetter(*names) for event, names in _FIELDS.items()}  # of tuples; of one field, of its value
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -49,7 +51,7 @@ def encode_value(value: Value) -> bytes:
         return _tagged(value)
     # orjson writes NaN and the infinities as null, too. The fields of an event that are None need no closer look
     if nulls := body.count(b"null"):
-        fields = cast("list[Value]", value) if isinstance(value, list) else []
+        fields = cast("Sequence[Value]", value) if isinstance(value, list | tuple) else ()
         if nulls > fields.count(None) and not _is_finite(value):
             return _tagged(value)
     return body
@@ -60,9 +62,11 @@ def decode_value(body: bytes) -> Value:
     return _untagged(json.loads(body[1:])) if body.startswith(_TAGGED) else orjson.loads(body)
 
 
-def pack(event: Event) -> list[Any]:
+def pack(event: Event) -> tuple[Any, ...]:
     """The values of an event's fields, in order, to be encoded."""
-    return [getattr(event, name) for name in _FIELDS[type(event)]]
+    kind = type(event)
+    values = _READERS[kind](event)
+    return values if len(_FIELDS[kind]) > 1 else (values,)
 
 
 def encode(record: Record) -> tuple[str, int | None, float, str, bytes]:

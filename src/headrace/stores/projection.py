@@ -17,6 +17,9 @@ import orjson
 
 from headrace.kernel.events import (
     Event,
+    FormExpired,
+    FormRequested,
+    FormSubmitted,
     NodeSucceeded,
     Record,
     RunEnded,
@@ -26,7 +29,7 @@ from headrace.kernel.events import (
     RunResumed,
     RunStarted,
 )
-from headrace.kernel.summary import FAILED, PAUSED, RUNNING, count_of, duration, price_of, status_after
+from headrace.kernel.summary import FAILED, PAUSED, RUN_EVENTS, RUNNING, count_of, duration, price_of, status_after
 from headrace.ports import BUCKETS_PER_OCTAVE, Callback, ListedRun, Message
 from headrace.stores.encoding import clean
 from headrace.values import File, Value, files_in, json_default
@@ -34,6 +37,9 @@ from headrace.values import File, Value, files_in, json_default
 _SEARCHED = 8192  # characters of a run's inputs, and as many of its outputs, in which keywords are found
 _INTEGER, _BIG_INTEGER = 2**31 - 1, 2**63 - 1  # the highest numbers that the columns take
 CONVERSATION = "conversation"  # the scope of a conversation's variables
+PROJECTED = RUN_EVENTS | {FormRequested, FormSubmitted, FormExpired}
+"""The events that may change a run's row, or a form."""
+
 _LISTED = tuple(field.name for field in fields(ListedRun))
 
 

@@ -18,7 +18,7 @@ from headrace.api.dify.schemas.runs import (
 from headrace.api.http.responses import encode, encode_text
 from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused
-from headrace.kernel.summary import PAUSED, QUEUED, RUNNING, RunSummary
+from headrace.kernel.summary import PAUSED, QUEUED, RUNNING, RunLifecycle
 from headrace.node import Flow
 from headrace.ports import ListedRun, Version
 from headrace.runs.reader import RunView
@@ -30,18 +30,18 @@ class BlockingResponse:
     """Folds a run's records into the response of a blocking request. This is the hot path: it keeps what it needs and
     nothing else."""
 
-    __slots__ = ("_flow", "_run", "_summary", "_task", "error")
+    __slots__ = ("_flow", "_lifecycle", "_run", "_task", "error")
 
     def __init__(self, run: RunId, task: str, flow: Flow) -> None:
         self._run = run
         self._task = task
         self._flow = flow
-        self._summary = RunSummary(flow.graph)
+        self._lifecycle = RunLifecycle()
         self.error: RequestError | None = None  # set instead of a response where a message's run failed
 
     def feed(self, record: Record) -> bytes | None:
         """The response, once a record ends or pauses the run."""
-        self._summary.apply(record)
+        self._lifecycle.apply(record)
         event = record.event
         if isinstance(event, RunEnded):
             return self._encode(self._result(event, record.at))
@@ -50,11 +50,11 @@ class BlockingResponse:
         return None
 
     def _result(self, ended: RunEnded, at: float) -> RunResult:
-        outcome = run_outcome(self._summary, ended, at)
-        return {**outcome, "created_at": int(self._summary.queued_at), "finished_at": int(at)}
+        outcome = run_outcome(self._lifecycle, ended, at)
+        return {**outcome, "created_at": int(self._lifecycle.queued_at), "finished_at": int(at)}
 
     def _paused(self, paused: RunPaused, at: float) -> PausedRun:
-        result = self._result(RunEnded(PAUSED, tokens=self._summary.tokens, steps=self._summary.steps), at)
+        result = self._result(RunEnded(PAUSED, tokens=paused.tokens, steps=paused.steps), at)
         return {**result, "finished_at": None, "paused_nodes": paused_nodes(paused), "reasons": list(paused.reasons)}
 
     def _encode(self, data: RunResult | PausedRun) -> bytes:

@@ -15,7 +15,16 @@ from headrace.stores.form_projection import mails_of
 from headrace.stores.memory.async_api import MemoryCallbacks
 from headrace.stores.memory.conversations import MemoryConversations
 from headrace.stores.memory.forms import MemoryForms
-from headrace.stores.projection import RunRow, Sum, SumKey, assignments, callback_of, check_numbers, sums_of
+from headrace.stores.projection import (
+    PROJECTED,
+    RunRow,
+    Sum,
+    SumKey,
+    assignments,
+    callback_of,
+    check_numbers,
+    sums_of,
+)
 from headrace.values import DEEPEST, TOO_DEEP, nests_deeper
 
 
@@ -59,7 +68,8 @@ class MemoryJournal:
             else:
                 known.extend(records)
             for record in records:
-                self._project(record)
+                if type(record.event) in PROJECTED:
+                    self._project(record)
             if assigned := assignments(records):
                 queued = self._records[run][0].event
                 if isinstance(queued, RunQueued) and queued.conversation is not None:

@@ -14,21 +14,20 @@ from sqlalchemy import Connection, func, select, update
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import (
     FormEvent,
-    FormExpired,
     FormRequested,
-    FormSubmitted,
     NodeSucceeded,
     Record,
     RunEnded,
     RunId,
     RunQueued,
 )
-from headrace.kernel.summary import PAUSED, RUN_EVENTS
+from headrace.kernel.summary import PAUSED
 from headrace.ports import Callback
 from headrace.stores.encoding import SINCE, Row, clean, decode, encode_value, pack
 from headrace.stores.form_projection import mails_of
 from headrace.stores.projection import (
     LARGEST_SUM,
+    PROJECTED,
     RunRow,
     Sum,
     SumKey,
@@ -47,8 +46,6 @@ from headrace.stores.sql.schema import UNFINISHED, callbacks, events, installati
 from headrace.stores.sql.transaction import Transaction
 from headrace.stores.sql.writer import Call
 
-# they may change a RunRow, or a form
-_LISTED = RUN_EVENTS | {FormRequested, FormSubmitted, FormExpired}
 _LAST = 2**31 - 1  # the highest number that the column takes
 _NAMED = 500  # runs in one statement
 _PROBED = "probed_at"
@@ -269,7 +266,7 @@ class SqlJournal(SqlRepository):
             kind = type(event)
             # encoded here and now, so that it does not matter if the values change later
             rows.append((run, seq, record.at, kind.__name__, encode_value(pack(event))))
-            if kind in _LISTED or kind in SINCE:
+            if kind in PROJECTED or kind in SINCE:
                 listed.append(record)
             elif isinstance(event, NodeSucceeded) and event.assigned:
                 assigns = True
