@@ -29,7 +29,6 @@ from headrace.kernel.events import (
     RunResumed,
     StopRequested,
 )
-from headrace.node import Flow
 from headrace.ports import App, Dispatch, Priority, ReadyRun, Signal, Storage, priority_of
 from headrace.rate_limits import Limiter
 from headrace.runs.inline_drive import InlineDrive
@@ -210,9 +209,11 @@ class RunService(RunReader):
         with self._caller_slot(queued.app):
             await self._admit(record.run, queued.app, queued.source)
             app, flow = submission.served.app, submission.served.flow
-            if (finished := await self._finish_at_once(record, flow)) is not None:
-                yield StartedRun(record.run, queued.task, replay(finished, flow.mask), flow)
-                return
+            if flow.instant and self.inline_drive is not None and self.dispatch.has_room():
+                finished = await self.inline_drive(record, flow)
+                if finished is not None:
+                    yield StartedRun(record.run, queued.task, replay(finished, flow.mask), flow)
+                    return
             async with self.environment.bus.subscribe(record.run) as live:
                 work = ReadyRun(record.run, 1, app.workspace, app.id, Priority.INTERACTIVE)
                 if self.dispatch.ready_here(work):
@@ -226,12 +227,6 @@ class RunService(RunReader):
                 await asyncio.shield(appended)
                 records = self._live(record.run, live, [record], flow.mask, 0)
                 yield StartedRun(record.run, queued.task, records, flow)
-
-    async def _finish_at_once(self, queued: Record, flow: Flow) -> Sequence[Record] | None:
-        """All records of a run that a worker need not drive; None if one has to."""
-        if self.inline_drive is None or not flow.instant or not self.dispatch.has_room():
-            return None
-        return await self.inline_drive(queued, flow)
 
     async def _append_first(self, record: Record, work: ReadyRun) -> None:
         await self.environment.journal.append([record])
