@@ -191,7 +191,7 @@ async def test_runs_a_day_are_of_every_kind_and_looking_is_free(server: Serving,
     assert (status, body["error"]["code"]) == (429, "too_many_requests"), "in the words of OpenAI"
     async with app.stream() as stream:
         assert stream.answer.status == 429
-        assert int(stream.answer.headers["Retry-After"]) == pytest.approx(86400 / 7, abs=5)
+        assert int(stream.answer.headers["Retry-After"]) == pytest.approx(86400 / 7, abs=60)
     total = len(server.store.journal._rows)  # pyright: ignore[reportPrivateUsage]
     assert total == 7
 
