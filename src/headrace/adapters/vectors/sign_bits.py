@@ -31,8 +31,8 @@ _Key: TypeAlias = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Bits:
-    """The signs of a dataset's vectors at a version. `documents` numbers the documents, `owners` has the number of
-    each vector's."""
+    """The signs of a dataset's vectors at a version: a row has 64 dimensions, a column is a vector. `documents` numbers
+    the documents, `owners` has the number of each vector's."""
 
     signs: NDArray[np.uint64]
     owners: NDArray[np.int32]
@@ -112,9 +112,9 @@ class SignBitIndex:
         present = await self._database.vector_nodes(*key)
         old = [at for at, node in enumerate(bits.nodes) if node in present and node not in changed]
         new = [(node, at) for node, at in changed.items() if node in present]
-        added = np.concatenate([*signs, _empty(key[2]).signs])[[at for _, at in new]]
+        added = np.concatenate([*signs, _empty(key[2]).signs], axis=1)[:, [at for _, at in new]]
         return _Bits(
-            np.concatenate([bits.signs[old], added]),
+            np.concatenate([bits.signs[:, old], added], axis=1),
             np.concatenate([bits.owners[old], np.array([owners[at] for _, at in new], np.int32)]),
             [*(bits.nodes[at] for at in old), *(node for node, _ in new)],
             documents,
@@ -132,7 +132,7 @@ class SignBitIndex:
 
 
 def _empty(dimension: int) -> _Bits:
-    return _Bits(np.empty((0, -(-dimension // 64)), np.uint64), np.empty(0, np.int32))
+    return _Bits(np.empty((-(-dimension // 64), 0), np.uint64), np.empty(0, np.int32))
 
 
 def _signs(page: Sequence[ChangedVector], dimension: int) -> NDArray[np.uint64]:
@@ -143,18 +143,21 @@ def _signs(page: Sequence[ChangedVector], dimension: int) -> NDArray[np.uint64]:
 
 def _packed(positive: NDArray[np.bool_]) -> NDArray[np.uint64]:
     packed = np.packbits(positive, axis=1)
-    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
+    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64).T)
 
 
 def _ranked(
     bits: _Bits, query: NDArray[np.float32], hidden: Collection[str], documents: Collection[str] | None
 ) -> NDArray[np.int64]:
     """The positions of the vectors that may be found, those with the most signs of the query first."""
-    distances = np.bitwise_count(bits.signs ^ _packed(query[np.newaxis] > 0)).sum(axis=1, dtype=np.uint16)
+    distances = np.zeros(len(bits.nodes), np.uint16)
+    for signs, sign in zip(bits.signs, _packed(query[np.newaxis] > 0), strict=True):  # a row fits into the caches
+        distances += np.bitwise_count(signs ^ sign)
     visible = _visible(bits, hidden, documents)
-    positions = np.flatnonzero(visible) if visible is not None else np.arange(len(bits.nodes))
-    order = np.argsort(distances[positions], kind="stable")  # a radix sort, as the numbers are small
-    return positions[order]
+    if visible is None:
+        return np.argsort(distances, kind="stable")  # a radix sort, as the numbers are small
+    positions = np.flatnonzero(visible)
+    return positions[np.argsort(distances[positions], kind="stable")]
 
 
 def _visible(bits: _Bits, hidden: Collection[str], documents: Collection[str] | None) -> NDArray[np.bool_] | None:
