@@ -6,13 +6,15 @@ and pairs of characters.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import logging
 import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from headrace.content.words import index_terms
 
@@ -94,8 +96,8 @@ def _extractor() -> _Extractor | None:
     """jieba's TF-IDF, if it is installed; its dictionary is read at the first use (about a second)."""
     if importlib.util.find_spec("jieba") is None:
         return None
-    from jieba.analyse import TFIDF  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
-
-    extractor = TFIDF()  # pyright: ignore[reportUnknownVariableType]
+    analyse: Any = importlib.import_module("jieba.analyse")
+    logging.getLogger("jieba").setLevel(logging.WARNING)  # it reports how it reads its dictionary
+    extractor = analyse.TFIDF()
     extractor.stop_words = STOPWORDS
     return cast("_Extractor", extractor)

@@ -6,6 +6,7 @@ returned once, with the best score of its nodes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -111,7 +112,7 @@ class Retriever:
     async def _by_keywords(
         self, dataset: Dataset, query: str, limit: int, documents: Collection[str] | None
     ) -> list[Hit]:
-        chosen = keywords(query)
+        chosen = await asyncio.to_thread(keywords, query)  # the first call may read a dictionary
         words = list(dict.fromkeys((*chosen, *(word.casefold() for word in chosen))))
         matches = await self._store.search.match_keywords(dataset.id, words, limit, documents)
         return await self._hits(dataset, await self._found(dataset, matches), scored=False)
@@ -152,7 +153,7 @@ class Retriever:
         threshold = settings.threshold
         if settings.method == "hybrid_search" and settings.weights is not None:
             meaning, words = settings.weights
-            similar = similarities(query, [node.text for node in found])
+            similar = await asyncio.to_thread(similarities, query, [node.text for node in found])
             scores = [meaning * score + words * other for score, other in zip(scores, similar, strict=True)]
         elif settings.rerank_model:
             scores = await self._reranked(found, query, settings)
