@@ -169,7 +169,7 @@ async def test_of_many_vectors_the_nearest_are_found(store: KnowledgeStore, vect
     chance = random.Random(7)
 
     def unit() -> list[float]:
-        numbers = [chance.gauss(0, 1) for _ in range(72)]  # one and a bit words of signs
+        numbers = [chance.gauss(0, 1) for _ in range(400)]  # the last word of signs is not full
         length = math.hypot(*numbers)
         return [number / length for number in numbers]
 
@@ -221,6 +221,7 @@ async def test_results_are_full_although_nearer_segments_are_disabled(
 ) -> None:
     monkeypatch.setattr("headrace.adapters.vectors.sign_bits._CANDIDATES", 2)
     monkeypatch.setattr("headrace.adapters.vectors.sign_bits._PER_RESULT", 1)
+    monkeypatch.setattr("headrace.adapters.vectors.sign_bits._MORE", 1)
     nodes = {f"s{number:02}": number / 20 for number in range(20)}
     await add(store, "o1", [of_vector(name, [math.cos(angle), math.sin(angle)]) for name, angle in nodes.items()])
     for number in range(15):

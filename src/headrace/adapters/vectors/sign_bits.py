@@ -20,8 +20,9 @@ from headrace.frozen import new_dict
 from headrace.ports.knowledge import Vector
 from headrace.ports.knowledge_search import ChangedVector, KnowledgeSearch, Match, StoredVector
 
-_CANDIDATES = 400  # whose cosine is computed, and at least _PER_RESULT times as many as results
-_PER_RESULT = 40
+_CANDIDATES = 300  # whose cosine is computed, and at least _PER_RESULT times as many as results
+_PER_RESULT = 30
+_FEW_DIMENSIONS, _MORE = 384, 4  # the fewer signs there are, the less they say: this many times as many candidates
 _PAGE = 2_000  # vectors read at once
 _LARGEST = 1_000_000  # vectors of all datasets in memory
 
@@ -60,7 +61,7 @@ class SignBitIndex:
         query = np.array(vector, dtype=np.float32)
         ranked = await asyncio.to_thread(_ranked, bits, query, hidden, documents)
         matches: list[Match] = []
-        size = max(_CANDIDATES, _PER_RESULT * limit)
+        size = max(_CANDIDATES, _PER_RESULT * limit) * (_MORE if len(vector) < _FEW_DIMENSIONS else 1)
         for start in range(0, len(ranked), size):
             positions: list[int] = ranked[start : start + size].tolist()
             stored = await self._database.vectors([bits.nodes[position] for position in positions])
