@@ -86,7 +86,7 @@ class Mortal:
         self.store = KnowledgeStore(*(_Part(self, getattr(store, name)) for name in _PARTS))  # type: ignore[arg-type]
 
 
-_PARTS = ("datasets", "documents", "segments", "embeddings")
+_PARTS = ("datasets", "documents", "segments", "embeddings", "search")
 
 
 class _Part:

@@ -59,9 +59,12 @@ async def test_a_service_without_knowledge_bases_imports_none_of_their_parts(tmp
     assert process.returncode == 0
     assert set(out.decode().split()) <= {
         "headrace.adapters.knowledge",
+        "headrace.knowledge",
+        "headrace.knowledge.router",
         "headrace.knowledge_bases",
         "headrace.nodes.knowledge_retrieval",
         "headrace.ports.knowledge",
+        "headrace.ports.knowledge_search",
         "headrace.ports.knowledge_store",
         "headrace.ports.services.knowledge",
         "headrace.stores.sql.knowledge_schema",
