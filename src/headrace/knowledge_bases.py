@@ -9,8 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headrace.background import Periodic, background
-from headrace.ports.knowledge import Dataset
-from headrace.ports.knowledge_store import KnowledgeStorage, KnowledgeStore
 from headrace.ports.services import Documents, Files, Models, Passage, Retrieval
 from headrace.settings import Settings
 
@@ -22,8 +20,11 @@ if TYPE_CHECKING:
     from headrace.knowledge.indexing import Indexer
     from headrace.knowledge.retrieval import Retriever
     from headrace.knowledge.service import KnowledgeService
+    from headrace.ports.knowledge import Dataset
+    from headrace.ports.knowledge_store import KnowledgeStorage, KnowledgeStore
 
 _LOOK_SECONDS = 30.0  # between looks for the first knowledge base, which another process may have made
+_ATTEMPTS = 6  # of a call of the embedding model while a document is indexed
 
 
 class KnowledgeBases:
@@ -65,12 +66,18 @@ class KnowledgeBases:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from headrace.adapters.models.embeddings import EmbeddingClient
+        """For those who wait for the answer; the indexer is more patient."""
         from headrace.knowledge.embedding import Embedder
+
+        return Embedder(self._embeddings, self.store.embeddings, time.time)
+
+    @cached_property
+    def _embeddings(self) -> EmbeddingClient:
+        from headrace.adapters.models.embeddings import EmbeddingClient
 
         client = EmbeddingClient(self._environ, self._plugins, demo=self._settings.demo_model)
         self._clients.append(client)
-        return Embedder(client, self.store.embeddings, time.time)
+        return client
 
     @cached_property
     def rerank(self) -> RerankClient:
@@ -119,11 +126,13 @@ class KnowledgeBases:
     async def _look(self) -> None:
         if not await self.is_used():
             return
+        from headrace.knowledge.embedding import Embedder
         from headrace.knowledge.indexing import Indexer
         from headrace.knowledge.parsing import DocumentParser
         from headrace.knowledge.questions import ChunkWriter
 
         writer = ChunkWriter(self._models, self._settings.summary_model)
         parser = DocumentParser(self._files, self._documents, writer)
-        self._indexer = Indexer(self.store, parser, self.embedder, writer)
+        embedder = Embedder(self._embeddings, self.store.embeddings, time.time, attempts=_ATTEMPTS)
+        self._indexer = Indexer(self.store, parser, embedder, writer)
         await self._indexer.run()

@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         "https://marketplace.dify.ai", description="A marketplace, or a mirror of one, to get plugins from"
     )
     summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages, and writes questions")
-    embedding_model: str = Field("", description="PROVIDER/MODEL of knowledge bases for which none is named")
+    embedding_model: str = Field("", pattern=r"^(\S+/\S+)?$", description="PROVIDER/MODEL that embeds knowledge bases")
     speech_provider: str = Field("", description="Provider of speech models; empty: openai or openai_api_compatible")
     transcription_model: str = Field("", description="Its speech-to-text model; empty: whisper-1")
     speech_model: str = Field("", description="Its text-to-speech model; empty: tts-1")

@@ -343,6 +343,20 @@ async def test_what_is_removed_is_gone_at_once_and_deleted_later(store: Knowledg
     assert await store.datasets.find_dataset("default", "d2") is not None
 
 
+async def test_a_document_that_was_added_while_its_dataset_was_removed(
+    store: KnowledgeStore, storage: SqlStorage
+) -> None:
+    await claimed(store, segment("s1"))
+    # what the other transaction has not seen yet is not marked
+    await storage.database.write(lambda connection: connection.exec_driver_sql("UPDATE dataset SET deleted = true"))
+    while await store.documents.purge():
+        pass
+    assert await store.documents.find_document("d1", "o1") is None
+    assert await store.segments.find_segment("o1", "s1") is None
+    assert storage.knowledge is not None
+    assert not await storage.knowledge.is_used()
+
+
 async def test_a_removed_document_leaves_the_others(store: KnowledgeStore) -> None:
     await claimed(store, segment("s1"))
     await store.documents.add_document(document("o2"))

@@ -144,7 +144,7 @@ async def knowledge_base(url: str, folder: Path) -> AsyncGenerator[KnowledgeBase
         store = storage.knowledge.open()
         files = FileStore(FileBlobStore(folder / "files"), storage.catalog, b"secret", None, "http://x.example")  # type: ignore[arg-type]
         embeddings, models = FakeEmbeddings(), FakeModels()
-        embedder = Embedder(embeddings, store.embeddings, lambda: 1000.0, pause=0.0)
+        embedder = Embedder(embeddings, store.embeddings, lambda: 1000.0, attempts=6, pause=0.0)
         writer = ChunkWriter(models, "openai/gpt")
         parser = DocumentParser(files, DocumentReader(), writer)
         service = KnowledgeService(store, files, embedder, wake=lambda: None)

@@ -39,7 +39,7 @@ def embeddings() -> FakeEmbeddings:
 
 @pytest.fixture
 def embedder(embeddings: FakeEmbeddings) -> Embedder:
-    return Embedder(embeddings, MemoryCache(), lambda: 1.0, pause=0.0)
+    return Embedder(embeddings, MemoryCache(), lambda: 1.0)
 
 
 async def test_vectors_have_the_length_1_and_the_order_of_the_texts(
@@ -59,14 +59,13 @@ async def test_a_cached_vector_is_of_the_same_model_and_kind(embedder: Embedder,
     assert len(embeddings.calls) == 4
 
 
-async def test_a_query_does_not_wait_for_more_attempts(embedder: Embedder, embeddings: FakeEmbeddings) -> None:
+async def test_a_call_that_fails_is_made_as_often_as_was_chosen(embeddings: FakeEmbeddings) -> None:
     embeddings.before = unavailable
-    with pytest.raises(NodeError, match="overloaded"):
-        await embedder.vectors(["a"], "p", "m", query=True)
-    assert len(embeddings.calls) == 1
-    with pytest.raises(NodeError, match="overloaded"):
-        await embedder.vectors(["a"], "p", "m")
-    assert len(embeddings.calls) == 7
+    for attempts, calls in ((1, 1), (6, 7)):
+        embedder = Embedder(embeddings, MemoryCache(), lambda: 1.0, attempts=attempts, pause=0.0)
+        with pytest.raises(NodeError, match="overloaded"):
+            await embedder.vectors(["a"], "p", "m")
+        assert len(embeddings.calls) == calls
 
 
 @pytest.mark.parametrize("numbers", [[], [0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])

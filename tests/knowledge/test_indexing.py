@@ -20,9 +20,19 @@ LINES = "\n".join(f"line {number} of the manual" for number in range(150))
 
 
 @pytest.fixture
-async def base(tmp_path: Path) -> AsyncIterator[KnowledgeBase]:
-    async with knowledge_base(f"sqlite:///{tmp_path}/headrace.db", tmp_path) as base:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return request.getfixturevalue("postgresql_url")
+    return f"sqlite:///{tmp_path}/headrace.db"
+
+
+@pytest.fixture
+async def base(url: str, tmp_path: Path) -> AsyncIterator[KnowledgeBase]:
+    async with knowledge_base(url, tmp_path) as base:
         yield base
+
+
+on_both = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 
 
 async def assert_whole(base: KnowledgeBase, document: Document, *, count: int = 150) -> None:
@@ -106,6 +116,7 @@ class _Part:
         return call
 
 
+@on_both
 @pytest.mark.parametrize("form", ["text_model", "hierarchical_model", "qa_model"])
 async def test_another_process_continues_wherever_one_has_died(form: str, base: KnowledgeBase) -> None:
     rule = {"process_rule": PARENTS} if form == "hierarchical_model" else {}
@@ -142,7 +153,7 @@ async def test_another_process_continues_wherever_one_has_died(form: str, base: 
     assert deaths > 10
 
 
-async def test_kill_9_while_the_model_answers(base: KnowledgeBase, tmp_path: Path) -> None:
+async def test_kill_9_while_the_model_answers(base: KnowledgeBase, url: str, tmp_path: Path) -> None:
     document = await base.add(await base.dataset(), LINES, **GOOD)
     script = (
         "import asyncio, sys\n"
@@ -158,7 +169,7 @@ async def test_kill_9_while_the_model_answers(base: KnowledgeBase, tmp_path: Pat
         "        await base.indexer().run()\n"
         "asyncio.run(main())\n"
     )
-    arguments = (sys.executable, "-c", script, f"sqlite:///{tmp_path}/headrace.db", str(tmp_path))
+    arguments = (sys.executable, "-c", script, url, str(tmp_path))
     process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     assert await process.stdout.readline() == b"embedding\n"
@@ -171,12 +182,13 @@ async def test_kill_9_while_the_model_answers(base: KnowledgeBase, tmp_path: Pat
     assert [len(texts) for texts in base.embeddings.calls] == [64, 22]
 
 
-async def test_two_processes_index_each_document_once(base: KnowledgeBase, tmp_path: Path) -> None:
+@on_both
+async def test_two_processes_index_each_document_once(base: KnowledgeBase, url: str, tmp_path: Path) -> None:
     dataset = await base.dataset()
     documents = [
         await base.add(dataset, f"text {number}\nmore {number}", f"{number}.md", **GOOD) for number in range(12)
     ]
-    async with knowledge_base(f"sqlite:///{tmp_path}/headrace.db", tmp_path) as other:
+    async with knowledge_base(url, tmp_path) as other:
         indexers = [base.indexer(), base.indexer(), other.indexer(), other.indexer()]
 
         async def work(indexer: Indexer) -> None:
@@ -191,6 +203,7 @@ async def test_two_processes_index_each_document_once(base: KnowledgeBase, tmp_p
         assert await base.progress(document) == Progress(2, 2)
 
 
+@on_both
 async def test_a_process_that_is_late_changes_nothing(base: KnowledgeBase) -> None:
     document = await base.add(await base.dataset(), LINES, **GOOD)
     base.embeddings.blocked = asyncio.Event()
@@ -244,6 +257,7 @@ async def test_a_refused_call_is_not_repeated(base: KnowledgeBase) -> None:
     assert len(base.embeddings.calls) == 1
 
 
+@on_both
 async def test_pause_and_resume(base: KnowledgeBase) -> None:
     dataset = await base.dataset()
     document = await base.add(dataset, LINES, **GOOD)
@@ -262,6 +276,7 @@ async def test_pause_and_resume(base: KnowledgeBase) -> None:
     await assert_whole(base, document)
 
 
+@on_both
 @pytest.mark.parametrize("what", ["document", "dataset"])
 async def test_deleting_while_it_is_indexed(what: str, base: KnowledgeBase) -> None:
     dataset = await base.dataset()
@@ -407,6 +422,7 @@ async def test_summaries_are_found_too(base: KnowledgeBase) -> None:
     assert base.embeddings.calls == [["apples", "About apples"]]
 
 
+@on_both
 async def test_another_embedding_model_indexes_all_again(base: KnowledgeBase) -> None:
     dataset = await base.dataset()
     document = await base.add(dataset, LINES, **GOOD)

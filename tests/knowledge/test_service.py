@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,18 @@ async def test_child_chunks(base: KnowledgeBase) -> None:
     contents = [chunk.content for chunk in await base.store.segments.chunks_of([parent.id])]
     assert contents == ["new", "a", "b"]
     assert len(await base.rows("dataset_vector")) == 3
+
+
+async def test_chunks_that_are_added_at_once_are_all_found(base: KnowledgeBase) -> None:
+    dataset = await base.dataset()
+    document = await base.add(dataset, "parent\nchild", **GOOD, doc_form="hierarchical_model", process_rule=PARENTS)
+    await base.index()
+    dataset, document = await base.service.dataset("default", dataset.id), await base.current(document)
+    parent = (await base.segments(document))[0]
+    contents = [f"by hand {number}" for number in range(8)]
+    added = await asyncio.gather(
+        *(base.service.segments.add_chunk(dataset, document, parent, content) for content in contents)
+    )
+    assert sorted(chunk.position for chunk in added) == list(range(3, 11))
+    assert set(await base.rows("dataset_vector")) >= {chunk.id for chunk in added}
+    assert len(await base.rows("dataset_vector")) == 10

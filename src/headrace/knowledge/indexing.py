@@ -30,6 +30,7 @@ _POLL_SECONDS = 30.0  # between looks for documents that other processes have ad
 _AT_ONCE = 2  # documents that a process indexes
 _MOST_ATTEMPTS = 5  # without getting further: a document that ends its process must not end all of them
 _SUMMARIES_AT_ONCE = 4
+_FORGET_SECONDS = 86_400.0
 _KEEP_VECTORS = 30 * 86_400.0  # seconds without a use, after which a cached vector is deleted
 
 
@@ -65,6 +66,7 @@ class Indexer:
         self._writer = writer
         self._lease = lease
         self._clock = clock
+        self._forget_at = 0.0
         self._lanes = [Periodic("indexing documents", self.work, _POLL_SECONDS) for _ in range(_AT_ONCE)]
 
     def wake(self) -> None:
@@ -81,6 +83,7 @@ class Indexer:
         """Indexes one document, or deletes some of what was removed. Returns how many seconds to sleep."""
         due = await self._store.documents.next_due()
         if due is None:
+            await self._forget_vectors()
             return _POLL_SECONDS
         if due > 0:
             return min(due, _POLL_SECONDS)
@@ -90,9 +93,14 @@ class Indexer:
             await self._index(document, claim)
         elif not await self._store.documents.purge():
             return 1.0  # another process was quicker
-        else:
-            await self._store.embeddings.forget_vectors(self._clock() - _KEEP_VECTORS)
         return 0.0
+
+    async def _forget_vectors(self) -> None:
+        """Deletes cached vectors that have not been used for long, while there is nothing else to do."""
+        now = self._clock()
+        if now >= self._forget_at:
+            self._forget_at = now + _FORGET_SECONDS
+            await self._store.embeddings.forget_vectors(now - _KEEP_VECTORS)
 
     # ------------------------------------------------------------------------------------------------- one document
 

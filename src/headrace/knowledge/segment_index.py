@@ -12,6 +12,8 @@ from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.keywords import keywords
 from headrace.ports.knowledge import SUMMARY, ChildChunk, Dataset, IndexNode, Segment, SegmentIndex
 
+_LONGEST = 100_000  # characters of a segment that are indexed as words: PostgreSQL takes a megabyte of them
+
 
 class _Text(NamedTuple):
     node: str
@@ -41,7 +43,7 @@ async def index_of(
         SegmentIndex(
             segment.id,
             [
-                IndexNode(text.node, by_node[text.node], " ".join(index_terms(text.content)))
+                IndexNode(text.node, by_node[text.node], " ".join(index_terms(text.content[:_LONGEST])))
                 for text in texts[segment.id]
             ],
             segment.keywords,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
 from headrace.ids import new_id
@@ -197,10 +197,32 @@ class SegmentService:
             raise RequestError(str(error), "child_chunk_indexing_error", 500) from error
 
     async def _embed(self, dataset: Dataset, document: Document, segments: Sequence[Segment]) -> None:
+        """Indexes segments as they are stored; again, if somebody else has changed them in the meantime."""
         ids = [segment.id for segment in segments]
-        chunks = await self._store.segments.chunks_of(ids) if dataset.doc_form == "hierarchical_model" else ()
-        indexes = await index_of(dataset, segments, chunks, self._embedder)
-        await self._store.segments.index_segments(document.id, indexes, dataset.embedding_model, self._clock())
+        stored = await self._stored(dataset, ids)
+        while True:
+            indexes = await index_of(dataset, *stored, self._embedder)
+            await self._store.segments.index_segments(document.id, indexes, dataset.embedding_model, self._clock())
+            indexed, stored = stored, await self._stored(dataset, ids)
+            if _contents(stored) == _contents(indexed):
+                return
+
+    async def _stored(self, dataset: Dataset, ids: Sequence[str]) -> _Stored:
+        segments = await self._store.segments.segments_by_id(dataset.id, ids)
+        is_split = dataset.doc_form == "hierarchical_model"
+        return segments, await self._store.segments.chunks_of(ids) if is_split else ()
+
+
+_Stored: TypeAlias = tuple[Sequence[Segment], Sequence[ChildChunk]]
+
+
+def _contents(stored: _Stored) -> object:
+    """What an index is made of."""
+    segments, chunks = stored
+    return (
+        {segment.id: (segment.content, segment.keywords, segment.summary) for segment in segments},
+        {chunk.id: chunk.content for chunk in chunks},
+    )
 
 
 def text_hash(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headrace.ports.async_api import Batches, Callbacks, IdempotencyStore
 from headrace.ports.catalog import Catalog
@@ -10,11 +11,13 @@ from headrace.ports.conversations import Conversations
 from headrace.ports.dispatch import RunQueue
 from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
-from headrace.ports.knowledge_store import KnowledgeStorage
 from headrace.ports.model_slots import ModelSlots
 from headrace.ports.pruning import Pruner
 from headrace.ports.rate_limits import Buckets
 from headrace.ports.triggers import SubscriptionStore, Triggers
+
+if TYPE_CHECKING:
+    from headrace.ports.knowledge_store import KnowledgeStorage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.stores.sql.knowledge_schema import dataset
 from headrace.stores.sql.repository import SqlRepository
+
+if TYPE_CHECKING:
+    from headrace.ports.knowledge_store import KnowledgeStore
 
 
 class SqlKnowledgeStorage(SqlRepository):

@@ -11,6 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from headrace.ports.knowledge import Dataset, DatasetChanges, DatasetCounts, MetadataField, Tag
 from headrace.stores.encoding import clean
+from headrace.stores.sql.knowledge.repository import KnowledgeRepository
 from headrace.stores.sql.knowledge.rows import dataset_of, page, parts, row, row_of
 from headrace.stores.sql.knowledge_schema import dataset as _datasets
 from headrace.stores.sql.knowledge_schema import (
@@ -19,10 +20,10 @@ from headrace.stores.sql.knowledge_schema import (
     dataset_tag,
     dataset_tag_binding,
 )
-from headrace.stores.sql.repository import SqlRepository, inserting
+from headrace.stores.sql.repository import inserting
 
 
-class SqlDatasets(SqlRepository):
+class SqlDatasets(KnowledgeRepository):
     """Implements Datasets."""
 
     async def add_dataset(self, dataset: Dataset) -> bool:
@@ -65,12 +66,11 @@ class SqlDatasets(SqlRepository):
 
     async def remove_dataset(self, dataset: str) -> bool:
         def work(connection: Connection) -> bool:
-            which = (_datasets.c.id == clean(dataset), ~_datasets.c.deleted)
-            if not connection.execute(update(_datasets).where(*which).values(deleted=True)).rowcount:
-                return False
+            # in this order, as everything that indexes a document locks it before its dataset
             documents = update(dataset_document).where(dataset_document.c.dataset == clean(dataset))
             connection.execute(documents.values(deleted=True))
-            return True
+            which = (_datasets.c.id == clean(dataset), ~_datasets.c.deleted)
+            return connection.execute(update(_datasets).where(*which).values(deleted=True)).rowcount > 0
 
         return await self._write(work)
 

@@ -11,6 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from headrace.ports.knowledge import Document, DocumentChanges, DocumentFilter
 from headrace.stores.encoding import clean, decode_value
+from headrace.stores.sql.knowledge.repository import KnowledgeRepository
 from headrace.stores.sql.knowledge.rows import delete_segments, document_of, next_version, page, parts, row, row_of
 from headrace.stores.sql.knowledge_schema import (
     DELETED,
@@ -22,7 +23,6 @@ from headrace.stores.sql.knowledge_schema import (
     dataset_tag_binding,
 )
 from headrace.stores.sql.leases import clock
-from headrace.stores.sql.repository import SqlRepository
 
 _PURGED = 100  # segments at once
 _documents = dataset_document.c
@@ -39,7 +39,7 @@ _DISPLAYED: Mapping[str, ColumnElement[bool]] = {
 _FREE_AT = case((_documents.claimed_until > _documents.next_at, _documents.claimed_until), else_=_documents.next_at)
 
 
-class SqlDocuments(SqlRepository):
+class SqlDocuments(KnowledgeRepository):
     """Implements Documents."""
 
     async def add_document(self, document: Document) -> Document | None:
@@ -185,6 +185,10 @@ def _purge(connection: Connection) -> bool:
     removed = connection.execute(select(dataset.c.id).where(text(DELETED)).limit(1)).scalar()
     if removed is None:
         return False
+    # one that was added while the dataset was removed
+    late = update(dataset_document).where(_documents.dataset == removed, ~_documents.deleted)
+    if connection.execute(late.values(deleted=True)).rowcount:
+        return True
     for table in (dataset_metadata, dataset_tag_binding):
         connection.execute(delete(table).where(table.c.dataset == removed))
     connection.execute(delete(dataset).where(dataset.c.id == removed))

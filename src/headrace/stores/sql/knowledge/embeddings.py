@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, delete, select, update
 
 from headrace.ports.knowledge import Vector
+from headrace.stores.sql.knowledge.repository import KnowledgeRepository
 from headrace.stores.sql.knowledge.rows import pack_vector, parts, unpack_vector
 from headrace.stores.sql.knowledge_schema import embedding_cache
-from headrace.stores.sql.repository import SqlRepository, inserting
+from headrace.stores.sql.repository import inserting
 
 _FRESH = 86_400.0  # seconds for which a use is not recorded again
 
 
-class SqlEmbeddingCache(SqlRepository):
+class SqlEmbeddingCache(KnowledgeRepository):
     """Implements EmbeddingCache."""
 
     async def cached_vectors(self, keys: Collection[str], at: float) -> Mapping[str, Vector]:
@@ -35,7 +37,12 @@ class SqlEmbeddingCache(SqlRepository):
         return vectors
 
     async def cache_vectors(self, vectors: Mapping[str, Vector], at: float) -> None:
-        rows = [{"key": key, "vector": pack_vector(vector), "used_at": at} for key, vector in sorted(vectors.items())]
+        def pack() -> list[dict[str, object]]:
+            return [
+                {"key": key, "vector": pack_vector(vector), "used_at": at} for key, vector in sorted(vectors.items())
+            ]
+
+        rows = await asyncio.to_thread(pack)
 
         def work(connection: Connection) -> None:
             if rows:

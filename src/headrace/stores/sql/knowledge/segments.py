@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, case, delete, func, select, update
+from sqlalchemy import Connection, Select, Table, case, delete, func, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports.knowledge import (
@@ -18,6 +19,7 @@ from headrace.ports.knowledge import (
     SegmentIndex,
 )
 from headrace.stores.encoding import clean
+from headrace.stores.sql.knowledge.repository import KnowledgeRepository
 from headrace.stores.sql.knowledge.rows import (
     chunk_of,
     delete_index,
@@ -40,7 +42,6 @@ from headrace.stores.sql.knowledge_schema import (
     dataset_text,
     dataset_vector,
 )
-from headrace.stores.sql.repository import SqlRepository
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ _chunks = dataset_child_chunk.c
 _IN_ORDER = (_segments.position, _segments.id)
 
 
-class SqlSegments(SqlRepository):
+class SqlSegments(KnowledgeRepository):
     """Implements Segments."""
 
     # ---------------------------------------------------------------------------------------------------- indexing
@@ -90,29 +91,7 @@ class SqlSegments(SqlRepository):
     async def index_segments(
         self, document: str, indexes: Sequence[SegmentIndex], model: str, at: float, claim: str | None = None
     ) -> bool:
-        vectors = [
-            {
-                "id": node.id,
-                "segment": index.segment,
-                "model": clean(model),
-                "dimension": len(node.vector),
-                "vector": pack_vector(node.vector),
-            }
-            for index in indexes
-            for node in index.nodes
-            if node.vector is not None
-        ]
-        texts = [
-            {"id": node.id, "segment": index.segment, "terms": clean(node.terms)}
-            for index in indexes
-            for node in index.nodes
-            if node.terms
-        ]
-        keywords = [
-            {"segment": index.segment, "keyword": keyword}
-            for index in indexes
-            for keyword in sorted({clean(keyword) for keyword in index.keywords})
-        ]
+        rows = await asyncio.to_thread(_index_rows, indexes, model)  # packing takes half a millisecond for each vector
 
         def work(connection: Connection) -> bool:
             if claim is not None and not has_claim(connection, document, claim):
@@ -129,15 +108,10 @@ class SqlSegments(SqlRepository):
                 return False
             delete_index(connection, list(present))
             version = next_version(connection, next(iter(present.values())))
-            for table, rows in (
-                (dataset_vector, [{**vector, "version": version} for vector in vectors]),
-                (dataset_text, texts),
-                (dataset_keyword, keywords),
-            ):
-                kept = [
-                    {**values, "dataset": present[values["segment"]]} for values in rows if values["segment"] in present
-                ]
-                insert_all(connection, table, kept)
+            for table, of_table in rows:
+                more = {"version": version} if table is dataset_vector else {}
+                kept = (values for values in of_table if values["segment"] in present)
+                insert_all(connection, table, [{**v, **more, "dataset": present[v["segment"]]} for v in kept])
             done = {"status": "completed", "error": None, "completed_at": at}
             connection.execute(update(dataset_segment).where(_segments.id.in_(list(present))).values(done))
             return True
@@ -311,3 +285,31 @@ def _count_words(connection: Connection, document: str) -> None:
     words = select(func.coalesce(func.sum(_segments.word_count), 0)).where(_segments.document == document)
     changed = update(dataset_document).where(dataset_document.c.id == document)
     connection.execute(changed.values(word_count=words.scalar_subquery()))
+
+
+def _index_rows(indexes: Sequence[SegmentIndex], model: str) -> list[tuple[Table, list[dict[str, Any]]]]:
+    """The rows of an index, by table, without their dataset."""
+    vectors = [
+        {
+            "id": node.id,
+            "segment": index.segment,
+            "model": clean(model),
+            "dimension": len(node.vector),
+            "vector": pack_vector(node.vector),
+        }
+        for index in indexes
+        for node in index.nodes
+        if node.vector is not None
+    ]
+    texts = [
+        {"id": node.id, "segment": index.segment, "terms": clean(node.terms)}
+        for index in indexes
+        for node in index.nodes
+        if node.terms
+    ]
+    keywords = [
+        {"segment": index.segment, "keyword": keyword}
+        for index in indexes
+        for keyword in sorted({clean(keyword) for keyword in index.keywords})
+    ]
+    return [(dataset_vector, vectors), (dataset_text, texts), (dataset_keyword, keywords)]
