@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,8 @@ class Mortal:
 
     def __init__(self, store: KnowledgeStore, calls: int) -> None:
         self.left = calls
-        self.store = KnowledgeStore(*(_Part(self, getattr(store, name)) for name in _PARTS))  # type: ignore[arg-type]
-
-
-_PARTS = ("datasets", "documents", "segments", "embeddings", "search")
+        parts: dict[str, Any] = {field.name: _Part(self, getattr(store, field.name)) for field in fields(store)}
+        self.store = KnowledgeStore(**parts)
 
 
 class _Part:

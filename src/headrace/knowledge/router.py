@@ -7,14 +7,16 @@ A workflow names a base by an id of the Dify that it comes from. `HEADRACE_KNOWL
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from headrace.errors import HeadraceError, NodeError
 from headrace.ids import canonical_id
 from headrace.ports.catalog import App
-from headrace.ports.knowledge import Dataset
-from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.ports.services import Knowledge, Passage, Retrieval
+
+if TYPE_CHECKING:
+    from headrace.ports.knowledge import Dataset
+    from headrace.ports.knowledge_store import KnowledgeStore
 
 ERROR = "KnowledgeRetrievalNodeError"
 _LOCAL = "local:"
