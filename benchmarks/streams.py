@@ -12,7 +12,7 @@ GROUP = "Streams: start -> llm -> end, over server-sent events"
 STREAMS = 100
 SECONDS = 90.0
 MODEL, PROXY = "the model itself", "a bare proxy"
-FIRST_BEFORE = 6.0  # times the proxy's delay, before the start of a run was made shorter
+FIRST_BEFORE = 2.4  # times the delay of the proxy, before the start of a run was made shorter
 MISSED_RATE = "each token is parsed, folded into the run's response stream and encoded again"
 MISSED_FIRST = "the model is called only once the node's start is durable"
 
