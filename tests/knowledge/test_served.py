@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from headrace.main import service
+from headrace.ports.catalog import App
+from headrace.ports.services import Retrieval
 from headrace.settings import Settings
 from tests.knowledge.knowledge_base import RULE
 
@@ -29,6 +31,25 @@ async def test_a_service_indexes_what_is_added(tmp_path: Path) -> None:
         dataset = await bases.dataset("default", dataset.id)
         assert (dataset.embedding_provider, dataset.embedding_model) == ("demo", "demo")
         assert bases.embedding_available(dataset)
+
+
+async def test_a_workflow_queries_a_base_of_its_workspace(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, demo_model=True)
+    async with service(settings, {}) as running:
+        assert running.knowledge is not None
+        bases = running.knowledge.service
+        await running.storage.catalog.add_app(App("a1", "app", "workflow", "app.yml", "v1"))
+        dataset = await bases.create("default", "key", "Manual", {})
+        rules: Any = {"technique": "high_quality", "process_rule": RULE}
+        document = await bases.add_document(dataset, "key", "开具发票\n申请退款".encode(), "a.md", "text/plain", rules)
+        async with asyncio.timeout(60):
+            while (await bases.document(dataset, document.id)).status != "completed":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for method in ("semantic_search", "full_text_search", "hybrid_search"):
+            query = Retrieval(dataset.id, "开具发票", 1, settings={"search_method": method}, app="a1")
+            (passage,) = await running.resources.knowledge.retrieve(query)
+            assert (passage.content, passage.metadata["dataset_name"]) == ("开具发票", "Manual")
+        assert running.resources.knowledge.missing(dataset.id) is None
 
 
 @pytest.mark.parametrize("option", ["memory", "work"])
