@@ -235,12 +235,12 @@ class SharedDispatch(LocalDispatch):
         await self._fetching.run()
 
     async def _fetch(self) -> float:
-        room = min(self._room, MOST_CLAIMED)
+        if self._room > 0 and not self._behind and await self._queue.is_empty():
+            return self._polls or (POLL_SECONDS if self.leases.shared else POLL_ALONE_SECONDS)
+        room = min(self._room, MOST_CLAIMED)  # a run may have taken a slot meanwhile
         self._full = room <= 0
         if self._full:
             return inf
-        if not self._behind and await self._queue.is_empty():
-            return self._polls or (POLL_SECONDS if self.leases.shared else POLL_ALONE_SECONDS)
         self._behind, self._added = True, False
         claimed = await self._queue.claim(room)
         for run in claimed:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,6 +222,41 @@ async def test_what_no_slot_is_free_for_is_driven_by_another_worker(storage: Sto
         await first.ready(work("b"))
         async with working(second, idle):
             assert await idle.begins(1) == ["b"]
+
+
+async def test_a_slot_that_is_taken_while_the_queue_is_read_is_not_claimed_for(storage: Storage) -> None:
+    queue = storage.queue
+    if queue is None:
+        pytest.skip("has no other worker")
+    read, go_on, claims = asyncio.Event(), asyncio.Event(), list[int]()
+
+    class Read:
+        put, restore, backlogs = queue.put, queue.restore, queue.backlogs
+
+        async def is_empty(self) -> bool:
+            read.set()
+            await go_on.wait()
+            return await queue.is_empty()
+
+        async def claim(self, most: int) -> list[RunId]:
+            claims.append(most)
+            return await queue.claim(most)
+
+    reading: Any = Read()
+    my_wire, other_wire = wires()
+    mine = SharedDispatch(storage.leases, reading, my_wire)
+    other = SharedDispatch(storage.leases, queue, other_wire)
+    busy, idle = Driven(), Driven()
+    busy.may_end.clear()
+    async with working(mine, busy):
+        await read.wait()
+        await mine.ready(work("a"))
+        await mine.ready(work("b"))
+        go_on.set()
+        assert await busy.begins(1) == ["a"]
+        async with working(other, idle):
+            assert await idle.begins(1) == ["b"]
+    assert claims == []
 
 
 async def test_a_run_is_driven_where_a_slot_is_free_unless_something_waits(storage: Storage) -> None:
