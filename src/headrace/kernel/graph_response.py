@@ -291,7 +291,7 @@ class GraphResponse:
         return pieces[self._piece_index] if self._piece_index < len(pieces) else None
 
     def _advance(self) -> Iterator[TextChunk]:
-        """Emits pieces, until one has to wait."""
+        """Emits pieces, until one has to wait: of a selector what its node has streamed, or the whole value."""
         while self._queue:
             response = self._queue[0]
             pieces = self.graph.responses[response]
@@ -300,8 +300,20 @@ class GraphResponse:
                 if isinstance(piece, str):
                     yield TextChunk(piece, (response, "answer"), self.level)
                 elif piece[0] not in self._skipped:
-                    yield from self._emit_value(piece)
-                    if not self._is_final(piece) and response not in self._ended:
+                    is_final = self._is_final(piece)
+                    stream = self._streams.get(piece)
+                    if stream is None:
+                        if is_final and (value := markdown(self._variables.get_with_origin(piece)[1])):
+                            yield TextChunk(value, piece, self.level)
+                    elif self._emitted < stream.length:
+                        at, start = len(stream.pieces), stream.length
+                        while start > self._emitted:
+                            at -= 1
+                            start -= len(stream.pieces[at])
+                        text = "".join(stream.pieces[at:])[self._emitted - start :]
+                        self._emitted = stream.length
+                        yield TextChunk(text, piece, self.level)
+                    if not is_final and response not in self._ended:
                         return
                 self._piece_index += 1
                 self._emitted = 0
@@ -311,18 +323,3 @@ class GraphResponse:
     def _is_final(self, selector: Selector) -> bool:
         scope = selector[0]
         return self._variables.find(selector)[0] and (scope in self._ended or scope not in self.graph.nodes)
-
-    def _emit_value(self, selector: Selector) -> Iterator[TextChunk]:
-        """The text of a selector that is not emitted yet: what its node has streamed, or the whole value."""
-        stream = self._streams.get(selector)
-        if stream is None:
-            if self._is_final(selector) and (value := markdown(self._variables.get_with_origin(selector)[1])):
-                yield TextChunk(value, selector, self.level)
-        elif self._emitted < stream.length:
-            at, start = len(stream.pieces), stream.length
-            while start > self._emitted:
-                at -= 1
-                start -= len(stream.pieces[at])
-            text = "".join(stream.pieces[at:])[self._emitted - start :]
-            self._emitted = stream.length
-            yield TextChunk(text, selector, self.level)

@@ -92,7 +92,8 @@ class ResponseStream:
                 return []
 
     def _apply_node(self, path: Path, record: Record) -> list[TextChunk]:
-        response = self._response_at(path)
+        # `_response_at`, without a call for each streamed piece
+        response = self._root if is_top_level(path) else self._rounds.get(split(path)[0])
         if response is None:
             self._apply_silent(path, record)
             return []
