@@ -42,27 +42,22 @@ class Health:
 
     def __init__(self, name: str) -> None:
         self.problem: str | None = None  # why it cannot be read or written, in the database's own words
-        self._newer: str | None = None  # why this version must not use it any more
+        self.refusal: str | None = None  # why this version must not use it any more
         self._name = name
         self._failing: dict[Access, str] = {}  # with the reason
         self._since = 0.0
         self._lock = threading.Lock()
 
-    def check(self) -> None:
-        """NewerSchema if this version must not use the database any more."""
-        if self._newer is not None:
-            raise NewerSchema(self._newer)
-
     def refuse(self, reason: str) -> None:
         """From now on, nothing is read or written."""
         with self._lock:
-            first, self._newer, self.problem = self._newer is None, reason, reason
+            first, self.refusal, self.problem = self.refusal is None, reason, reason
         if first:
             logger.error("nothing is read or written any more: %s", reason)
 
     def succeeded(self, access: Access) -> None:
         with self._lock:
-            if self._failing.pop(access, None) is None or self._newer is not None:
+            if self._failing.pop(access, None) is None or self.refusal is not None:
                 return
             self.problem = next(iter(self._failing.values()), None)
             if self.problem is not None:
@@ -73,7 +68,7 @@ class Health:
     def failed(self, access: Access, reason: str) -> None:
         """A read or write failed because of the database itself."""
         with self._lock:
-            if self._newer is not None:
+            if self.refusal is not None:
                 return
             first = not self._failing
             self._failing[access] = reason
@@ -115,7 +110,8 @@ class Database:
             self.health.refuse(str(error))
 
     def _run(self, work: Callable[[Connection], T]) -> T:
-        self.health.check()
+        if (refusal := self.health.refusal) is not None:
+            raise NewerSchema(refusal)
         try:
             try:
                 with self.engine.connect() as connection:
@@ -150,7 +146,8 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(executor, self._write, work)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        self.health.check()
+        if (refusal := self.health.refusal) is not None:
+            raise NewerSchema(refusal)
         try:
             with self.engine.connect() as connection:  # rolls back what was not committed
                 begin(connection)

@@ -198,19 +198,22 @@ class JournalWork:
                 active.row.owner = None
 
     def _active_run(self, transaction: Transaction, job: Append, jobs: Sequence[Append | Call]) -> ActiveRun:
-        if job.key not in self._touched and self._is_unknown(job):
-            # with all others of the transaction: who takes over the runs of a dead worker knows none of them
-            unknown = {other.key for other in jobs if isinstance(other, Append) and self._is_unknown(other)}
-            self._touched |= load(transaction.connection, [*(unknown - self._touched.keys())])
-        if (active := self._touched.get(job.key)) is None:
+        active = self._touched.get(job.key)
+        if active is None:
             # a first event needs no query: if there is one already, the primary key says so
-            active = self._touched[job.key] = self._active.get(job.key) or ActiveRun(0, None)
+            active = self._active.get(job.key) or ActiveRun(0, None)
+            if job.first > active.last + 1:  # another process has written to it
+                # with all others of the transaction: a worker that takes over the runs of a dead one knows none of them
+                unknown = {other.key for other in jobs if isinstance(other, Append) and self._is_unknown(other)}
+                self._touched |= load(transaction.connection, [*unknown])
+                return self._touched[job.key]
+            self._touched[job.key] = active
         return active
 
     def _is_unknown(self, job: Append) -> bool:
         """Whether another process has written to a run since this one did, if ever."""
         active = self._active.get(job.key)
-        return job.first > (1 if active is None else active.last + 1)
+        return job.key not in self._touched and job.first > (1 if active is None else active.last + 1)
 
     def _project(self, active: ActiveRun, record: Record, changed: dict[RunId, RunRow]) -> None:
         """Applies a record to its run's row, and to its message and conversation if it has any."""

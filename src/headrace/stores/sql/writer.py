@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from headrace.errors import StoreError
+from headrace.errors import NewerSchema, StoreError
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.failures import is_disconnected, is_transient, reason, write_error
 from headrace.stores.sql.transaction import Transaction
@@ -161,7 +161,8 @@ class Writer:
                 return
         transaction, changes, results, failure = None, None, list[object](), None
         try:
-            self._health.check()
+            if (refusal := self._health.refusal) is not None:
+                raise NewerSchema(refusal)
             if self._connection is None:
                 self._connection = self._engine.connect()
             transaction = Transaction(self._connection)
