@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from headrace.api.dify.schemas.message_events import MessageStreamEvent
 from headrace.api.http.errors import body_type
-from headrace.api.http.routing import ApiRoute
+from headrace.api.http.routing import ApiRoute, api_routes
 from headrace.api.openapi import responses_of
 from headrace.stores.memory import memory_storage
 
@@ -49,7 +49,7 @@ def _routes() -> list[ApiRoute]:
 
     store = memory_storage()
     api: Any = api_of(apps_of(store), store)
-    return [route for route in api.routes if isinstance(route, ApiRoute)]
+    return list(api_routes(api.routes))
 
 
 @cache

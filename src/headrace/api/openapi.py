@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from headrace import __version__
 from headrace.api.http.errors import body_of, body_type, of_status
 from headrace.api.http.params import PATH_PARAMETERS, Query
-from headrace.api.http.routing import ApiRoute, Contents, Operation
+from headrace.api.http.routing import ApiRoute, Contents, Operation, api_routes
 from headrace.api.http.schema import JSON, Media, adapter
 from headrace.errors import Forbidden, RequestError, Unauthorized
 
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 def document(routes: Iterable[BaseRoute]) -> Json:
     """The description of all documented routes."""
-    ours = [route for route in routes if isinstance(route, ApiRoute) and route.include_in_schema]
+    ours = [route for route in api_routes(routes) if route.include_in_schema]
     schemas = _Schemas(ours)
     paths: dict[str, Json] = {}
     for route in ours:
@@ -74,7 +74,8 @@ def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
 
 
 def _parameters(route: ApiRoute) -> list[Json]:
-    in_path = [PATH_PARAMETERS[name] for name in route.param_convertors]
+    declared = {parameter.name for parameter in route.operation.parameters if parameter.where == "path"}
+    in_path = [PATH_PARAMETERS[name] for name in route.param_convertors if name not in declared]
     return [
         {
             "in": parameter.where,
@@ -107,7 +108,8 @@ def _errors(route: ApiRoute) -> Iterator[RequestError]:
     operation = route.operation
     if route.security:
         yield Unauthorized("Access token is invalid")
-        yield Forbidden("This key lacks the permission 'run'.")
+        if route.security.has_permissions:
+            yield Forbidden("This key lacks the permission 'run'.")
     if operation.body:
         yield of_status(413)
         if any(media.type == JSON for media in listed(operation.body)):

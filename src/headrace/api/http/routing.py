@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from headrace.api.auth import Api
@@ -23,14 +24,16 @@ Contents = Media[Any] | Sequence[Media[Any]]
 """One kind of content, or several to choose from."""
 _Method = TypeVar("_Method", bound=Callable[[Any, Request], Awaitable[Response]])
 _DECLARED = "__operation__"
+_LAZY_ROUTE = "headrace.lazy_route"
 
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What authenticates a request: a bearer token of this kind."""
+    """What authenticates a request: a bearer token of this kind, which may lack a permission where it has any."""
 
     name: str
     description: str
+    has_permissions: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,43 @@ class ApiRoute(Route):
             scope[DEPRECATION] = self.operation.deprecated.headers
         response = await self.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
+
+
+class LazyRoutes(BaseRoute):
+    """The routes below some paths. They are loaded when a request for one of these paths, or for the description, comes
+    first."""
+
+    def __init__(self, starts: tuple[str, ...], load: Callable[[], list[ApiRoute]]) -> None:
+        self._starts = starts
+        self._load = load
+
+    @cached_property
+    def routes(self) -> list[ApiRoute]:
+        return self._load()
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if not scope["path"].startswith(self._starts) and not scope.get("root_path"):
+            return Match.NONE, {}
+        matches = [(route, *route.matches(scope)) for route in self.routes]
+        for wanted in (Match.FULL, Match.PARTIAL):
+            for route, match, child_scope in matches:
+                if match is wanted:
+                    return match, {**child_scope, _LAZY_ROUTE: route}
+        return Match.NONE, {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route: ApiRoute = scope[_LAZY_ROUTE]
+        scope["route"] = route  # what metrics count by
+        await route.handle(scope, receive, send)
+
+
+def api_routes(routes: Iterable[BaseRoute]) -> Iterator[ApiRoute]:
+    """All routes of operations among these."""
+    for route in routes:
+        if isinstance(route, ApiRoute):
+            yield route
+        elif isinstance(route, LazyRoutes):
+            yield from route.routes
 
 
 class Routes:
