@@ -20,6 +20,15 @@ DONE, NOT = "done", "not"
 _PARTIAL_ENDPOINTS = {
     "GET /meta": "no icons: tools do not run here",
     "POST /apps/annotation-reply/{action}": "questions are compared by their words, not by embeddings",
+    "GET /workspaces/current/models/model-types/{model_type}": "only the models that knowledge bases use",
+    **dict.fromkeys(
+        (
+            "GET /datasets/{dataset_id}/pipeline/datasource-plugins",
+            "POST /datasets/{dataset_id}/pipeline/datasource/nodes/{node_id}/run",
+            "POST /datasets/{dataset_id}/pipeline/run",
+        ),
+        "no knowledge base has a pipeline: 400 `Pipeline not found`, as for such a one in Dify",
+    ),
 }
 _ENDPOINT_NOTES = {
     "GET /messages/{message_id}/suggested": "calls the app's own model, because workspaces have none",

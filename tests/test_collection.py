@@ -39,12 +39,15 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         allowed = [word for name in ("run", "read", "manage") for word in ("--permission", name)]
         made = headrace("keys", "create", "--workspace", "default", *allowed, "--data", folder / "data", cwd=folder)
         assert made.returncode == 0, made.stderr
+        opens = headrace("keys", "create", "--knowledge", "--data", folder / "data", cwd=folder)
+        assert opens.returncode == 0, opens.stderr
         yield {
             "HEADRACE_URL": served.url,
             "HEADRACE_API_KEY": served.keys["product-detail"],
             "HEADRACE_CHAT_API_KEY": served.keys["chat"],
             "HEADRACE_COMPLETION_API_KEY": served.keys["completion"],
             "HEADRACE_WORKSPACE_KEY": made.stdout.strip(),
+            "HEADRACE_KNOWLEDGE_KEY": opens.stdout.strip(),
             "HEADRACE_CALLBACK_URL": "http://127.0.0.1:9/hook",
         }
 
@@ -64,7 +67,7 @@ def test_it_is_up_to_date() -> None:
 def test_no_key_is_in_it() -> None:
     for path in COLLECTION.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
-            assert not re.search(rb"(app|ws)-[\w-]{16}|whsec_|sk-\w{8}", path.read_bytes()), path.name
+            assert not re.search(rb"(app|ws|dataset)-[\w-]{16}|whsec_|sk-\w{8}", path.read_bytes()), path.name
 
 
 # --------------------------------------------------------------------------------------------------------- completeness

@@ -38,6 +38,13 @@ TAGS: Mapping[str, str] = {
     "Annotations": "chat_api_key",
     "Speech": "chat_api_key",
     "OpenAI": "chat_api_key",
+    "Knowledge bases": "knowledge_key",
+    "Documents": "knowledge_key",
+    "Segments": "knowledge_key",
+    "Metadata": "knowledge_key",
+    "Tags": "knowledge_key",
+    "Models": "knowledge_key",
+    "Pipelines": "knowledge_key",
 }
 """In what order the tags come, and which app their calls are for."""
 
@@ -47,6 +54,7 @@ ENVIRONMENT: Mapping[str, tuple[str, str]] = {
     "chat_api_key": ("HEADRACE_CHAT_API_KEY", ""),
     "completion_api_key": ("HEADRACE_COMPLETION_API_KEY", ""),
     "workspace_key": ("HEADRACE_WORKSPACE_KEY", ""),
+    "knowledge_key": ("HEADRACE_KNOWLEDGE_KEY", ""),
     "callback_url": ("HEADRACE_CALLBACK_URL", "http://127.0.0.1:8041/hook"),
 }
 """What has to be known from outside: by the name of the variable, that of the environment's, and its usual value."""
@@ -80,6 +88,8 @@ class Step:
 
 _BATCH = '{"inputs": {"product_name": "Thermos Bottle"}}\n{"inputs": {"product_name": "Green Tea Set"}}\n'
 _STREAM = {"response_mode": "streaming"}
+_ECONOMY = {"name": "{{$guid}}", "indexing_technique": "economy", "embedding_model": None, "retrieval_model": None}
+_DOCUMENTS = {"document_ids": ["{{document_id}}"]}
 _SHORT = {"product_name": "Tea"}  # refused by the workflow: the run fails
 
 STEPS: Sequence[Step] = (
@@ -248,4 +258,74 @@ STEPS: Sequence[Step] = (
     Step("createResponse", with_={"model": "{{model}}"}, saves={"response_id": "id"}),
     Step("getResponse"),
     Step("cancelResponse"),
+    Step("createDataset", with_=_ECONOMY, saves={"dataset_id": "id"}),
+    Step("listDatasets"),
+    Step("getDataset"),
+    Step("changeDataset", with_={"name": "{{$guid}}"}),
+    Step("retrieveSegments", with_={"retrieval_model": None}),
+    Step("createDataset", "Create another one", with_=_ECONOMY, saves={"other_dataset_id": "id"}),
+    Step("removeDataset", path={"dataset_id": "other_dataset_id"}),
+    Step(
+        "createDocumentByText",
+        with_={"indexing_technique": "economy"},
+        saves={"document_id": "document.id", "batch": "batch"},
+    ),
+    Step("createDocumentByFile", file="files/hello.txt", saves={"file_document_id": "document.id"}),
+    Step("getIndexingStatus"),
+    Step("listDocuments"),
+    Step("getDocument"),
+    Step("getDocumentUrl"),
+    Step("downloadDocuments", with_=_DOCUMENTS),
+    # documents that are still being indexed cannot be changed
+    Step("changeDocumentStatus", with_=_DOCUMENTS, refusals=(400,)),
+    Step("changeDocumentByText", refusals=(400,)),
+    Step("changeDocumentByFile", file="files/hello.txt", refusals=(400,)),
+    Step("changeDocument", file="files/hello.txt", refusals=(400,)),
+    Step("removeDocument", path={"document_id": "file_document_id"}),
+    Step("createSegments", refusals=(404,)),
+    Step("listSegments"),
+    # there is none before the document is indexed
+    *(
+        Step(name, path={"segment_id": "document_id", "child_chunk_id": "document_id"}, refusals=(404,))
+        for name in (
+            "getSegment",
+            "changeSegment",
+            "createChildChunk",
+            "listChildChunks",
+            "changeChildChunk",
+            "removeChildChunk",
+            "removeSegment",
+        )
+    ),
+    Step("createMetadataField", saves={"metadata_id": "id"}),
+    Step("renameMetadataField"),
+    Step("listMetadataFields"),
+    Step("listBuiltInFields"),
+    Step("switchBuiltInFields"),
+    Step(
+        "changeDocumentsMetadata",
+        with_={
+            "operation_data": [
+                {
+                    "document_id": "{{document_id}}",
+                    "metadata_list": [{"id": "{{metadata_id}}", "name": "language", "value": "en"}],
+                    "partial_update": True,
+                }
+            ]
+        },
+    ),
+    Step("removeMetadataField"),
+    Step("createKnowledgeTag", with_={"name": "{{$guid}}"}, saves={"tag_id": "id"}),
+    Step("listKnowledgeTags"),
+    Step("changeKnowledgeTag", with_={"tag_id": "{{tag_id}}", "name": "{{$guid}}"}),
+    Step("bindKnowledgeTags", with_={"tag_ids": ["{{tag_id}}"], "target_id": "{{dataset_id}}"}),
+    Step("listDatasetTags"),
+    Step("unbindKnowledgeTags", with_={"tag_ids": ["{{tag_id}}"], "target_id": "{{dataset_id}}"}),
+    Step("removeKnowledgeTag", with_={"tag_id": "{{tag_id}}"}),
+    Step("listKnowledgeModels"),
+    # no knowledge base has a pipeline
+    Step("uploadPipelineFile", file="files/hello.txt"),
+    Step("listDatasourcePlugins", refusals=(400,)),
+    Step("runDatasourceNode", path={"node_id": "=1"}, refusals=(400,)),
+    Step("runPipeline", refusals=(400,)),
 )

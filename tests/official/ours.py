@@ -20,4 +20,8 @@ def resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return DESCRIPTION["components"]["schemas"][name] if name else schema
 
 
-HERE = [item for item in ALL if ours(item) is not None]
+_OURS = [(item, described) for item in ALL if (described := ours(item)) is not None]
+KNOWLEDGE = [item for item, described in _OURS if {"KnowledgeKey": []} in described["security"]]
+"""Those of knowledge bases."""
+HERE = [item for item, _ in _OURS if item not in KNOWLEDGE]
+"""All others."""

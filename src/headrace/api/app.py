@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from starlette.applications import Starlette
 
 from headrace.api import console, native
-from headrace.api.auth import Api, ApiOptions, FileStore
+from headrace.api.auth import Api, ApiOptions, FileStore, Knowledge
 from headrace.api.dify.annotations import AnnotationRoutes
 from headrace.api.dify.app_info import AppRoutes
 from headrace.api.dify.audio import AudioRoutes
@@ -21,7 +22,7 @@ from headrace.api.dify.runs import RunRoutes
 from headrace.api.documentation import DocumentationRoutes
 from headrace.api.form_page.routes import FormPage
 from headrace.api.health import HealthRoutes
-from headrace.api.http.routing import ApiRoute, Security
+from headrace.api.http.routing import ApiRoute, LazyRoutes, Security
 from headrace.api.mcp import authorization
 from headrace.api.mcp.routes import McpRoutes
 from headrace.api.middleware import slashes
@@ -33,7 +34,7 @@ from headrace.apps.catalog import Apps
 from headrace.ports.services import Speech
 from headrace.runs.service import RunService
 
-__all__ = ["ApiOptions", "FileStore", "create_app"]
+__all__ = ["ApiOptions", "FileStore", "Knowledge", "create_app"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,11 @@ def create_app(
     services: native.NativeServices | None = None,
     *,
     speech: Speech | None = None,
+    knowledge: Knowledge | None = None,
 ) -> Starlette:
     """The API as an ASGI application; with `services` the asynchronous API, too. The caller starts and stops them."""
     options = options or ApiOptions()
-    api = Api(apps, run_service, files, options, speech)
+    api = Api(apps, run_service, files, options, speech, knowledge)
     app = Starlette()
     app.router.redirect_slashes = False
     app.middleware_stack = RequestContext(  # Starlette's own would add three wrappers
@@ -86,6 +88,7 @@ def create_app(
     for subject in (*dify, HealthRoutes):
         routes += subject(api).mounted("/v1", _APP_KEY)
     of_dify = [route for route in routes if isinstance(route, ApiRoute) and route.security is not None]
+    routes.append(LazyRoutes(("/v1/datasets", "/v1/workspaces/"), partial(_knowledge_routes, api)))
     routes.append(FormPage(api).route())
     calls = ModelCalls(api)
     for openai in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls)):
@@ -102,3 +105,9 @@ def create_app(
         routes.sort(key=lambda route: places.get(getattr(route, "path", ""), len(places)))
     routes += DocumentationRoutes(routes, options.public_url).routes()
     return app
+
+
+def _knowledge_routes(api: Api) -> list[ApiRoute]:
+    from headrace.api.dify.knowledge_routes import knowledge_routes
+
+    return knowledge_routes(api)

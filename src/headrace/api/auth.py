@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import UUID
 
 from starlette.requests import Request
@@ -33,6 +33,9 @@ from headrace.ports.services import Files, Speech
 from headrace.runs.service import RunService
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
 
+if TYPE_CHECKING:
+    from headrace.knowledge.service import KnowledgeService
+
 _MB = 1024 * 1024
 LONGEST_USER = 255  # as in Dify's database
 _READING = frozenset({"GET", "HEAD"})
@@ -51,6 +54,13 @@ class FileStore(Files, Protocol):
     def verify(self, file_id: str, timestamp: str, nonce: str, sign: str) -> bool:
         """Whether a URL with these parameters was signed here and is still valid."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Knowledge bases as the API needs them: what is called makes its part when it is first used."""
+
+    service: Callable[[], KnowledgeService]
 
 
 def _default_limit(extension: str) -> int:
@@ -88,16 +98,24 @@ class ApiOptions:
 
 
 class Api:
-    """What every endpoint works with; `speech` is None if there is no provider of it."""
+    """What every endpoint works with; `speech` is None if there is no provider of it, `knowledge` where there are no
+    knowledge bases."""
 
     def __init__(
-        self, apps: Apps, run_service: RunService, files: FileStore, options: ApiOptions, speech: Speech | None = None
+        self,
+        apps: Apps,
+        run_service: RunService,
+        files: FileStore,
+        options: ApiOptions,
+        speech: Speech | None = None,
+        knowledge: Knowledge | None = None,
     ) -> None:
         self.apps = apps
         self.run_service = run_service
         self.files = files
         self.options = options
         self.speech = speech
+        self.knowledge = knowledge
         self.annotations = Annotations(run_service.conversations)
         self.chats = Chats(run_service, self.annotations.answer)
 
@@ -151,15 +169,15 @@ class Api:
             await limiter.request(principal)
         return principal
 
-    async def knowledge_workspace(self, request: Request) -> str:
-        """The workspace whose knowledge bases a request is for. Unauthorized without a knowledge key."""
+    async def knowledge_principal(self, request: Request) -> Principal:
+        """The caller of what belongs to knowledge bases. Unauthorized without a knowledge key."""
         principal = await self.apps.access.principal(header(request, _KEY_HEADER))
         if KNOWLEDGE not in principal.permissions:
             raise Unauthorized(INVALID_KEY)
         CALLER.set(principal.id)
         if (limiter := self.run_service.limiter) is not None:
             await limiter.request(principal)
-        return principal.workspace
+        return principal
 
     async def _caller(self, request: Request, permission: str | None) -> Principal:
         authorization, console = header(request, _KEY_HEADER), self.options.console

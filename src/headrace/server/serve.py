@@ -54,7 +54,7 @@ async def serve(
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api import trigger_endpoints
-    from headrace.api.app import ApiOptions, create_app
+    from headrace.api.app import ApiOptions, Knowledge, create_app
     from headrace.api.middleware.request_context import ProxyHeaders
     from headrace.api.native import NativeServices
     from headrace.server.serving import listen, serving_of, url_of, write_ready_file
@@ -122,6 +122,7 @@ async def serve(
                 running.storage.idempotency, running.webhook_sender, running.batch_runner, running.subscriptions
             ),
             speech=running.speech,
+            knowledge=None if (bases := running.knowledge) is None else Knowledge(lambda: bases.service),
         )
 
         if running.endpoints is not None:

@@ -30,13 +30,15 @@ class MalformedForm(Exception):
 
 @dataclass
 class Form:
-    """The content of an upload. `filename` is None where it has no file; the caller closes `file`."""
+    """The content of an upload. `filename` is None where it has no file; `file_fields` are the names of all fields with
+    files. The caller closes `file`."""
 
     filename: str | None = None
     content_type: str = ""
     size: int = 0
     file: SpooledTemporaryFile[bytes] = field(default_factory=lambda: SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
     fields: dict[str, str] = field(default_factory=dict[str, str])
+    file_fields: set[str] = field(default_factory=set[str])
 
 
 class _Part:
@@ -131,6 +133,8 @@ class FormReader:
         _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
         part.name = options.get(b"name", b"").decode(errors="replace")
         filename = options.get(b"filename")
+        if filename is not None:
+            self._form.file_fields.add(part.name)
         part.is_file = part.name == "file" and filename is not None and self._form.filename is None
         if part.is_file and filename is not None:
             self._form.filename = filename.decode(errors="replace")

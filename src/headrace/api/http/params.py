@@ -57,6 +57,20 @@ class Query(Parameter, Generic[T]):
         return self.parse(text)
 
 
+@dataclass(frozen=True, slots=True)
+class Texts(Parameter):
+    """A parameter in the query that may occur several times."""
+
+    def of(self, request: Request) -> list[str]:
+        """Its values without NULs, which databases refuse."""
+        values = [text.replace("\0", "") for text in request.query_params.getlist(self.name)]
+        return [text for text in values if text.strip()]
+
+
+def texts(name: str, description: str) -> Texts:
+    return Texts("query", name, description, {"type": "array", "items": TEXT_SCHEMA})
+
+
 def text(name: str, description: str, *, required: bool = False) -> Query[str | None]:
     return Query("query", name, description, TEXT_SCHEMA, required, default=None, parse=str)
 
@@ -178,10 +192,22 @@ PATH_PARAMETERS = {
         ("end_user_id", "The id of an end user", UUID_SCHEMA),
         ("model", "The name or id of an app", TEXT_SCHEMA),
         ("form_token", "The token of a form, as the event `human_input_required` has it", TEXT_SCHEMA),
+        ("dataset_id", "The id of a knowledge base", UUID_SCHEMA),
+        ("document_id", "The id of a document", UUID_SCHEMA),
+        ("segment_id", "The id of a segment (a chunk)", UUID_SCHEMA),
+        ("child_chunk_id", "The id of a child chunk", UUID_SCHEMA),
+        ("metadata_id", "The id of a field of metadata", UUID_SCHEMA),
+        ("batch", "The batch that indexing returned", TEXT_SCHEMA),
+        (
+            "model_type",
+            "The type of models",
+            TEXT_SCHEMA | {"enum": ["text-embedding", "rerank", "llm", "tts", "speech2text", "moderation"]},
+        ),
+        ("node_id", "The id of a node", TEXT_SCHEMA),
         ("response_id", "The id of a response: `resp_` and the id of its run", TEXT_SCHEMA),
     )
 }
-"""Parameters that an operation has whose path names them."""
+"""Parameters that an operation has whose path names them, unless it declares its own."""
 IDS = (
     "Events have an `id`, from which a stream can be resumed, only if the request asks for it: by "
     "`Accept: text/event-stream; ids=true`, or by sending `Last-Event-ID`."

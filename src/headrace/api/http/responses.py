@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,8 +89,12 @@ def _finite(value: Value) -> Value:
             return value
 
 
-def json_response(body: Mapping[str, Value], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An object, as JSON."""
+def json_response(
+    body: Mapping[str, Value] | Sequence[Mapping[str, Value]],
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An object, or several, as JSON."""
     return Response(encode(body), status, headers, _JSON)
 
 

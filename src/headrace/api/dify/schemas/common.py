@@ -46,6 +46,12 @@ def _without_nul(text: str) -> str:
     return text.replace("\0", "")
 
 
+def _nul_removed(value: Value) -> Value:
+    return _without_nul(value) if isinstance(value, str) else value
+
+
+WITHOUT_NUL = BeforeValidator(_nul_removed)
+"""Removes NULs before the length of a string is checked."""
 Text = Annotated[str, AfterValidator(_without_nul)]
 """A string without NULs, which databases refuse."""
 Name = Annotated[str, Field(max_length=255), AfterValidator(_without_nul)]
