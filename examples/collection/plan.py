@@ -88,7 +88,13 @@ class Step:
 
 _BATCH = '{"inputs": {"product_name": "Thermos Bottle"}}\n{"inputs": {"product_name": "Green Tea Set"}}\n'
 _STREAM = {"response_mode": "streaming"}
-_ECONOMY = {"name": "{{$guid}}", "indexing_technique": "economy", "embedding_model": None, "retrieval_model": None}
+_ECONOMY = {
+    "name": "{{$guid}}",
+    "indexing_technique": "economy",
+    "embedding_model": None,
+    "embedding_model_provider": None,
+    "retrieval_model": None,
+}
 _DOCUMENTS = {"document_ids": ["{{document_id}}"]}
 _SHORT = {"product_name": "Tea"}  # refused by the workflow: the run fails
 
@@ -261,7 +267,7 @@ STEPS: Sequence[Step] = (
     Step("createDataset", with_=_ECONOMY, saves={"dataset_id": "id"}),
     Step("listDatasets"),
     Step("getDataset"),
-    Step("changeDataset", with_={"name": "{{$guid}}"}),
+    Step("changeDataset", with_={"name": "a {{$guid}}"}),
     Step("retrieveSegments", with_={"retrieval_model": None}),
     Step("createDataset", "Create another one", with_=_ECONOMY, saves={"other_dataset_id": "id"}),
     Step("removeDataset", path={"dataset_id": "other_dataset_id"}),

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 : "${HEADRACE_CHAT_API_KEY:=}"
 : "${HEADRACE_COMPLETION_API_KEY:=}"
 : "${HEADRACE_WORKSPACE_KEY:=}"
+: "${HEADRACE_KNOWLEDGE_KEY:=}"
 : "${HEADRACE_CALLBACK_URL:=http://127.0.0.1:8041/hook}"
 guid="$(date +%s)-$$" # unlike that of any other run of the script
 work=$(mktemp -d)
