@@ -13,11 +13,13 @@ from typing import Any
 from headrace.access.keys import KNOWLEDGE, Rights
 from headrace.adapters.documents import DocumentReader
 from headrace.adapters.files import limit_for
+from headrace.adapters.vectors import vector_index
 from headrace.api.app import ApiOptions, Knowledge, create_app
 from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.indexing import Indexer
 from headrace.knowledge.parsing import DocumentParser
 from headrace.knowledge.questions import ChunkWriter
+from headrace.knowledge.retrieval import Retriever
 from headrace.knowledge.service import KnowledgeService
 from headrace.main import Service, service
 from headrace.settings import Settings
@@ -115,8 +117,13 @@ async def bases_in(folder: Path, plans: str = "") -> AsyncGenerator[Bases]:
         writer = ChunkWriter(FakeModels(), "openai/gpt")
         indexer = Indexer(store, DocumentParser(running.files, DocumentReader(), writer), embedder, writer)
         knowledge = KnowledgeService(store, running.files, embedder, wake=indexer.wake)
+        retriever = Retriever(store, embedder, None, vector_index)
         options = ApiOptions(limit_for=limit_for)
         api = create_app(
-            running.apps, running.run_service, running.files, options, knowledge=Knowledge(lambda: knowledge)
+            running.apps,
+            running.run_service,
+            running.files,
+            options,
+            knowledge=Knowledge(lambda: knowledge, lambda: retriever),
         )
         yield Bases(running, api, Caller(api, await key_of(running, "default")), indexer, embeddings)

@@ -33,6 +33,15 @@ call '200' 'Change a knowledge base' \
   "description": "Manuals of all products"
 }'
 
+call '200' 'Search a knowledge base' \
+  --request POST "${HEADRACE_URL}/v1/datasets/${dataset_id}/retrieve" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}" \
+  --header 'Content-Type: application/json' \
+  --data-binary '{
+  "query": "When does the pump start?",
+  "retrieval_model": null
+}'
+
 call '200' 'Create another one' \
   --request POST "${HEADRACE_URL}/v1/datasets" \
   --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}" \

@@ -34,6 +34,7 @@ from headrace.runs.service import RunService
 from headrace.values import DEEPEST_INPUT, File, Value, nests_deeper
 
 if TYPE_CHECKING:
+    from headrace.knowledge.retrieval import Retriever
     from headrace.knowledge.service import KnowledgeService
 
 _MB = 1024 * 1024
@@ -61,6 +62,7 @@ class Knowledge:
     """Knowledge bases as the API needs them: what is called makes its part when it is first used."""
 
     service: Callable[[], KnowledgeService]
+    retriever: Callable[[], Retriever]
 
 
 def _default_limit(extension: str) -> int:

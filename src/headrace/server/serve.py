@@ -98,6 +98,9 @@ async def serve(
                 write_ready_file(ready_file, ready_content(url, served))
             on_ready(running, url, served)
 
+        knowledge = None
+        if (bases := running.knowledge) is not None:
+            knowledge = Knowledge(lambda: bases.service, lambda: bases.retriever)
         api = create_app(
             running.apps,
             running.run_service,
@@ -122,7 +125,7 @@ async def serve(
                 running.storage.idempotency, running.webhook_sender, running.batch_runner, running.subscriptions
             ),
             speech=running.speech,
-            knowledge=None if (bases := running.knowledge) is None else Knowledge(lambda: bases.service),
+            knowledge=knowledge,
         )
 
         if running.endpoints is not None:

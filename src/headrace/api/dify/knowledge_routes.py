@@ -11,6 +11,7 @@ from headrace.api.dify.dataset_documents import DocumentRoutes
 from headrace.api.dify.dataset_metadata import MetadataRoutes
 from headrace.api.dify.dataset_models import DatasetModelRoutes
 from headrace.api.dify.dataset_pipelines import PipelineRoutes
+from headrace.api.dify.dataset_retrieval import RetrievalRoutes
 from headrace.api.dify.dataset_segments import SegmentRoutes
 from headrace.api.dify.dataset_tags import DatasetTagRoutes
 from headrace.api.dify.dataset_uploads import DocumentUploadRoutes
@@ -26,6 +27,7 @@ def knowledge_routes(api: Api) -> list[ApiRoute]:
     subjects = (
         DatasetTagRoutes,  # first: the word tags would match {dataset_id}, too
         DatasetRoutes,
+        RetrievalRoutes,
         DocumentUploadRoutes,
         DocumentRoutes,
         SegmentRoutes,
