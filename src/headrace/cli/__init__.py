@@ -23,6 +23,7 @@ _NAMES = (
     "generate",
     "apps",
     "keys",
+    "knowledge",
     "tools",
     "triggers",
     "db",
