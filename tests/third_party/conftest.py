@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases.peer import Peer
+from tests.cli.flows import headrace
 from tests.server.process import Serve
 
 FLOWS = Path(__file__).parent / "flows"
@@ -18,5 +19,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
             "OPENAI_API_COMPATIBLE_API_KEY": "none",
             "OPENAI_API_COMPATIBLE_BASE_URL": f"{peer.url}/v1",
         }
-        with Serve(tmp_path_factory.mktemp("served"), sorted(FLOWS.glob("*.yml")), environ) as serve:
+        folder = tmp_path_factory.mktemp("served")
+        with Serve(folder, sorted(FLOWS.glob("*.yml")), environ) as serve:
+            created = headrace("keys", "create", "--knowledge", "--data", folder / "data", cwd=folder)
+            assert created.returncode == 0, created.stderr
+            serve.keys["knowledge"] = created.stdout.strip()
             yield serve

@@ -105,6 +105,21 @@ def test_fork_of_the_official_client(run: Callable[[str, str], Outcome]):
     }
 
 
+def test_knowledge_bases_of_the_fork(run: Callable[[str, str], Outcome]):
+    assert run("fork", "knowledge") == {
+        "datasets": ["Manuals"],
+        "states": ["completed", "completed"],
+        "segments": ["A filter keeps sand away."],
+        "changed": "A sieve keeps sand away.",
+        "found": ["A sieve keeps sand away."],
+        "fields": [["language", 1]],
+        "built-in": {"result": "success"},
+        "documents": ["pump"],
+        "left": 1,
+        "deleted": 204,
+    }
+
+
 def test_small_clients(run: Callable[[str, str], Outcome]):
     outcome = run("plain", "plain")
     assert outcome.pop("logs") >= 1
