@@ -54,12 +54,18 @@ def _schema(url: str) -> list[tuple[object, ...]]:
     return sorted((tuple(row) for row in described), key=repr)
 
 
+def _declared(name: str | None, _kind: str, _parents: object) -> bool:
+    return name != "ix_dataset_text_terms"  # it is made by a statement; `_schema` compares it
+
+
 async def test_a_new_database_is_what_the_migrations_make(postgresql_server: Server) -> None:
     migrated, new = postgresql_server.new_database(), postgresql_server.new_database()
     engine = engine_of(migrated)
     with engine.connect() as connection:
         migrations.upgrade(connection)
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert (
+            compare_metadata(MigrationContext.configure(connection, opts={"include_name": _declared}), metadata) == []
+        )
     engine.dispose()
     await (await SqlStorage.open(new)).aclose()
     assert _schema(new) == _schema(migrated)
