@@ -130,6 +130,21 @@ def test_a_changed_file_is_served_by_all(start: Callable[..., Server], tmp_path:
     assert server.stop() == 0
 
 
+def test_a_worker_is_started_again_while_a_file_is_invalid(
+    start: Callable[..., Server], tmp_path: pathlib.Path
+) -> None:
+    file = echo(tmp_path)
+    server = start(file, "--watch")
+    file.write_text("just words")
+    said(server, "what was served before stays")
+    os.kill(min(children(server.process.pid)), signal.SIGKILL)
+    said(server, "has ended by signal 9; it is started again in")
+    said(server, "what was served before stays")  # the new one watches the file
+    key = server.ready["apps"][0]["key"]
+    assert server.call(key, {"query": "hi"})[1]["data"]["outputs"] == {"query": "hi"}
+    assert server.stop() == 0
+
+
 def test_a_renewed_certificate_is_shown_by_all(start: Callable[..., Server], tmp_path: pathlib.Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue("server")

@@ -50,7 +50,7 @@ async def serve(
     accepted: with the files that were named, or all apps if none was. With `on_changed`, a file that changes is
     published again: it is called with each new version, and with True if the app is new. `scrubber` is given the
     secrets that must not be logged. Without a `worker`, runs are left to other processes. `process` is set where
-    several serve on one port; all but the first list no apps.
+    several serve on one port; all but the first list no apps. One that is started again publishes nothing at its start.
     """
     # the web side takes 0.4 s to import; `lint` and `run` do without
     from headrace.api import trigger_endpoints
@@ -69,9 +69,12 @@ async def serve(
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
     async with service(settings, limited=True, telemetry=telemetry, identity=identity, worker=worker) as running:
-        lists_apps = not workflows and not folders and (process is None or process.number == 0)
-        watch = Watch(running, workflows, folders)
-        published = await publish_all(running, workflows, folders)
+        restarted = process is not None and process.restarted
+        first = not restarted and (process is None or process.number == 0)
+        lists_apps = not workflows and not folders and first
+        watch = Watch(running, workflows, folders, published=not restarted)
+        # a file may be invalid by now: that must not keep a worker from starting again
+        published: list[tuple[Path, Served]] = [] if restarted else await publish_all(running, workflows, folders)
         served = [(file, app, await running.apps.working_key(app.app)) for file, app in published]
         await running.apps.learn_names()  # other processes may serve the apps that are tools of these
         for app in await running.apps.catalog.apps() if lists_apps else []:

@@ -53,6 +53,7 @@ class WorkerProcess:
     """What a worker process knows of itself. Number 0 publishes files."""
 
     number: int
+    restarted: bool  # in place of one that has died, after all were ready
     folder: Path  # of the workers' sockets
     _ready: int  # descriptor of a pipe to the parent
     _parent: int  # descriptor of a pipe that ends with the parent
@@ -133,7 +134,7 @@ class Supervisor:
                         os.close(receiving)
                         for child in self._children.values():
                             child.close()
-                        return WorkerProcess(number, folder, sending, parent)
+                        return WorkerProcess(number, self._was_ready, folder, sending, parent)
                     os.close(sending)
                     self._children[process] = _Child(number, receiving)
                 self._handle_events(signals)

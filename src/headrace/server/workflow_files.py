@@ -75,17 +75,25 @@ async def publish_all(
 
 class Watch:
     """Publishes files that change after this was made, and new files of folders. `on_published` gets the path, what it
-    has become, and whether the app is new.
+    has become, and whether the app is new. Unless the files are `published` at the start, those that have changed since
+    they were are published, too.
 
     It looks at the files again and again, because notifications of the system are not sent for every kind of mount.
     """
 
-    def __init__(self, running: Service, files: Sequence[WorkflowFile], folders: Sequence[WorkflowFolder]) -> None:
+    def __init__(
+        self,
+        running: Service,
+        files: Sequence[WorkflowFile],
+        folders: Sequence[WorkflowFolder],
+        *,
+        published: bool = True,
+    ) -> None:
         self._running = running
         self._files = files
         self._folders = folders
         self._unreadable: set[Path] = set()
-        self._published = self._states()
+        self._published = self._states() if published else {}
         self._seen: dict[WorkflowFile, FileState | None] = {}
         self._missing: set[WorkflowFile] = set()
 
