@@ -29,7 +29,7 @@ from headrace.server.serve import serve  # noqa: E402
 from headrace.server.workflow_files import WorkflowFile  # noqa: E402
 from headrace.settings import Settings  # noqa: E402
 
-WARM_UP, RUNS = 5, 3
+WARM_UP, RUNS = 5, 6
 IDLE_SECONDS = 6.0  # longer than the interval of any frequent background task
 TAIL_SECONDS = 0.5  # after the response, until the run's last records are stored
 
