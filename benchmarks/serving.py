@@ -18,8 +18,8 @@ SECONDS = 60.0  # for a job, at most
 WARM_UP = 2_000  # requests
 STORED_BEFORE = 2_480.0  # bytes of database a run, before rows were made smaller
 MISSED = {
-    64: "the hand-over between queue, worker and driver, and the writer of the journal, cost more than the request",
-    1: "each run waits for its commit, and passes through two threads on the way",
+    64: "authentication, the run itself and the transaction that stores it cost more than the bare request",
+    1: "each run waits for its commit, which another thread makes",
     "workers": "the load generator has the same cores, and SQLite one writer",
     "stored": "run id, type name and the row's own overhead are most of a row",
 }

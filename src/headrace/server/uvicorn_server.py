@@ -91,6 +91,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._serving.ready()
+        if self.should_exit:  # a signal has arrived meanwhile: then uvicorn returns without a shutdown
+            await self.shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # of a tenth of a second each

@@ -126,15 +126,19 @@ class Supervisor:
                 for number in [number for number, due in self._due.items() if due <= now]:
                     del self._due[number]
                     receiving, sending = os.pipe()
+                    # a signal that a new worker receives before it has restored the handlers would reach the parent
+                    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
                     process = os.fork()
                     if process == 0:
                         restore()
+                        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
                         os.setpgid(0, 0)  # Ctrl-C reaches the parent, which passes it on once
                         os.close(alive)
                         os.close(receiving)
                         for child in self._children.values():
                             child.close()
                         return WorkerProcess(number, self._was_ready, folder, sending, parent)
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
                     os.close(sending)
                     self._children[process] = _Child(number, receiving)
                 self._handle_events(signals)
@@ -159,6 +163,8 @@ class Supervisor:
 
     def _ready(self, child: _Child) -> None:
         self._failed_starts[child.number] = 0
+        if self._was_ready:
+            logger.info("worker %d is ready again", child.number)
         if self._was_ready or self._stopping:
             return
         if self._message is None:
