@@ -211,7 +211,7 @@ class DocumentRoutes(KnowledgeRoutes):
         return await self.api.apps.catalog.find_file(document.file)
 
     async def _ids(self, request: Request) -> list[str]:
-        body = parse(schemas.DocumentIds, await self.api.json(request))
+        body = parse(schemas.DocumentSelection, await self.api.json(request))
         return list(dict.fromkeys(as_uuid(id_, NO_DOCUMENT) for id_ in body["document_ids"]))
 
 

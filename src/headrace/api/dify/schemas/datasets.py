@@ -88,7 +88,7 @@ class FieldOfMetadata(TypedDict):
     type: str
 
 
-class Icon(TypedDict):
+class IconInfo(TypedDict):
     icon_type: str | None
     icon: str | None
     icon_background: str | None
@@ -129,7 +129,7 @@ class Dataset(TypedDict):
     pipeline_id: str | None
     runtime_mode: str | None
     chunk_structure: str | None
-    icon_info: Icon | None
+    icon_info: IconInfo | None
     is_published: bool
     total_documents: int
     total_available_documents: int

@@ -59,7 +59,7 @@ class FileSettings(DocumentSettings):
     original_document_id: NotRequired[Text | None]
 
 
-class DocumentIds(TypedDict):
+class DocumentSelection(TypedDict):
     document_ids: Annotated[list[Text], Field(max_length=_MOST_DOCUMENTS)]
 
 
@@ -299,7 +299,7 @@ FILE: Media[Any] = Media(
     },
 )
 FILE_CHANGE: Media[Any] = Media(None, type=FILE.type, schema={**(FILE.schema or {}), "required": []})
-IDS = Media(DocumentIds, {"document_ids": [DOCUMENT_ID]})
+IDS = Media(DocumentSelection, {"document_ids": [DOCUMENT_ID]})
 INDEXED = Media(IndexedDocument, {"document": _DOCUMENT, "batch": BATCH})
 DOCUMENTS = Media(DocumentPage, {"data": [_DOCUMENT], "has_more": False, "limit": 20, "total": 1, "page": 1})
 DETAIL = Media(DocumentDetail, _DETAIL)
