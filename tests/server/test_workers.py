@@ -114,6 +114,10 @@ def test_runs_of_a_worker_that_dies_are_taken_up(
             done = ended(serve, run)
             assert (done["status"], done["outputs"]["two"]) == ("succeeded", f"/second/{name}")
         assert set(world.calls) == {f"/{node}/{name}" for node in ("first", "second") for name in runs}
+        until = time.monotonic() + SECONDS
+        while not any("is ready again" in line for line in serve.said):
+            assert time.monotonic() < until, "".join(serve.said)
+            time.sleep(0.05)
 
 
 def test_a_changed_file_is_served_by_all(start: Callable[..., Server], tmp_path: pathlib.Path) -> None:
