@@ -13,10 +13,15 @@ import pytest
 
 from headrace.errors import NodeError
 from headrace.knowledge.indexing import Indexer
-from headrace.ports.knowledge import Document, Progress
+from headrace.ports.knowledge import DatasetChanges, Document, Progress
 from headrace.ports.knowledge_store import KnowledgeStore
 from tests.knowledge.knowledge_base import GOOD, PARENTS, KnowledgeBase, knowledge_base, unavailable
 
+MODEL: DatasetChanges = {
+    "technique": "high_quality",
+    "embedding_model": "small",
+    "embedding_provider": "langgenius/openai/openai",
+}
 LINES = "\n".join(f"line {number} of the manual" for number in range(150))
 
 
@@ -433,3 +438,34 @@ async def test_another_embedding_model_indexes_all_again(base: KnowledgeBase) ->
     await assert_whole(base, document)
     assert set(await base.rows("dataset_vector", "model")) == {"large"}
     assert len(base.embeddings.calls) == 6
+
+
+async def test_another_technique_while_a_document_is_read(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = await base.dataset()
+    document = await base.add(dataset, LINES)
+    text = base.parser.text
+
+    async def read(reading: Document) -> str:
+        await base.service.update(await base.service.dataset("default", dataset.id), "key", {**MODEL})
+        return await text(reading)
+
+    monkeypatch.setattr(base.parser, "text", read)
+    await base.index()
+    await assert_whole(base, document)
+
+
+async def test_another_embedding_model_while_a_segment_is_added(base: KnowledgeBase) -> None:
+    dataset = await base.dataset()
+    document = await base.add(dataset, "one\ntwo", **GOOD)
+    await base.index()
+    dataset, document = await base.service.dataset("default", dataset.id), await base.current(document)
+    base.embeddings.blocked = asyncio.Event()
+    base.embeddings.started.clear()
+    adding = asyncio.create_task(base.service.segments.add(dataset, document, "key", [{"content": "three"}]))
+    await base.embeddings.started.wait()
+    await base.service.update(dataset, "key", {"embedding_model": "large"})
+    base.embeddings.blocked.set()
+    await adding
+    await base.index()
+    await assert_whole(base, document, count=3)
+    assert await base.rows("dataset_vector", "model") == ["large"] * 3

@@ -140,16 +140,21 @@ class Indexer:
         await self._store.documents.change_document(document.id, failed, claim)
 
     async def _steps(self, document: Document, claim: str) -> None:
+        if document.attempts > _MOST_ATTEMPTS:
+            raise NodeError(f"Indexing was interrupted {_MOST_ATTEMPTS} times.", "DocumentIndexingError")
+        job = _Job(await self._dataset(document), document, claim)
+        if document.status != "indexing":
+            await self._split(job)
+            # a change of how the dataset is indexed ends the claims of documents that are split, and no others
+            job.dataset = await self._dataset(document)
+        await self._embed(job)
+        await self._record(job, {"status": "completed", "completed_at": self._clock(), "error": None, "attempts": 0})
+
+    async def _dataset(self, document: Document) -> Dataset:
         dataset = await self._store.datasets.find_dataset(None, document.dataset)
         if dataset is None:
             raise ClaimLost
-        if document.attempts > _MOST_ATTEMPTS:
-            raise NodeError(f"Indexing was interrupted {_MOST_ATTEMPTS} times.", "DocumentIndexingError")
-        job = _Job(dataset, document, claim)
-        if document.status != "indexing":
-            await self._split(job)
-        await self._embed(job)
-        await self._record(job, {"status": "completed", "completed_at": self._clock(), "error": None, "attempts": 0})
+        return dataset
 
     async def _split(self, job: _Job) -> None:
         document = job.document

@@ -197,29 +197,32 @@ class SegmentService:
             raise RequestError(str(error), "child_chunk_indexing_error", 500) from error
 
     async def _embed(self, dataset: Dataset, document: Document, segments: Sequence[Segment]) -> None:
-        """Indexes segments as they are stored; again, if somebody else has changed them in the meantime."""
+        """Indexes segments as they are stored; again, if they or the settings of their dataset have changed in the
+        meantime."""
         ids = [segment.id for segment in segments]
         stored = await self._stored(dataset, ids)
         while True:
-            indexes = await index_of(dataset, *stored, self._embedder)
-            await self._store.segments.index_segments(document.id, indexes, dataset.embedding_model, self._clock())
+            indexes, model = await index_of(*stored, self._embedder), stored[0].embedding_model
+            await self._store.segments.index_segments(document.id, indexes, model, self._clock())
             indexed, stored = stored, await self._stored(dataset, ids)
             if _contents(stored) == _contents(indexed):
                 return
 
     async def _stored(self, dataset: Dataset, ids: Sequence[str]) -> _Stored:
+        dataset = await self._store.datasets.find_dataset(None, dataset.id) or dataset
         segments = await self._store.segments.segments_by_id(dataset.id, ids)
         is_split = dataset.doc_form == "hierarchical_model"
-        return segments, await self._store.segments.chunks_of(ids) if is_split else ()
+        return dataset, segments, await self._store.segments.chunks_of(ids) if is_split else ()
 
 
-_Stored: TypeAlias = tuple[Sequence[Segment], Sequence[ChildChunk]]
+_Stored: TypeAlias = tuple[Dataset, Sequence[Segment], Sequence[ChildChunk]]
 
 
 def _contents(stored: _Stored) -> object:
     """What an index is made of."""
-    segments, chunks = stored
+    dataset, segments, chunks = stored
     return (
+        (dataset.technique, dataset.embedding_provider, dataset.embedding_model),
         {segment.id: (segment.content, segment.keywords, segment.summary) for segment in segments},
         {chunk.id: chunk.content for chunk in chunks},
     )
