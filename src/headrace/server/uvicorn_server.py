@@ -90,6 +90,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for _ in range(3):  # a signal that arrived before uvicorn handled them is noticed before it would be ignored
+            await asyncio.sleep(0)
         self._serving.ready()
         if self.should_exit:  # a signal has arrived meanwhile: then uvicorn returns without a shutdown
             await self.shutdown(sockets)
