@@ -55,9 +55,12 @@ def test_what_cannot_be_added(invoke: Invoke, files: list[Path], tmp_path: Path)
         (["Manuals", str(files[0]), "--embedding", "a/b", "--economy"], "--economy"),
         (["Manuals", str(tmp_path / "missing.md")], "missing.md"),
         (["Manuals"], "FILES"),
+        ([" ", str(files[0]), "--economy"], "1 to 40 characters"),
+        (["n" * 41, str(files[0]), "--economy"], "1 to 40 characters"),
     ):
         refused = invoke("knowledge", "add", *arguments)
         assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
+    assert listed(invoke) == []
     for arguments in (["list", "None"], ["rm", "None"]):
         refused = invoke("knowledge", *arguments)
         assert (refused.exit_code, "no knowledge base has the name" in refused.stderr) == (2, True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CLI = "cli"  # who created what the commands create
 _PAGE = 100
+_LONGEST_NAME = 40  # characters, as in the API
 _POLL_SECONDS = 0.2  # between looks whether documents are indexed
 
 workspace_option = click.option(
@@ -68,7 +69,11 @@ def add(
     async def work() -> bool:
         async with _opened(data, workspace, indexing=True) as (bases, of):
             service = bases.service
-            dataset = await _find(service, of, base) or await service.create(of, _CLI, base, changes)
+            dataset = await _find(service, of, base)
+            if dataset is None:
+                if not base.strip() or len(base) > _LONGEST_NAME:
+                    raise BadUsage(f"the name of a knowledge base has 1 to {_LONGEST_NAME} characters")
+                dataset = await service.create(of, _CLI, base, changes)
             settings: DocumentSettings = {"technique": dataset.technique or technique}
             documents: list[Document] = []
             for file in files:
