@@ -139,7 +139,8 @@ class DocumentRoutes(KnowledgeRoutes):
     async def change_document_status(self, request: Request) -> Response:
         """Enable, disable, archive or unarchive documents.
 
-        All of them, or none if one is not there. A search finds no document that is disabled or archived.
+        All of them, or none if one is being indexed; ids that are not there are ignored. A search finds no document
+        that is disabled or archived.
         """
         principal, dataset = await self.dataset(request)
         action = request.path_params["action"]
