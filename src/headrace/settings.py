@@ -249,6 +249,8 @@ class Settings(BaseSettings):
         for limit in value:
             if not _MODEL_LIMIT.fullmatch(limit):
                 raise ValueError(f"{limit!r} is not PROVIDER=NUMBER or PROVIDER/MODEL=NUMBER, of 1 to 999999 calls")
+        if len({limit.rpartition("=")[0] for limit in value}) < len(value):
+            raise ValueError("a provider or model is named twice")
         return value
 
     @field_validator("files_url")

@@ -139,6 +139,10 @@ def plain(reply: Reply) -> tuple[int, str]:
     return reply.status, re.sub(r"\d+(\.\d+)?", "N", _NAMES.sub("ID", reply.body.decode("utf-8", "replace")))
 
 
+OF_WORKSPACE = {"/api/v1/meta", "/api/v1/apps", "/api/v1/apps/lint", "/api/v1/trigger-subscriptions"}
+"""Paths of operations that are not for one app, whichever is named."""
+
+
 def described(server: Serving, description: Mapping[str, Any]) -> list[Operation]:
     result = [operation for operation in operations(description) if not takes(operation, "KnowledgeKey")]
     assert len(result) > 50
@@ -183,7 +187,7 @@ async def test_its_app_is_as_unknown_as_one_that_is_not_there(api: list[Operatio
             for app in acme.apps:
                 reply = await call.by(other, app)
                 assert telling(reply, call.said + app, acme) == [], call
-                if takes(operation, "App key"):
+                if takes(operation, "AppKey") and operation.path not in OF_WORKSPACE:
                     assert reply.status in REFUSED, (call, reply)
                     assert plain(reply) == plain(await call.by(other, str(uuid4()))), call
 

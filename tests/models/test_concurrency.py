@@ -220,3 +220,21 @@ async def test_a_freed_slot_is_announced_to_processes_that_wait() -> None:
     await settled()
     assert signals == ["openai"]
     await models.aclose()
+
+
+async def test_cancelled_calls_are_forgotten_although_no_slot_becomes_free() -> None:
+    async with limited({"openai": 1}) as (models, gate, call):
+        call("a")
+        await gate.until(lambda: gate.begun == ["a"])
+        calls = [call("b") for _ in range(200)]
+        await settled()
+        for waiting in calls:
+            waiting.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        last = call("c")
+        await settled()
+        assert len(models.limits["openai"]._queue) < 50
+        gate.ends[0].set_result(None)
+        await gate.until(lambda: gate.begun == ["a", "c"])
+        gate.ends[1].set_result(None)
+        assert await last == "c"

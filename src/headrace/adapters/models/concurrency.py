@@ -90,6 +90,8 @@ class ModelLimit:
         finally:
             if call.cancelled():
                 self.waiting -= 1
+                if len(self._queue) > 2 * self.waiting + 16:
+                    self._forget_cancelled()
             else:
                 self.active -= 1
             self._freed = True
@@ -105,6 +107,11 @@ class ModelLimit:
         self.waiting += 1
         heappush(self._queue, (turn, self._calls, run, call))
         self.refresh()
+
+    def _forget_cancelled(self) -> None:
+        """While no slot becomes free, nothing else takes them out of the queue."""
+        self._queue = sorted(entry for entry in self._queue if not entry[-1].done())
+        self._turns = {run: turn for turn, _, run, _ in self._queue}
 
     async def _request(self) -> float:
         freed, self._freed = self._freed, False
