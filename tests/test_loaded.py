@@ -37,6 +37,7 @@ PACKAGES = {
     "pydantic_core",
     "pydantic_settings",
     "python_multipart",
+    "sitecustomize",  # of the machine's Python, where it has one
     "sniffio",
     "sqlalchemy",
     "starlette",

@@ -51,6 +51,7 @@ async def test_an_answer_as_dify_shows_it():
         None,
         "me",
         "chat",
+        run="r",
     )
 
 

@@ -198,9 +198,10 @@ def test_lint_and_generate_use_what_a_third_party_says():
 SOURCE = Path(headrace.node.__file__).parent
 BASIC_APPS = SOURCE / "dsl" / "basic_apps.py"  # writes a graph in Dify's format: the names are that format's
 ORDINARY_WORDS = {"agent", "start", "end", "answer", "code", "loop", "iteration", "assigner", "tool"}
-# Dify's name for a parameter that a model fills in is `llm`, and so is a plugin's for the kind of a model
+# Dify's name for a parameter that a model fills in is `llm`, and so is that of a kind of models, for plugins and in the
+# API of knowledge bases
 OF_TOOLS = ("ports/services/tool*.py", "adapters/tools/**/*.py")
-OF_PLUGINS = ("adapters/plugins/**/*.py", "adapters/models/plugin*.py")
+OF_PLUGINS = ("adapters/plugins/**/*.py", "adapters/models/plugin*.py", "api/http/params.py")
 
 
 def names_of_node_types(file: Path) -> Iterator[str]:

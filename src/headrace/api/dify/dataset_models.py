@@ -12,14 +12,14 @@ from starlette.responses import Response
 from headrace.api.dify.dataset_access import KnowledgeRoutes
 from headrace.api.dify.schemas import dataset_settings as settings
 from headrace.api.dify.schemas import datasets as schemas
+from headrace.api.http.params import MODEL_TYPES
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation
 from headrace.errors import InvalidParam
 from headrace.ports.knowledge import Dataset
 
-_TYPES = ("text-embedding", "rerank", "llm", "tts", "speech2text", "moderation")
 _PAGE = 100
-_BAD_TYPE = InvalidParam(f"model_type: Input should be one of {', '.join(_TYPES)}")
+_BAD_TYPE = InvalidParam(f"model_type: Input should be one of {', '.join(MODEL_TYPES)}")
 
 
 class DatasetModelRoutes(KnowledgeRoutes):
@@ -36,7 +36,7 @@ class DatasetModelRoutes(KnowledgeRoutes):
         """
         principal = await self.api.knowledge_principal(request)
         type_ = request.path_params["model_type"]
-        if type_ not in _TYPES:
+        if type_ not in MODEL_TYPES:
             raise _BAD_TYPE
         models: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for dataset in await self._datasets(principal.workspace):

@@ -21,6 +21,7 @@ _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", 
 _SECONDS = re.compile(r"-?\d{1,12}(\.\d{0,9})?", re.ASCII)
 
 TEXT_SCHEMA = {"type": "string"}
+MODEL_TYPES = ("text-embedding", "rerank", "llm", "tts", "speech2text", "moderation")  # Dify's
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 _TIME_SCHEMA = {"type": "string", "format": "date-time"}
 
@@ -201,7 +202,7 @@ PATH_PARAMETERS = {
         (
             "model_type",
             "The type of models",
-            TEXT_SCHEMA | {"enum": ["text-embedding", "rerank", "llm", "tts", "speech2text", "moderation"]},
+            TEXT_SCHEMA | {"enum": [*MODEL_TYPES]},
         ),
         ("node_id", "The id of a node", TEXT_SCHEMA),
         ("response_id", "The id of a response: `resp_` and the id of its run", TEXT_SCHEMA),
