@@ -106,7 +106,7 @@ async def _waited(served: Served) -> list[float]:
         async def wait(run: str) -> float:
             async with session.get(f"/api/v1/workflow-runs/{run}?wait=30") as answer:
                 run_response = await answer.json()
-            return time.time() - run_response["finished_at"]
+            return time.time() - run_response["finished_at_ms"] / 1e3
 
         waiting = [asyncio.create_task(wait(run)) for run in runs]
         await asyncio.sleep(0.5)  # all of them wait before the first run ends
