@@ -30,6 +30,7 @@ from tests.valkey import valkey_server as valkey_server
 WHOLE = ("product_studio", "sdk_node", "deploy", "temporal", "third_party")
 LONG = (
     *WHOLE,
+    "soak",
     "console",
     "oidc",
     "tests",
