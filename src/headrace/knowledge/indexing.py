@@ -54,7 +54,7 @@ class Indexer:
         self,
         store: KnowledgeStore,
         parser: DocumentParser,
-        embedder: Embedder | None,
+        embedder: Embedder,
         writer: ChunkWriter,
         *,
         lease: float = LEASE_SECONDS,
@@ -169,7 +169,7 @@ class Indexer:
                 pass
             await self._record(job, {"status": "splitting", "cleaning_completed_at": self._clock()})
         done = await self._segments(document) if resumed else ()
-        words, tokens = sum(one.word_count for one in done), sum(one.tokens for one in done)
+        words, tokens = sum(segment.word_count for segment in done), sum(segment.tokens for segment in done)
         nodes = frozenset(segment.index_node_id for segment in done)
         async for split in self._parser.splits(job.dataset, document, text, nodes):
             if not await self._store.segments.add_segments(document.id, job.claim, split.segments, split.chunks):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid5
 
 from headrace.content.encodings import decode
-from headrace.ids import new_id
 from headrace.knowledge.process_rules import Piece, split
 from headrace.knowledge.questions import ChunkWriter, Pair, pairs_of_table
-from headrace.knowledge.segments import text_hash
+from headrace.knowledge.segments import new_chunk, new_segment, text_hash
 from headrace.ports.knowledge import ChildChunk, Dataset, Document, Segment
-from headrace.ports.services import Documents, Files, estimate_tokens
+from headrace.ports.services import Documents, Files
 
 _AT_ONCE = 200  # segments
 _QUESTIONS_AT_ONCE = 4  # calls of a model
@@ -54,8 +53,9 @@ class DocumentParser:
         written before."""
         if is_table(document):
             pairs = await asyncio.to_thread(pairs_of_table, text)
+            now = self._clock()
             segments = [
-                self._segment(dataset, document, position, pair.question, pair.answer)
+                new_segment(dataset, document, position, pair.question, pair.answer, now)
                 for position, pair in enumerate(pairs, 1)
             ]
             for start in range(0, len(segments), _AT_ONCE):
@@ -70,24 +70,11 @@ class DocumentParser:
             yield self._split(dataset, document, start, pieces[start : start + _AT_ONCE])
 
     def _split(self, dataset: Dataset, document: Document, start: int, pieces: Sequence[Piece]) -> Split:
-        result = Split()
+        result, now = Split(), self._clock()
         for position, piece in enumerate(pieces, start + 1):
-            segment = self._segment(dataset, document, position, piece.content)
+            segment = new_segment(dataset, document, position, piece.content, None, now)
             result.segments.append(segment)
-            result.chunks += [
-                ChildChunk(
-                    new_id(),
-                    dataset.id,
-                    document.id,
-                    segment.id,
-                    number,
-                    child,
-                    segment.created_at,
-                    segment.created_at,
-                    len(child),
-                )
-                for number, child in enumerate(piece.children, 1)
-            ]
+            result.chunks += [new_chunk(segment, number, child, now) for number, child in enumerate(piece.children, 1)]
         return result
 
     async def _questions(
@@ -102,8 +89,8 @@ class DocumentParser:
             for text, pairs in zip(texts, answers, strict=True):
                 for number, pair in enumerate(pairs):
                     position += 1
-                    node = _question_node(document, text, number)
-                    result.segments.append(self._segment(dataset, document, position, pair.question, pair.answer, node))
+                    segment = new_segment(dataset, document, position, pair.question, pair.answer, self._clock())
+                    result.segments.append(replace(segment, index_node_id=_question_node(document, text, number)))
             yield result
 
     async def _ask(self, texts: Sequence[str], language: str) -> list[list[Pair]]:
@@ -113,32 +100,6 @@ class DocumentParser:
         finally:
             for task in tasks:
                 task.cancel()
-
-    def _segment(
-        self,
-        dataset: Dataset,
-        document: Document,
-        position: int,
-        content: str,
-        answer: str | None = None,
-        node: str | None = None,
-    ) -> Segment:
-        now = self._clock()
-        return Segment(
-            new_id(),
-            dataset.id,
-            document.id,
-            position,
-            content,
-            now,
-            now,
-            answer=answer,
-            word_count=len(content) + len(answer or ""),
-            tokens=estimate_tokens(content) if dataset.technique == "high_quality" else 0,
-            index_node_id=node or new_id(),
-            index_node_hash=text_hash(content),
-            created_by=document.created_by,
-        )
 
 
 def is_table(document: Document) -> bool:

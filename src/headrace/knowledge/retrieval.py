@@ -70,7 +70,7 @@ class Retriever:
     def __init__(
         self,
         store: KnowledgeStore,
-        embedder: Embedder | None,
+        embedder: Embedder,
         rerank: Rerank | None,
         open_index: Callable[[KnowledgeSearch], VectorIndex],
     ) -> None:
@@ -140,8 +140,6 @@ class Retriever:
         return self._open_index(self._store.search)
 
     async def _vector(self, dataset: Dataset, query: str) -> Vector:
-        if self._embedder is None:
-            raise NodeError("No embedding models are available here.", "InvokeAuthorizationError")
         provider, model = dataset.embedding_provider, dataset.embedding_model
         return (await self._embedder.vectors([query], provider, model, query=True))[0]
 

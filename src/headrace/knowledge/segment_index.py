@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from headrace.content.words import index_terms
-from headrace.errors import RequestError
 from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.keywords import keywords
 from headrace.ports.knowledge import SUMMARY, ChildChunk, Dataset, IndexNode, Segment, SegmentIndex
@@ -21,15 +20,13 @@ class _Text(NamedTuple):
 
 
 async def index_of(
-    dataset: Dataset, segments: Sequence[Segment], chunks: Sequence[ChildChunk], embedder: Embedder | None
+    dataset: Dataset, segments: Sequence[Segment], chunks: Sequence[ChildChunk], embedder: Embedder
 ) -> list[SegmentIndex]:
     """The index of each segment, which replaces the one it has. NodeError if the embedding model fails."""
     if dataset.technique != "high_quality":
         return [
             SegmentIndex(segment.id, keywords=segment.keywords or keywords(segment.content)) for segment in segments
         ]
-    if embedder is None:
-        raise RequestError("No embedding models are available here.", "provider_not_initialize", 400)
     children: dict[str, list[ChildChunk]] = defaultdict(list)
     for chunk in chunks:
         children[chunk.segment].append(chunk)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypedDict
+from dataclasses import replace
+from typing import Literal, TypeAlias, TypedDict
 
 from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
 from headrace.ids import new_id
@@ -33,7 +34,7 @@ class SegmentUpdate(NewSegment, total=False):
 
 
 class SegmentService:
-    def __init__(self, store: KnowledgeStore, embedder: Embedder | None, clock: Callable[[], float]) -> None:
+    def __init__(self, store: KnowledgeStore, embedder: Embedder, clock: Callable[[], float]) -> None:
         self._store = store
         self._embedder = embedder
         self._clock = clock
@@ -106,7 +107,7 @@ class SegmentService:
 
     async def add_chunk(self, dataset: Dataset, document: Document, segment: Segment, content: str) -> ChildChunk:
         _check_indexed(document)
-        chunk = await self._store.segments.append_chunk(self._chunk(segment, 0, content, "customized"))
+        chunk = await self._store.segments.append_chunk(new_chunk(segment, 0, content, self._clock(), "customized"))
         if chunk is None:
             raise NotFound("Segment not found.")
         await self._index_chunks(dataset, document, segment)
@@ -136,45 +137,20 @@ class SegmentService:
         elif not answer or not answer.strip():
             raise InvalidParam("Answer is empty" if answer else "Answer is required")
         now = self._clock()
-        return Segment(
-            new_id(),
-            dataset.id,
-            document.id,
-            0,
-            content,
-            now,
-            now,
-            answer=answer,
-            word_count=len(content) + len(answer or ""),
-            tokens=estimate_tokens(content) if dataset.technique == "high_quality" else 0,
+        return replace(
+            new_segment(dataset, document, 0, content, answer, now),
             keywords=tuple(item.get("keywords") or ()),
             attachments=tuple(item.get("attachment_ids") or ()),
-            index_node_id=new_id(),
-            index_node_hash=text_hash(content),
             status="indexing",
             created_by=by,
             indexing_at=now,
         )
 
-    def _chunk(self, segment: Segment, position: int, content: str, kind: str = "automatic") -> ChildChunk:
-        now = self._clock()
-        return ChildChunk(
-            new_id(),
-            segment.dataset,
-            segment.document,
-            segment.id,
-            position,
-            content,
-            now,
-            now,
-            len(content),
-            "customized" if kind == "customized" else "automatic",
-        )
-
     async def _split(self, document: Document, segment: Segment) -> None:
         """Replaces the child chunks of a segment by those of its content."""
         contents = split_children(segment.content, document.process_rule)
-        chunks = [self._chunk(segment, position, content) for position, content in enumerate(contents, 1)]
+        now = self._clock()
+        chunks = [new_chunk(segment, position, content, now) for position, content in enumerate(contents, 1)]
         await self._store.segments.replace_chunks(segment.id, chunks)
 
     async def _change(self, segment: Segment, changes: SegmentChanges) -> None:
@@ -228,15 +204,48 @@ def _contents(stored: _Stored) -> object:
     )
 
 
+def new_segment(
+    dataset: Dataset, document: Document, position: int, content: str, answer: str | None, now: float
+) -> Segment:
+    return Segment(
+        new_id(),
+        dataset.id,
+        document.id,
+        position,
+        content,
+        now,
+        now,
+        answer=answer,
+        word_count=len(content) + len(answer or ""),
+        tokens=estimate_tokens(content) if dataset.technique == "high_quality" else 0,
+        index_node_id=new_id(),
+        index_node_hash=text_hash(content),
+        created_by=document.created_by,
+    )
+
+
+def new_chunk(
+    segment: Segment, position: int, content: str, now: float, type_: Literal["automatic", "customized"] = "automatic"
+) -> ChildChunk:
+    return ChildChunk(
+        new_id(), segment.dataset, segment.document, segment.id, position, content, now, now, len(content), type_
+    )
+
+
 def text_hash(text: str) -> str:
     """What Dify calls the hash of an index node."""
     return hashlib.sha256((text + "None").encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check_indexed(document: Document) -> None:
-    """RequestError unless a document's segments can be changed."""
+def check_editable(document: Document) -> None:
+    """RequestError if the document is archived."""
     if document.archived:
         raise RequestError("The archived document is not editable.", "archived_document_immutable", 403)
+
+
+def _check_indexed(document: Document) -> None:
+    """RequestError unless a document's segments can be changed."""
+    check_editable(document)
     if document.status in UNFINISHED:
         raise NotFound("Document is not completed.")
     if not document.enabled:

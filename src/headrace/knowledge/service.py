@@ -15,7 +15,7 @@ from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.ids import new_id
 from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.process_rules import ProcessRuleSettings, process_rule
-from headrace.knowledge.segments import SegmentService
+from headrace.knowledge.segments import SegmentService, check_editable
 from headrace.ports.knowledge import (
     UNFINISHED,
     Dataset,
@@ -73,7 +73,7 @@ class KnowledgeService:
         self,
         store: KnowledgeStore,
         files: Files,
-        embedder: Embedder | None,
+        embedder: Embedder,
         *,
         wake: Callable[[], None],
         default_embedding: str = "",
@@ -130,7 +130,7 @@ class KnowledgeService:
         """Whether the embedding model of a dataset can be called, if it needs one."""
         if dataset.technique != "high_quality":
             return True
-        return self._embedder is not None and self._embedder.embeddings.missing(dataset.embedding_provider) is None
+        return self._embedder.embeddings.missing(dataset.embedding_provider) is None
 
     def _embedding_model(self, provider: str, model: str) -> DatasetChanges:
         """The embedding model of a dataset. RequestError if it cannot be called."""
@@ -142,8 +142,6 @@ class KnowledgeService:
                 "provider_not_initialize",
                 400,
             )
-        if self._embedder is None:
-            raise RequestError("No embedding models are available here.", "provider_not_initialize", 400)
         if (problem := self._embedder.embeddings.missing(provider)) is not None:
             raise RequestError(problem, "provider_not_initialize", 400)
         return {"embedding_provider": provider, "embedding_model": model}
@@ -301,14 +299,6 @@ class KnowledgeService:
         if dataset.doc_form != form:
             raise _other_form(form)
         return dataset
-
-
-def check_editable(document: Document) -> None:
-    if document.archived:
-        raise Archived
-
-
-Archived = RequestError("The archived document is not editable.", "archived_document_immutable", 403)
 
 
 def _indexed_by(dataset: Dataset) -> tuple[Technique | None, str, str]:
