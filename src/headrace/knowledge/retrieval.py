@@ -10,19 +10,17 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from headrace.content.words import query_terms
 from headrace.errors import InvalidParam, NodeError
 from headrace.knowledge.conditions import Conditions, metadata_of, parse_conditions
 from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.keywords import keywords, similarities
-from headrace.ports.knowledge import SUMMARY, ChildChunk, Dataset, Document, Segment, Vector
+from headrace.ports.knowledge import SUMMARY, ChildChunk, Dataset, Document, SearchMethod, Segment, Vector
 from headrace.ports.knowledge_search import KnowledgeSearch, Match, VectorIndex
 from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.ports.services.embeddings import Rerank
-
-SearchMethod = Literal["semantic_search", "full_text_search", "hybrid_search", "keyword_search"]
 
 DEFAULT_TOP_K = 4
 _FEWEST, _MOST = 50, 200  # candidates of each search that hybrid search compares: a larger top_k does not change them

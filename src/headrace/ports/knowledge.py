@@ -15,6 +15,7 @@ from headrace.values import Value
 
 Technique = Literal["high_quality", "economy"]
 DocForm = Literal["text_model", "hierarchical_model", "qa_model"]
+SearchMethod = Literal["semantic_search", "full_text_search", "hybrid_search", "keyword_search"]
 IndexingStatus = Literal["waiting", "parsing", "cleaning", "splitting", "indexing", "completed", "error", "paused"]
 SegmentStatus = Literal["waiting", "indexing", "completed", "error"]
 MetadataType = Literal["string", "number", "time"]

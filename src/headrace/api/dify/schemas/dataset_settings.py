@@ -9,12 +9,10 @@ from typing_extensions import TypedDict
 
 from headrace.api.dify.schemas.common import Text
 from headrace.api.http.schema import described
+from headrace.ports.knowledge import SearchMethod
 
 _MOST_HITS = 1000
 
-Technique = Literal["high_quality", "economy"]
-DocForm = Literal["text_model", "hierarchical_model", "qa_model"]
-SearchMethod = Literal["keyword_search", "semantic_search", "full_text_search", "hybrid_search"]
 Operator = Literal[
     "contains",
     "not contains",

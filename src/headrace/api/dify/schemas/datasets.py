@@ -20,9 +20,9 @@ from headrace.api.dify.schemas.dataset_settings import (
     RetrievalModelBody,
     SummaryIndex,
     SummaryIndexBody,
-    Technique,
 )
 from headrace.api.http.schema import Media, described
+from headrace.ports.knowledge import Technique
 
 Permission = Literal["only_me", "all_team_members", "partial_members"]
 DatasetName = Annotated[str, Field(min_length=1, max_length=40), WITHOUT_NUL]

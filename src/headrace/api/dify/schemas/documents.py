@@ -10,13 +10,12 @@ from typing_extensions import TypedDict
 from headrace.api.dify.schemas.common import WITHOUT_NUL, Object, Success, Text
 from headrace.api.dify.schemas.dataset_settings import (
     PROCESS_RULE,
-    DocForm,
     ProcessRule,
     RetrievalModel,
-    Technique,
 )
 from headrace.api.dify.schemas.datasets import CREATED_AT, DATASET_ID, FIELD_ID, KEY_ID, FieldOfMetadata
 from headrace.api.http.schema import BINARY, Media, described
+from headrace.ports.knowledge import DocForm, Technique
 
 DocumentName = Annotated[str, Field(min_length=1, max_length=255), WITHOUT_NUL]
 _MOST_DOCUMENTS = 1000
