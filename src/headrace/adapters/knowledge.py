@@ -19,21 +19,19 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import Any, TypeGuard, cast
 from urllib.parse import quote
 
 import orjson
 
 from headrace.adapters.models.failures import Failure, scrub
+from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.request import encode
 from headrace.adapters.urls import is_base_url
 from headrace.errors import HeadraceError, NodeError
 from headrace.ids import canonical_id
 from headrace.ports.services import Passage, Retrieval
 from headrace.values import Value
-
-if TYPE_CHECKING:
-    from headrace.adapters.models.transport import Transport
 
 ERROR = "KnowledgeRetrievalNodeError"
 _LONGEST_QUERY = 250  # characters; Dify's limit
@@ -75,10 +73,8 @@ class KnowledgeClient:
         self._dify_key = _header("HEADRACE_DIFY_DATASET_KEY", dify_key)
         self._key = _header("HEADRACE_KNOWLEDGE_API_KEY", key)
         self._ids = dict(_pair(entry) for entry in ids)
-        self._environ = environ
-        self._connect = connect
         self._seconds = seconds
-        self._transport: Transport | None = None
+        self._transport = LazyTransport(environ, connect, seconds)
         self._known: dict[str, tuple[float, _Dataset]] = {}
 
     def missing(self, dataset: str) -> str | None:
@@ -114,9 +110,7 @@ class KnowledgeClient:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        await self._transport.aclose()
 
     @asynccontextmanager
     async def _call_to(self, dataset: str) -> AsyncGenerator[tuple[str, str]]:
@@ -216,16 +210,12 @@ class KnowledgeClient:
 
     async def _call(self, method: str, url: str, key: str, body: Mapping[str, Value] | None = None) -> dict[str, Any]:
         """The object that a server answers with. Failure where it answers with anything else."""
-        if self._transport is None:
-            from headrace.adapters.models.transport import Transport
-
-            self._transport = Transport(self._environ, self._connect, self._seconds)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else encode(body)
         who = "the knowledge server"
-        raw, _ = await self._transport.whole(method, who, url, headers, data, max_size=_LARGEST)
+        raw, _ = await self._transport.open().whole(method, who, url, headers, data, max_size=_LARGEST)
         try:
             answer: Any = orjson.loads(raw)
         except orjson.JSONDecodeError:

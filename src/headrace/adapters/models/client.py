@@ -12,8 +12,9 @@ from headrace.adapters.models import demo as demo_model
 from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.google_cloud import AccessTokens
+from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.prices import Price, Prices, load_prices, parse_prices
-from headrace.adapters.models.providers import PROVIDERS, configured, last_part, resolve
+from headrace.adapters.models.providers import DEMO, PROVIDERS, configured, last_part, resolve
 from headrace.adapters.models.request import build, encode
 from headrace.adapters.models.response import Answer
 from headrace.errors import LoadError, NodeError, Problem
@@ -22,9 +23,7 @@ from headrace.ports.services import ChatChunk, ChatRequest, Files
 if TYPE_CHECKING:
     from headrace.adapters.models.blocks import BlockCall
     from headrace.adapters.models.plugins import PluginModels
-    from headrace.adapters.models.transport import Transport
 
-DEMO = "demo"
 _MAX_WAIT = 60.0  # seconds, even if the provider asks for more
 _MAX_BACKOFF = 8.0
 
@@ -60,11 +59,9 @@ class ModelClient:
         self._demo = demo
         self._demo_delay = demo_delay
         self._prices = Prices(_own_prices(environ, prices))
-        self._connect = connect
-        self._idle = idle
         self._tries = tries
         self._backoff = backoff
-        self._transport: Transport | None = None
+        self._transport = LazyTransport(environ, connect, idle)
         self._tokens: AccessTokens | None = None
         self._endpoints: dict[str, Endpoint | PluginModels | None] = {}
 
@@ -152,7 +149,7 @@ class ModelClient:
             try:
                 data = encode(body)
                 headers = endpoint.headers if call is None else await call.headers(data)
-                async with self._open().post(name, url, headers, data, call and call.events()) as stream:
+                async with self._transport.open().post(name, url, headers, data, call and call.events()) as stream:
                     async for payloads in stream:
                         for payload in payloads:
                             chunk = _chunk_of(answer, payload, name)
@@ -182,16 +179,7 @@ class ModelClient:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
-
-    def _open(self) -> Transport:
-        if self._transport is None:
-            from headrace.adapters.models.transport import Transport
-
-            self._transport = Transport(self._environ, self._connect, self._idle)
-        return self._transport
+        await self._transport.aclose()
 
     def _delay(self, failures: int, failure: Failure) -> float:
         """Seconds until the next attempt: as the provider asks, else exponential with jitter."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import orjson
 
 from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
+from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.plugins import PluginModels
-from headrace.adapters.models.providers import configured, last_part, resolve
+from headrace.adapters.models.providers import DEMO, configured, last_part, resolve
 from headrace.adapters.models.request import encode
 from headrace.errors import NodeError
 
-if TYPE_CHECKING:
-    from headrace.adapters.models.transport import Transport
-
-DEMO = "demo"
 _LARGEST = 64 * 1024 * 1024  # bytes of an answer
 _BASES = {"jina": "https://api.jina.ai/v1", "voyage": "https://api.voyageai.com/v1"}
 """Providers without chat models, which are not in the table of those."""
@@ -45,9 +42,7 @@ class JsonTasks:
         self._plugins = plugins
         self._type = type_
         self._demo = demo
-        self._connect = connect
-        self._idle = idle
-        self._transport: Transport | None = None
+        self._transport = LazyTransport(self._environ, connect, idle)
 
     def missing(self, provider: str) -> str | None:
         """What is missing to call a provider; None if nothing is."""
@@ -80,7 +75,7 @@ class JsonTasks:
         name, headers = endpoint.provider.name, {**endpoint.headers, "Content-Type": "application/json"}
         url = endpoint.url(model, task)
         try:
-            raw, _ = await self._open().whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
+            raw, _ = await self._transport.open().whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
             try:
                 answer: Any = orjson.loads(raw)
             except orjson.JSONDecodeError:
@@ -93,13 +88,4 @@ class JsonTasks:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
-
-    def _open(self) -> Transport:
-        if self._transport is None:
-            from headrace.adapters.models.transport import Transport
-
-            self._transport = Transport(self._environ, self._connect, self._idle)
-        return self._transport
+        await self._transport.aclose()

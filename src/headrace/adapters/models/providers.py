@@ -24,6 +24,7 @@ from headrace.adapters.models.endpoint import (
 from headrace.adapters.urls import is_base_url
 from headrace.errors import NodeError
 
+DEMO = "demo"  # the built-in model, which is in no table
 _MEDIA = frozenset({"image", "audio", "document"})
 _VIDEO = frozenset({"image", "video"})
 _ANTHROPIC_VERSION = "2023-06-01"

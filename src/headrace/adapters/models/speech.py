@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import BAD_REQUEST, CONNECTION, Failure, message_of
+from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.providers import configured, last_part, resolve
 from headrace.adapters.models.request import encode
 from headrace.content.filetypes import extension_of
 from headrace.errors import NodeError
-
-if TYPE_CHECKING:
-    from headrace.adapters.models.transport import Transport
 
 TRANSCRIPTION_MODEL = "whisper-1"
 SPEECH_MODEL = "tts-1"
@@ -53,9 +51,7 @@ class SpeechClient:
         self._provider = last_part(provider)
         self._transcription_model = transcription_model or TRANSCRIPTION_MODEL
         self._speech_model = speech_model or SPEECH_MODEL
-        self._connect = connect
-        self._idle = idle
-        self._transport: Transport | None = None
+        self._transport = LazyTransport(environ, connect, idle)
 
     def missing(self, provider: str = "") -> str | None:
         """See `Speech.missing`."""
@@ -70,7 +66,7 @@ class SpeechClient:
     ) -> str:
         """See `Speech.transcribe`."""
         endpoint = self._endpoint(provider)
-        transport = self._open()
+        transport = self._transport.open()
         from aiohttp import FormData
 
         form = FormData()
@@ -97,7 +93,7 @@ class SpeechClient:
             raise NodeError("There is no text to speak.", BAD_REQUEST)
         if len(pieces) > _MOST_PIECES:
             raise NodeError(f"A text of {len(text)} characters is too long to be spoken.", BAD_REQUEST)
-        transport = self._open()
+        transport = self._transport.open()
         name = endpoint.provider.name
         model = model or self._speech_model
         headers = {**endpoint.headers, "Content-Type": "application/json"}
@@ -116,9 +112,7 @@ class SpeechClient:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        await self._transport.aclose()
 
     def _endpoint(self, provider: str) -> Endpoint:
         name = last_part(provider) or self._provider
@@ -137,13 +131,6 @@ class SpeechClient:
                 NOT_INITIALIZED,
             )
         return endpoint
-
-    def _open(self) -> Transport:
-        if self._transport is None:
-            from headrace.adapters.models.transport import Transport
-
-            self._transport = Transport(self._environ, self._connect, self._idle)
-        return self._transport
 
 
 def _ending(mime_type: str) -> str:

@@ -8,19 +8,17 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode, urlsplit
 
 import orjson
 
 from headrace.adapters.models.failures import Failure
+from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.oidc.keys import Key, Keys, keys_of
 from headrace.adapters.oidc.token import brief
 from headrace.adapters.urls import is_loopback
 from headrace.errors import HeadraceError, RequestError
-
-if TYPE_CHECKING:
-    from headrace.adapters.models.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +70,6 @@ class Issuer:
         self._url = url
         self._algorithms = algorithms
         self._allow_http = allow_http
-        self._environ = environ
         self._clock = clock
         if problem := self._problem(url):
             raise HeadraceError(f"HEADRACE_OIDC_ISSUER: {problem}.")
@@ -82,7 +79,7 @@ class Issuer:
         self._place_fresh = self._fresh = self._usable = self._tried = self._asked = float("-inf")
         self._failures = 0
         self._fetching: asyncio.Task[None] | None = None
-        self._transport: Transport | None = None
+        self._transport = LazyTransport(environ, _CONNECT, _SECONDS)
 
     async def freshen(self) -> None:
         """Fetches `keys` if they are not fresh. Unreachable if there are none."""
@@ -125,9 +122,7 @@ class Issuer:
         if self._fetching:
             self._fetching.cancel()
             await asyncio.wait((self._fetching,))
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        await self._transport.aclose()
 
     # ---------------------------------------------------------------------------------------------------- fetching
 
@@ -201,22 +196,15 @@ class Issuer:
         """The JSON object of the response to a form. Failure or HeadraceError if there is none."""
         form_headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **headers}
         body = urlencode(form).encode()
-        raw, _ = await self._connected().whole("POST", _WHO, url, form_headers, body, max_size=_LARGEST)
+        raw, _ = await self._transport.open().whole("POST", _WHO, url, form_headers, body, max_size=_LARGEST)
         return _object(raw, url)
 
     async def _get(self, url: str) -> tuple[dict[str, Any], float]:
         """(the JSON object of the response, for how many seconds it is fresh)."""
-        async with self._connected().get(_WHO, url, {"Accept": "application/json"}) as stream:
+        async with self._transport.open().get(_WHO, url, {"Accept": "application/json"}) as stream:
             raw, _ = await stream.whole(_LARGEST)
             seconds = fresh_seconds(stream.headers.get("Cache-Control", ""))
         return _object(raw, url), seconds
-
-    def _connected(self) -> Transport:
-        if self._transport is None:
-            from headrace.adapters.models.transport import Transport
-
-            self._transport = Transport(self._environ, _CONNECT, _SECONDS)
-        return self._transport
 
     def _problem(self, url: str, *, query: bool = False) -> str:
         """The problem of a URL; "" if it is valid."""
