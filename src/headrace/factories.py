@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from headrace.settings import Settings
 
 if TYPE_CHECKING:
     from headrace.adapters.files import FileStore
+    from headrace.adapters.knowledge import KnowledgeClient
     from headrace.adapters.models import PluginModels
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
@@ -201,6 +202,20 @@ async def model_client(
             if telemetry:
                 telemetry.observe_model_limits(limited.limits)
             yield limited
+
+
+def remote_knowledge(settings: Settings, ids: Sequence[str], environ: Mapping[str, str]) -> KnowledgeClient:
+    """The knowledge bases of other servers. HeadraceError if a URL or `ids` is malformed."""
+    from headrace.adapters.knowledge import KnowledgeClient
+
+    return KnowledgeClient(
+        dify_url=settings.dify_url,
+        dify_key=settings.dify_dataset_key,
+        url=settings.knowledge_url,
+        key=settings.knowledge_api_key,
+        ids=ids,
+        environ=environ,
+    )
 
 
 def form_mails(settings: Settings) -> FormMails | None:

@@ -17,7 +17,6 @@ from headrace.adapters.egress import Egress
 from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
-from headrace.adapters.knowledge import KnowledgeClient
 from headrace.adapters.models import ModelCalls, PluginModels, SpeechClient, SpeechWithPlugins
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.runtime import Plugins
@@ -54,6 +53,7 @@ from headrace.factories import (
     model_client,
     plans_of,
     plugin_handlers,
+    remote_knowledge,
     temporal_dispatch,
 )
 from headrace.knowledge.router import KnowledgeRouter, split_ids
@@ -209,14 +209,7 @@ async def service(
 
         documents = DocumentReader()
         local_ids, other_ids = split_ids(settings.knowledge_ids)
-        knowledge_client = KnowledgeClient(
-            dify_url=settings.dify_url,
-            dify_key=settings.dify_dataset_key,
-            url=settings.knowledge_url,
-            key=settings.knowledge_api_key,
-            ids=other_ids,
-            environ=environ,
-        )
+        knowledge_client = remote_knowledge(settings, other_ids, environ)
         stack.push_async_callback(knowledge_client.aclose)
         knowledge: Knowledge = knowledge_client
         bases = None
