@@ -29,8 +29,8 @@ _BATCH = 1_000
 def measure(quick: bool) -> list[Row]:
     import numpy as np
 
-    count, asked = (10_000, 50) if quick else (CHUNKS, QUERIES)
-    vectors = _vectors(count + asked)
+    count, tries = (10_000, 50) if quick else (CHUNKS, QUERIES)
+    vectors = _vectors(count + tries)
     stored, queries = vectors[:count], vectors[count:]
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/headrace.db"
@@ -44,7 +44,7 @@ def measure(quick: bool) -> list[Row]:
     ]
     times = searched["milliseconds"]
     return [
-        Row(GROUP, f"recall@{BEST} against exact search", sum(found) / (BEST * asked), "", Target(0.99, more=True)),
+        Row(GROUP, f"recall@{BEST} against exact search", sum(found) / (BEST * tries), "", Target(0.99, more=True)),
         Row(
             GROUP,
             "processor time of a query, median",

@@ -48,7 +48,7 @@ def said(server: Server, what: str) -> None:
 
 @pytest.fixture
 def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., Server]]:
-    """Starts two workers, and more if it is asked to; all have ended in the end."""
+    """Starts two workers, or another number of them; all have ended in the end."""
     with ExitStack() as stack:
 
         def begin(*arguments: str | pathlib.Path, **environ: str) -> Server:

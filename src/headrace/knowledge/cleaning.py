@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# U+FFFE is no character; of the control characters, tabs and line breaks are kept. PostgreSQL stores no U+0000.
+# U+FFFE is not a character; of the control characters, tabs and line breaks are kept. PostgreSQL stores no U+0000.
 _INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe]")
 _LINE_BREAKS = re.compile(r"\n{3,}")
 _BLANKS = re.compile("[\t\f\r \u00a0\u1680\u180e\u2000-\u200a\u202f\u205f\u3000]{2,}")
@@ -17,7 +17,7 @@ _PLACEHOLDER = re.compile("\x00([0-9]+)\x00")
 
 
 def clean(text: str, *, extra_spaces: bool = False, urls_and_emails: bool = False) -> str:
-    """The text without control characters and, if asked for, without repeated blanks, URLs and e-mail addresses."""
+    """The text without control characters and, if so configured, without repeated blanks, URLs and e-mail addresses."""
     text = _INVALID.sub("", text.replace("<|", "<").replace("|>", ">"))
     if extra_spaces:
         text = _BLANKS.sub(" ", _LINE_BREAKS.sub("\n\n", text))

@@ -77,7 +77,7 @@ class Metadata:
         await self._store.datasets.change_dataset(dataset.id, changes)
 
     async def update(self, dataset: Dataset, updates: Sequence[MetadataUpdate]) -> None:
-        """Gives documents their values; all of them, or none if one is not valid. A value of None is no value."""
+        """Gives documents their values; all of them, or none if one is not valid. A value of None removes it."""
         fields = {field.id: field for field in await self._store.datasets.metadata_fields(dataset.id)}
         found = await self._store.documents.documents_by_id(dataset.id, [update.document for update in updates])
         current = {document.id: document.metadata for document in found}

@@ -53,8 +53,8 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A node that was found, with the text that it is found by."""
+class _Candidate:
+    """A node that a search has found, with the text that it is found by."""
 
     match: Match
     segment: Segment
@@ -88,8 +88,8 @@ class Retriever:
         if settings.method == "keyword_search" or dataset.technique != "high_quality":
             hits = await self._by_keywords(dataset, query, settings.top_k, documents)
         else:
-            found = await self._found(dataset, await self._search(dataset, query, settings, documents))
-            hits = await self._hits(dataset, await self._ordered(found, query, settings))
+            candidates = await self._candidates(dataset, await self._search(dataset, query, settings, documents))
+            hits = await self._hits(dataset, await self._ordered(candidates, query, settings))
         await self._store.segments.add_hits([hit.segment.id for hit in hits])
         return hits
 
@@ -113,7 +113,7 @@ class Retriever:
         chosen = await asyncio.to_thread(keywords, query)  # the first call may read a dictionary
         words = list(dict.fromkeys((*chosen, *(word.casefold() for word in chosen))))
         matches = await self._store.search.match_keywords(dataset.id, words, limit, documents)
-        return await self._hits(dataset, await self._found(dataset, matches), scored=False)
+        return await self._hits(dataset, await self._candidates(dataset, matches), scored=False)
 
     async def _search(
         self, dataset: Dataset, query: str, settings: Settings, documents: Collection[str] | None
@@ -143,61 +143,61 @@ class Retriever:
 
     # ------------------------------------------------------------------------------------------------------- order
 
-    async def _ordered(self, found: Sequence[_Found], query: str, settings: Settings) -> list[_Found]:
+    async def _ordered(self, candidates: Sequence[_Candidate], query: str, settings: Settings) -> list[_Candidate]:
         """The nodes with their final scores, best first: at most `top_k`, none below the threshold."""
-        scores = [node.match.score for node in found]
+        scores = [node.match.score for node in candidates]
         threshold = settings.threshold
         if settings.method == "hybrid_search" and settings.weights is not None:
             meaning, words = settings.weights
-            similar = await asyncio.to_thread(similarities, query, [node.text for node in found])
+            similar = await asyncio.to_thread(similarities, query, [node.text for node in candidates])
             scores = [meaning * score + words * other for score, other in zip(scores, similar, strict=True)]
         elif settings.rerank_model:
-            scores = await self._reranked(found, query, settings)
+            scores = await self._reranked(candidates, query, settings)
         elif settings.method == "full_text_search":
             threshold = None  # it is one of cosines
         ordered = [
             replace(node, match=node.match._replace(score=score))
-            for node, score in zip(found, scores, strict=True)
+            for node, score in zip(candidates, scores, strict=True)
             if threshold is None or score >= threshold
         ]
         return sorted(ordered, key=lambda node: -node.match.score)[: settings.top_k]
 
-    async def _reranked(self, found: Sequence[_Found], query: str, settings: Settings) -> Sequence[float]:
+    async def _reranked(self, candidates: Sequence[_Candidate], query: str, settings: Settings) -> Sequence[float]:
         if self._rerank is None:
             raise NodeError("No rerank models are available here.", "InvokeAuthorizationError")
-        if not found:
+        if not candidates:
             return []
-        texts = [node.text for node in found]
+        texts = [node.text for node in candidates]
         provider, model = settings.rerank_provider, settings.rerank_model
         return await self._rerank.rerank(query, texts, provider=provider, model=model)
 
     # ------------------------------------------------------------------------------------------------------ results
 
-    async def _found(self, dataset: Dataset, matches: Sequence[Match]) -> list[_Found]:
+    async def _candidates(self, dataset: Dataset, matches: Sequence[Match]) -> list[_Candidate]:
         """The texts of nodes; without those that have just been deleted."""
         ids = {match.segment for match in matches}
         segments = {segment.id: segment for segment in await self._store.segments.segments_by_id(dataset.id, ids)}
         parents = {match.segment for match in matches if match.node not in (match.segment, match.segment + SUMMARY)}
         chunks = {chunk.id: chunk for chunk in await self._store.segments.chunks_of(parents)} if parents else {}
-        found: list[_Found] = []
+        candidates: list[_Candidate] = []
         for match in matches:
             segment, chunk = segments.get(match.segment), chunks.get(match.node)
             if segment is None:
                 continue
             if chunk is not None:
-                found.append(_Found(match, segment, chunk.content, chunk))
+                candidates.append(_Candidate(match, segment, chunk.content, chunk))
             elif match.node == segment.id:
-                found.append(_Found(match, segment, segment.content))
+                candidates.append(_Candidate(match, segment, segment.content))
             elif match.node == segment.id + SUMMARY and segment.summary:
-                found.append(_Found(match, segment, segment.summary))
-        return found
+                candidates.append(_Candidate(match, segment, segment.summary))
+        return candidates
 
-    async def _hits(self, dataset: Dataset, found: Sequence[_Found], *, scored: bool = True) -> list[Hit]:
+    async def _hits(self, dataset: Dataset, candidates: Sequence[_Candidate], *, scored: bool = True) -> list[Hit]:
         """The segments of the nodes, each once, in the order of their best nodes."""
-        ids = {node.segment.document for node in found}
+        ids = {node.segment.document for node in candidates}
         documents = {document.id: document for document in await self._store.documents.documents_by_id(dataset.id, ids)}
-        by_segment: dict[str, list[_Found]] = {}
-        for node in found:
+        by_segment: dict[str, list[_Candidate]] = {}
+        for node in candidates:
             by_segment.setdefault(node.segment.id, []).append(node)
         hits: list[Hit] = []
         for nodes in by_segment.values():

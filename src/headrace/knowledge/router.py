@@ -79,22 +79,22 @@ class KnowledgeRouter:
 
     async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         """See Knowledge.fields."""
-        found = await self._dataset(dataset, app)
-        if found is None:
+        local = await self._dataset(dataset, app)
+        if local is None:
             return await self._others.fields(dataset)
-        return [field.name for field in await self._bases.store.datasets.metadata_fields(found.id)]
+        return [field.name for field in await self._bases.store.datasets.metadata_fields(local.id)]
 
     async def _dataset(self, dataset: str, app: str) -> Dataset | None:
         """One of the workspace of an app. NodeError if the map names one that the workspace does not have."""
         local_id = self._local_id(dataset)
         if local_id is None or not await self._bases.is_used():
-            found = None
+            local = None
         else:
             owner = await self._find_app(app)
-            found = await self._bases.store.datasets.find_dataset(owner.workspace, local_id) if owner else None
-        if found is None and dataset in self._ids:
+            local = await self._bases.store.datasets.find_dataset(owner.workspace, local_id) if owner else None
+        if local is None and dataset in self._ids:
             raise NodeError(f"Knowledge base '{dataset}': the workspace has none with the id {local_id}.", ERROR)
-        return found
+        return local
 
     def _local_id(self, dataset: str) -> str | None:
         return self._ids.get(dataset) or canonical_id(dataset)

@@ -103,7 +103,7 @@ class Documents(Protocol):
         ...
 
     async def restart_document(self, document: str, changes: DocumentChanges) -> bool:
-        """As `change_document`; whoever indexes it now loses the claim."""
+        """As `change_document`; a process that indexes it now loses the claim."""
         ...
 
     async def index_again(self, dataset: str) -> None:

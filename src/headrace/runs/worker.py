@@ -50,7 +50,7 @@ class Worker:
         run_service.inline_drive = InlineDrive(run_service.environment, notify_callback, observer)
         self._claims: dict[RunId, Claim] = {}
         self._failures: Counter[RunId] = Counter()  # consecutive ones, of runs that could not be driven
-        # whoever takes over the runs of a dead worker, or starts again, has many at once
+        # a process that takes over the runs of a dead worker, or starts again, has many at once
         self._reads = Batched(run_service.environment.journal.read_all, TAKEN_OVER)
         self._acquisitions = Batched(self._acquire, TAKEN_OVER)
         self._overtaken = Periodic("overtaken runs", self._lose_overtaken, OVERTAKEN_SECONDS)

@@ -279,7 +279,7 @@ def _client(scope: Scope) -> str | None:
 
 class MetricsRoute:
     """`/metrics`. With a `token`, requests must send it as a bearer token. `refresh` reads what is not counted here.
-    `text` returns the metrics, unless other processes are asked for theirs, too."""
+    `text` returns the metrics, unless those of other processes are to be added."""
 
     def __init__(self, metrics: Metrics, refresh: Callable[[], Awaitable[None]], token: str | None = None) -> None:
         self._metrics = metrics

@@ -42,9 +42,9 @@ class EmbeddingClient(JsonTasks):
                 vectors += _vectors(answer.get("data"), len(part), provider)
             else:
                 fields = {"texts": part, "input_type": "query" if query else "document"}
-                found = await endpoint.find(provider, _TYPE, model)
-                answer = await endpoint.result(found, _TYPE, "invoke_text_embedding", fields, "")
-                items = [{"index": n, "embedding": one} for n, one in enumerate(_items(answer.get("embeddings")))]
+                model_spec = await endpoint.find(provider, _TYPE, model)
+                answer = await endpoint.result(model_spec, _TYPE, "invoke_text_embedding", fields, "")
+                items = [{"index": n, "embedding": item} for n, item in enumerate(_items(answer.get("embeddings")))]
                 vectors += _vectors(items, len(part), provider)
         return vectors
 
@@ -66,7 +66,7 @@ def _vectors(data: object, count: int, provider: str) -> list[Vector]:
 
 
 def _demo_vector(text: str) -> Vector:
-    """A vector of the words of a text: texts that share words are similar. No model was asked."""
+    """A vector of the words of a text: texts that share words are similar. It calls no model."""
     vector = array("f", bytes(4 * _DEMO_DIMENSION))
     for term in index_terms(text) or [text]:
         place = zlib.crc32(term.encode("utf-8", "replace"))

@@ -34,9 +34,9 @@ class RerankClient(JsonTasks):
             body = {"model": model, "query": query, "documents": texts, "top_n": len(texts)}
             answer = await self.post(endpoint, model, "rerank", body)
             return _scores(answer.get("results"), len(texts), provider, "relevance_score")
-        found = await endpoint.find(provider, _TYPE, model)
+        model_spec = await endpoint.find(provider, _TYPE, model)
         fields = {"query": query, "docs": texts, "score_threshold": None, "top_n": len(texts)}
-        answer = await endpoint.result(found, _TYPE, "invoke_rerank", fields, "")
+        answer = await endpoint.result(model_spec, _TYPE, "invoke_rerank", fields, "")
         return _scores(answer.get("docs"), len(texts), provider, "score")
 
 
@@ -54,6 +54,6 @@ def _scores(results: object, count: int, provider: str, field: str) -> list[floa
 
 
 def _demo_score(query: str, text: str) -> float:
-    """The share of the query's words that a text has. No model was asked."""
+    """The share of the query's words that a text has. It calls no model."""
     words, terms = query_terms(query), frozenset(index_terms(text))
     return sum(word in terms for word in words) / len(words) if words else 0.0

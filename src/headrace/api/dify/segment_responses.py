@@ -65,8 +65,8 @@ def chunk_body(chunk: ChildChunk) -> segments.ChildChunk:
 
 async def attachments_of(segment: Segment, catalog: Catalog) -> list[segments.Attachment]:
     """The files of a segment; those that are gone are left out."""
-    found = [await catalog.find_file(file) for file in segment.attachments]
-    return [_attachment(file) for file in found if file is not None]
+    files = [await catalog.find_file(file) for file in segment.attachments]
+    return [_attachment(file) for file in files if file is not None]
 
 
 def _attachment(file: StoredFile) -> segments.Attachment:
