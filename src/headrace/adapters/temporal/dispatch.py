@@ -298,7 +298,7 @@ class TemporalDispatch:
 
     async def _run(self, claim: Claim) -> None:
         assert self._drive is not None
-        if self._ending:
+        if self._ending or self._drained.is_set():  # a poll that was open may still have brought it
             raise _ends()
         drive = asyncio.create_task(self._drive(claim), name=f"worker: {claim.run}")
         self._drives[drive] = None
