@@ -22,6 +22,7 @@ from headrace.adapters.tools.plugins import PluginTool
 from headrace.errors import NodeError
 from headrace.ports.services import TextMessage, Tool, ToolMessage
 from tests.plugins.fakes import SECRET, answer, call, find, install, messages, processes_of, running
+from tests.processes import alive, until_gone
 
 
 @pytest.fixture
@@ -45,20 +46,6 @@ async def error_of(tool: Tool, do: str, **parameters: object) -> NodeError:
     with pytest.raises(NodeError) as raised:
         await messages(tool, do, **parameters)
     return raised.value
-
-
-async def ended(pid: int) -> None:
-    """Waits until a process has ended."""
-    async with asyncio.timeout(60):
-        while is_alive(pid):  # noqa: ASYNC110 - of a process that is not a child nothing tells the end
-            await asyncio.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def first(calling: AsyncIterator[ToolMessage]) -> ToolMessage:
@@ -88,7 +75,7 @@ async def test_nothing_runs_before_a_call_and_nothing_after_the_end(tmp_path: Pa
         assert "host" not in vars(plugins)
         pid = (await process_of(tool))["pid"]
         assert (await process_of(tool))["pid"] == pid
-    await ended(cast("int", pid))
+    await until_gone({cast("int", pid)})
 
 
 async def test_a_folder_that_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +275,7 @@ async def test_a_stopped_call_that_does_not_end_takes_the_process_with_it_once_n
     await cast("AsyncGenerator[ToolMessage]", stopped).aclose()
     assert (await process_of(tool))["pid"] == pid  # the other one needs it
     await cast("AsyncGenerator[ToolMessage]", other).aclose()
-    await ended(pid)
+    await until_gone({pid})
     assert (await process_of(tool))["pid"] != pid
 
 
@@ -323,7 +310,7 @@ async def test_an_idle_plugin_is_stopped_and_started_again(tmp_path: Path) -> No
     async with running(tmp_path, idle=0.1) as (tools, _):
         tool = await find(tools)
         pid = cast("int", (await process_of(tool))["pid"])
-        await ended(pid)
+        await until_gone({pid})
         assert (await process_of(tool))["pid"] != pid
 
 
@@ -336,7 +323,7 @@ async def test_closing_while_a_plugin_starts(tmp_path: Path) -> None:
         (pid,) = processes_of(tmp_path / "plugins")
     with pytest.raises((asyncio.CancelledError, NodeError)):
         await task
-    await ended(pid)
+    await until_gone({pid})
 
 
 # ------------------------------------------------------------------------------------------- what a plugin has started
@@ -348,7 +335,7 @@ def started(tool: Tool) -> Callable[[], Awaitable[list[int]]]:
 
     async def start() -> list[int]:
         pids = [int(await answer(tool, "start", session=session)) for session in (False, True)]
-        assert all(map(is_alive, pids))
+        assert all(map(alive, pids))
         return pids
 
     return start
@@ -369,8 +356,7 @@ async def test_processes_end_with_the_plugin(tool: Tool, started: Callable[[], A
         case _:
             await error_of(tool, "crash", code=0)
     await process.ended.wait()
-    for pid in pids:
-        await ended(pid)
+    await until_gone(set(pids))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has processes that adopt orphans")
@@ -379,7 +365,7 @@ async def test_a_plugin_ends_whose_supervisor_is_killed(tool: Tool) -> None:
     process = process_in(tool)
     os.kill(pids["parent"], signal.SIGKILL)
     await process.ended.wait()
-    await ended(pids["pid"])
+    await until_gone({pids["pid"]})
     assert (await process_of(tool))["pid"] != pids["pid"]
 
 
@@ -416,11 +402,10 @@ async def test_a_plugin_ends_when_the_server_is_killed(tmp_path: Path) -> None:
     server = await start_server(tmp_path, "wait")
     assert server.stdout is not None
     pids = [json.loads(await server.stdout.readline())["pid"], int(await server.stdout.readline())]
-    assert all(map(is_alive, pids))
+    assert all(map(alive, pids))
     server.kill()
     await server.wait()
-    for pid in pids:
-        await ended(pid)
+    await until_gone(set(pids))
 
 
 async def test_a_plugin_of_a_server_that_is_the_first_process_of_a_container(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from headrace.adapters.sandbox import LocalSandbox
 from headrace.errors import NodeError
+from tests.processes import until_gone
 from tests.sandbox.attacks import SECRET, main_of, refused, works
-from tests.sandbox.processes import until_gone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

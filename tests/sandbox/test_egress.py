@@ -17,7 +17,7 @@ from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.errors import HeadraceError, NodeError
 from tests.closing import read_to_close
 from tests.deploy.worlds import Authority
-from tests.sandbox.processes import eventually
+from tests.processes import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

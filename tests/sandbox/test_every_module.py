@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.processes import children
+from tests.processes import children
 from tests.sandbox.pythons import SUPPORTED, install, python
 
 SCRIPT = Path(__file__).with_name("every_module.py")

@@ -8,8 +8,8 @@ import pytest
 
 from headrace.adapters.sandbox import LocalSandbox
 from headrace.errors import NodeError
+from tests.processes import children
 from tests.sandbox.attacks import works
-from tests.sandbox.processes import children
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

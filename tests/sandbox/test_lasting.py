@@ -11,7 +11,7 @@ import pytest
 from headrace.adapters.sandbox import LocalSandbox, child_process
 from headrace.adapters.sandbox.workers import KEPT
 from headrace.errors import NodeError
-from tests.sandbox.processes import children, eventually, until_gone
+from tests.processes import children, eventually, until_gone, zombies
 from tests.sandbox.test_service import BUSY, kill
 
 CODE = "def main(a):\n    return {'r': a + 1}\n"
@@ -26,18 +26,6 @@ def descriptors(pid: int) -> Counter[str]:
         except OSError:
             continue  # closed meanwhile
     return found
-
-
-def zombies(pid: int) -> list[str]:
-    states = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if _of(path, pid)]
-    return [state for state in states if state.rpartition(")")[2].split()[0] == "Z"]
-
-
-def _of(path: Path, parent: int) -> bool:
-    try:
-        return int(path.read_text().rpartition(")")[2].split()[1]) == parent
-    except OSError:
-        return False
 
 
 async def ready(sandbox: LocalSandbox) -> int:

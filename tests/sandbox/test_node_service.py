@@ -1,7 +1,6 @@
 """Node.js as a service lives with it: started late, kept ready, shared by many, recovering by itself, ended whole."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -15,8 +14,8 @@ from headrace.adapters.sandbox import LocalSandbox, node, node_program
 from headrace.adapters.sandbox.node import NodePool
 from headrace.adapters.sandbox.workers import NoConfinement, WorkerFailed
 from headrace.errors import NodeError
+from tests.processes import children, eventually, until_gone, until_more_than, zombies
 from tests.sandbox import node_programs
-from tests.sandbox.processes import children, eventually, until_gone, until_more_than
 
 ADD = "function main({a}) { return {r: a + 1} }"
 SLEEP = "async function main() { await new Promise((done) => setTimeout(done, 60000)); return {} }"
@@ -38,15 +37,6 @@ def command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-def zombies(parent: int) -> list[str]:
-    """The dead children that a process has not buried."""
-    stats: list[list[str]] = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            stats.append(stat.read_text().rpartition(")")[2].split()[:2])
-    return [state for state, of in stats if int(of) == parent and state == "Z"]
 
 
 async def call(pool: NodePool, code: str = ADD, seconds: float = 20) -> object:

@@ -14,7 +14,7 @@ import uvloop
 from headrace.adapters.sandbox import LocalSandbox, RemoteSandbox, child_process, confine, open_sandbox
 from headrace.errors import NodeError
 from headrace.values import File
-from tests.sandbox.processes import children, until_gone, until_more_than, until_one_is_busy
+from tests.processes import children, until_gone, until_more_than, until_one_is_busy
 
 CODE = "import re\ndef main(a):\n    return {'r': a + 1}\n"
 BUSY = "def main(word):\n    while True:\n        pass\n"

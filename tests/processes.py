@@ -3,26 +3,37 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 def children() -> set[int]:
     """This process's living children, and theirs."""
     below: dict[int, set[int]] = {}
+    for pid, state, parent in _states():
+        if state != "Z":
+            below.setdefault(parent, set()).add(pid)
+    descendants, waiting = set[int](), [os.getpid()]
+    while waiting:
+        more = below.get(waiting.pop(), set())
+        descendants |= more
+        waiting.extend(more)
+    return descendants
+
+
+def zombies(parent: int) -> list[int]:
+    """The dead children that a process has not buried."""
+    return [pid for pid, state, of in _states() if of == parent and state == "Z"]
+
+
+def _states() -> Iterator[tuple[int, str, int]]:
+    """Each process, its state and its parent."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue  # it ended meanwhile
-        if state != "Z":
-            below.setdefault(int(parent), set()).add(int(stat.parent.name))
-    found, waiting = set[int](), [os.getpid()]
-    while waiting:
-        more = below.get(waiting.pop(), set())
-        found |= more
-        waiting.extend(more)
-    return found
+        yield int(stat.parent.name), state, int(parent)
 
 
 def alive(pid: int) -> bool:
