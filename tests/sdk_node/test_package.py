@@ -107,7 +107,7 @@ def _python_names() -> set[str]:
     """The public methods and properties of the Python client, in camel case."""
     names: set[str] = set()
     folder = ROOT / "sdks" / "python" / "src" / "headrace_client" / "_async"
-    for module in ("apps", "chats", "client", "runs"):
+    for module in ("apps", "chats", "client", "existing_runs", "runs"):
         for node in ast.walk(ast.parse((folder / f"{module}.py").read_text())):
             if isinstance(node, ast.ClassDef):
                 methods = (node for node in node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
