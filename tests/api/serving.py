@@ -249,12 +249,12 @@ class Client:
         self, path: str = "/v1/workflows/run", headers: Mapping[str, str] | None = None, **inputs: Any
     ) -> AsyncGenerator[Stream]:
         """A run's events, with their ids: POST starts it, GET (a path with `?`) follows one."""
-        given = {"Authorization": f"Bearer {self.key}", "Accept": WITH_IDS, **(headers or {})}
+        all_headers = {"Authorization": f"Bearer {self.key}", "Accept": WITH_IDS, **(headers or {})}
         if "/events" in path:
-            request = self.session.get(self.url + path, headers=given)
+            request = self.session.get(self.url + path, headers=all_headers)
         else:
             body = {"inputs": inputs, "user": "u1", "response_mode": "streaming"}
-            request = self.session.post(self.url + path, headers=given, json=body)
+            request = self.session.post(self.url + path, headers=all_headers, json=body)
         async with request as answer:
             yield Stream(answer)
 

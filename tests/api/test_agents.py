@@ -38,10 +38,10 @@ async def headrace(tmp_path: Path, client: ModelClient, shelf: ToolShelf) -> Asy
 
 def described(operation: str, *events: Event) -> set[str]:
     """What the events have that Dify's official description of an operation does not allow."""
-    held, known = Held(), next(item for item in ALL if item.name == operation)
+    problems_of, known = Held(), next(item for item in ALL if item.name == operation)
     for event in events:
-        held.event(known.events(), event.body)
-    return held.problems - differs.of(operation)
+        problems_of.event(known.events(), event.body)
+    return problems_of.problems - differs.of(operation)
 
 
 def named(events: list[Event], *names: str) -> list[Event]:
@@ -81,10 +81,10 @@ async def test_the_log_of_an_agent_node(headrace: Serving, server: ModelServer):
     assert metadata["total_tokens"] == 42
     ended = [event.data for event in log if event.data["status"] == "success"]
     assert sorted(entry["id"] for entry in metadata["agent_log"]) == sorted(entry["id"] for entry in ended)
-    shown = {entry["id"]: entry for entry in finished.data["outputs"]["json"][:-1]}
+    entries = {entry["id"]: entry for entry in finished.data["outputs"]["json"][:-1]}
     for entry in ended:
         expected = {name: entry[name] for name in ("id", "parent_id", "label", "status", "data", "metadata", "error")}
-        assert shown[entry["id"]] == {**expected, "node_id": "agent"}
+        assert entries[entry["id"]] == {**expected, "node_id": "agent"}
     answer = "".join(event.body["answer"] for event in named(events, "message"))
     assert answer == "Let me look.\nIt is 20 C."
     _, page = await app.call("GET", f"/v1/messages?user=u1&conversation_id={events[0].body['conversation_id']}")
@@ -258,7 +258,7 @@ async def test_the_events_and_messages_of_an_agent_app_are_as_described(headrace
     assert {"agent_thought", "agent_message", "message_file", "message_end"} == {event.name for event in events}
     assert described("POST /chat-messages", *events) == set()
     _, page = await app.call("GET", f"/v1/messages?user=u1&conversation_id={events[0].body['conversation_id']}")
-    held, listed = Held(), next(item for item in ALL if item.name == "GET /messages")
-    held.value(listed.answers[200]["application/json"], page)
-    assert held.problems <= differs.of("GET /messages")
+    problems_of, listed = Held(), next(item for item in ALL if item.name == "GET /messages")
+    problems_of.value(listed.answers[200]["application/json"], page)
+    assert problems_of.problems <= differs.of("GET /messages")
     assert len(page["data"][0]["agent_thoughts"]) == 2

@@ -241,8 +241,8 @@ async def test_switching_is_done_at_once(server: Serving, app: Client) -> None:
         done = {"job_id": job["job_id"], "job_status": "completed", "error_msg": ""}
         assert await app.call("GET", path) == (200, done)
         assert (await app.call("GET", "/v1/parameters"))[1]["annotation_reply"] == {"enabled": on}
-        kept = await server.store.conversations.annotation_reply(app.served.app.id)
-        assert kept == (SETTING if on else None)
+        setting = await server.store.conversations.annotation_reply(app.served.app.id)
+        assert setting == (SETTING if on else None)
 
 
 async def test_the_files_word_on_annotation_reply_does_not_count(server: Serving) -> None:

@@ -145,12 +145,12 @@ async def test_a_called_run_that_waits_for_a_person_holds_nobody(api: Api, calls
     bodies = await answers(calls, caller, app_id="review", inputs={"q": "hi"}, response_mode=mode)
     assert bodies[-1]["data"]["status"] == "paused"
     (reason,) = bodies[-1]["data"]["reasons"]
-    Gate.opened.set()
+    Gate.release.set()
     async with asyncio.timeout(60):  # the caller ends
         _ = [record async for record in service.follow(caller.context.run)]
-    opened = await open_form(service, reason["form_token"])
-    assert opened is not None
-    await submit_form(service, opened, "approve", {"comment": "fine"}, "ada", no_file)
+    form = await open_form(service, reason["form_token"])
+    assert form is not None
+    await submit_form(service, form, "approve", {"comment": "fine"}, "ada", no_file)
     async with asyncio.timeout(60):
         *_, last = [record.event async for record in service.follow(called_run("key"), on_pause=True)]
     assert isinstance(last, RunEnded)

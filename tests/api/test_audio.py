@@ -30,16 +30,16 @@ class Provider:
     """Writes down what it is asked, and answers."""
 
     status: int = 200
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
     async def transcribe(self, request: web.Request) -> web.Response:
         file = (await request.post())["file"]
         assert isinstance(file, web.FileField)
-        self.asked.append({"name": file.filename, "type": file.content_type, "audio": file.file.read()})
+        self.requests.append({"name": file.filename, "type": file.content_type, "audio": file.file.read()})
         return self._answer(b'{"text": "Hello there."}', "application/json")
 
     async def speak(self, request: web.Request) -> web.Response:
-        self.asked.append(await request.json())
+        self.requests.append(await request.json())
         return self._answer(b"ID3 audio", "audio/mpeg")
 
     def _answer(self, body: bytes, content_type: str) -> web.Response:
@@ -101,7 +101,7 @@ async def unspoken(app: Client, **fields: Any) -> tuple[int, str, str]:
 async def test_what_was_said_comes_back_as_text(server: Serving, provider: Provider, mode: str) -> None:
     app = await server.add("chat.yml", chatflow(features=LISTENS, mode=mode))
     assert await send(app, b"RIFF") == (200, {"text": "Hello there."})
-    assert provider.asked == [{"name": "hi.wav", "type": "audio/wav", "audio": b"RIFF"}]
+    assert provider.requests == [{"name": "hi.wav", "type": "audio/wav", "audio": b"RIFF"}]
 
 
 @pytest.mark.parametrize(
@@ -118,16 +118,16 @@ async def test_every_usual_type_is_taken(
 ) -> None:
     app = await server.add("chat.yml", chatflow(features=LISTENS))
     assert (await send(app, name=name, mime_type=mime_type))[0] == 200
-    assert provider.asked[0]["name"] == sent_as
+    assert provider.requests[0]["name"] == sent_as
 
 
 async def test_audio_that_is_refused(server: Serving, provider: Provider) -> None:
     app = await server.add("chat.yml", chatflow(features=LISTENS))
     deaf = await server.add("deaf.yml", chatflow(name="deaf"))
 
-    async def refused(given: tuple[int, Any]) -> tuple[int, str, str]:
-        assert given[0] == given[1]["status"]
-        return given[0], given[1]["code"], given[1]["message"]
+    async def refused(case: tuple[int, Any]) -> tuple[int, str, str]:
+        assert case[0] == case[1]["status"]
+        return case[0], case[1]["code"], case[1]["message"]
 
     off = (400, "invalid_param", "Speech to text is not enabled")
     missing = (400, "no_audio_uploaded", "Please upload your audio.")
@@ -140,7 +140,7 @@ async def test_audio_that_is_refused(server: Serving, provider: Provider) -> Non
     assert (await refused(await send(app, user="u" * 256)))[:2] == (400, "invalid_param")
     broken = {"data": b"--x\r\nnothing", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
     assert (await refused(await app.call("POST", "/v1/audio-to-text", **broken)))[:2] == (400, "bad_request")
-    assert provider.asked == []
+    assert provider.requests == []
 
 
 @pytest.mark.parametrize("beyond", [1, 2 * 1024 * 1024])
@@ -148,7 +148,7 @@ async def test_audio_too_large(server: Serving, provider: Provider, beyond: int)
     app = await server.add("chat.yml", chatflow(features=LISTENS))
     status, body = await send(app, b"\0" * (30 * 1024 * 1024 + beyond))
     assert (status, body["code"], body["message"]) == (413, "audio_too_large", "Audio size larger than 30 mb")
-    assert provider.asked == []
+    assert provider.requests == []
     assert (await send(app))[0] == 200
 
 
@@ -179,7 +179,7 @@ async def test_a_text_is_spoken(server: Serving, provider: Provider) -> None:
     assert await speak(app, text="Hello, 漢字", user="u1", streaming=True) == (200, "audio/mpeg", b"ID3 audio")
     await speak(app, text="Hello", voice="echo")
     await speak(app, text="Hello", voice="", message_id="")
-    said = [(item["input"], item["voice"]) for item in provider.asked]
+    said = [(item["input"], item["voice"]) for item in provider.requests]
     assert said == [("Hello, 漢字", "nova"), ("Hello", "echo"), ("Hello", "alloy")]
 
 
@@ -195,7 +195,7 @@ async def test_an_answer_is_spoken(server: Serving, provider: Provider) -> None:
     message = (await say(app, "hey"))[1]["message_id"]
     for more in ({"user": "u1"}, {}, {"user": "u1", "text": "not this"}):
         assert (await speak(app, message_id=message, **more))[0] == 200
-    assert [item["input"] for item in provider.asked] == ["You said: hey"] * 3
+    assert [item["input"] for item in provider.requests] == ["You said: hey"] * 3
 
 
 async def test_what_cannot_be_spoken(server: Serving, provider: Provider) -> None:
@@ -217,4 +217,4 @@ async def test_what_cannot_be_spoken(server: Serving, provider: Provider) -> Non
     for wrong in ({"text": 5}, {"text": "x", "voice": ["nova"]}, {"message_id": 1}):
         assert (await unspoken(app, **wrong))[:2] == (400, "invalid_param")
     assert (await app.call("POST", "/v1/text-to-audio", data=b"x"))[0] == 415
-    assert provider.asked == []
+    assert provider.requests == []

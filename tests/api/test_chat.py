@@ -213,14 +213,14 @@ async def test_a_stream_goes_on_from_wherever_it_was_cut_off(server: Serving) ->
         events = await stream.rest()
     run = events[0].body["message_id"]
 
-    def shown(sent: list[Any]) -> list[tuple[str, str]]:
+    def facts(sent: list[Any]) -> list[tuple[str, str]]:
         return [(item.name, json.dumps({**item.body, "answer": ""})) for item in sent if item.name != "message"] + [
             ("text", "".join(item.body["answer"] for item in sent if item.name == "message"))
         ]
 
     for at, event in enumerate(events):
         async with app.stream(f"/v1/workflow/{run}/events?user=u1", {"Last-Event-ID": str(event.id)}) as again:
-            assert shown(await again.rest()) == shown(events[at + 1 :]), event
+            assert facts(await again.rest()) == facts(events[at + 1 :]), event
     async with app.stream(f"/v1/workflow/{run}/events?user=u1") as again:
         assert [item.name for item in await again.rest()] == ["workflow_finished", "message_end"]
 

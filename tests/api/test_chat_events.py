@@ -29,11 +29,13 @@ MODES = ("advanced-chat", "chat")
 
 def flow(mode: str, features: Mapping[str, Any] | None = None, **traits: Traits) -> Flow:
     """The flow of test_resume as a chat; `traits`: of its nodes."""
-    nodes = {name: cast("Node[Config]", SimpleNamespace(traits=each, config=Config())) for name, each in traits.items()}
+    nodes = {
+        name: cast("Node[Config]", SimpleNamespace(traits=value, config=Config())) for name, value in traits.items()
+    }
     return replace(FLOW, mode=mode, features=features or {}, nodes=nodes)
 
 
-def shown(sent: Sequence[StreamEvent]) -> list[list[Any]]:
+def facts(sent: Sequence[StreamEvent]) -> list[list[Any]]:
     """What a client makes of frames: text that comes piece by piece is one text."""
     seen: list[list[Any]] = []
     for event in sent:
@@ -59,12 +61,12 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(
 ) -> None:
     story, chat = lived(moves, last), flow(mode)
     whole = ChatEvents(RUN, chat)
-    sent = [(count, event) for count, record in enumerate(story.heard, 1) for event in whole.feed(record)]
+    sent = [(count, event) for count, record in enumerate(story.received, 1) for event in whole.feed(record)]
     assert sent[-1][1].event == "message_end"
     for index, (count, event) in enumerate(sent):
         rest = ChatEvents(RUN, chat, StreamPosition.parse(str(event.position)))
         again = [item for record in test_resume.heard_again(story, count, late) for item in rest.feed(record)]
-        assert shown([*(each for _, each in sent[: index + 1]), *again]) == shown([each for _, each in sent])
+        assert facts([*(event for _, event in sent[: index + 1]), *again]) == facts([event for _, event in sent])
 
 
 @settings(max_examples=50)
@@ -73,16 +75,16 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
     """Cut, resumed, cut again at the next frame, and so on to the end."""
     story, chat = lived(moves, last), flow(mode)
     whole = ChatEvents(RUN, chat)
-    everything = [event for record in story.heard for event in whole.feed(record)]
+    everything = [event for record in story.received for event in whole.feed(record)]
     place, got = START, list[StreamEvent]()
-    for _ in range(len(story.heard) + 50):
+    for _ in range(len(story.received) + 50):
         chat_events = ChatEvents(RUN, chat, place)
-        result = next((new for record in story.heard if (new := chat_events.feed(record))), None)
+        result = next((new for record in story.received if (new := chat_events.feed(record))), None)
         if result is None:
             break
         got.append(result[0])
         place = result[0].position
-    assert shown(got) == shown(everything)
+    assert facts(got) == facts(everything)
 
 
 def test_each_app_is_told_in_its_own_dialect() -> None:
@@ -159,7 +161,7 @@ def test_files_of_an_answer_are_told(mode: str, sent: list[str]) -> None:
     file = File("image", "tool_file", "a.png", ".png", "image/png", 3, related_id="f1", url="http://x/a.png")
     chat = flow(mode, a=Traits(generates=True), b=Traits(response="answer"))
     chat_events = ChatEvents(RUN, chat)
-    story = lived([], "b").heard
+    story = lived([], "b").received
     events = [record.event for record in story if record.seq is not None]
     events = [
         replace(item, outputs={"files": [file]}) if isinstance(item, NodeSucceeded) and item.path in "ab" else item
@@ -170,8 +172,8 @@ def test_files_of_an_answer_are_told(mode: str, sent: list[str]) -> None:
     assert [item.event for item in got if item.event.startswith("message_")] == (sent or ["message_end"])
     assert got[-1].data["files"] == [file]
     if sent:
-        [shown] = [item.data for item in got if item.event == "message_file"]
-        assert shown == {"id": "f1", "type": "image", "belongs_to": "assistant", "url": "http://x/a.png"}
+        [file_data] = [item.data for item in got if item.event == "message_file"]
+        assert file_data == {"id": "f1", "type": "image", "belongs_to": "assistant", "url": "http://x/a.png"}
 
 
 def test_a_run_that_fails_without_a_word() -> None:

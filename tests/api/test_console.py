@@ -111,12 +111,12 @@ async def test_signing_in_and_out(server: Serving, access: ConsoleAccess, cookie
 
 
 async def test_keys_are_shown_once_and_the_audit_names_the_console(server: Serving, cookie: dict[str, str]):
-    status, made, _ = await get(
+    status, created, _ = await get(
         server, "/api/v1/keys", cookie, "POST", json={"name": "import", "permissions": ["read"]}
     )
     assert status == 201
-    secret = made["key"]
-    for path in ("/api/v1/keys", f"/api/v1/keys/{made['id']}", "/api/v1/keys/audit"):
+    secret = created["key"]
+    for path in ("/api/v1/keys", f"/api/v1/keys/{created['id']}", "/api/v1/keys/audit"):
         status, body, _ = await get(server, path, cookie)
         assert status == 200
         assert secret not in json.dumps(body)

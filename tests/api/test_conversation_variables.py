@@ -83,12 +83,12 @@ async def test_variables_come_page_by_page(declared: Client) -> None:
 async def test_variables_are_found_by_a_part_of_their_name(declared: Client) -> None:
     conversation = await begin(declared)
 
-    async def found(name: str) -> list[str]:
+    async def search(name: str) -> list[str]:
         page = await variables(declared, conversation, f"&variable_name={name}")
         return [entry["name"] for entry in page["data"]]
 
-    assert await found("THING") == ["things", "anything", "nothing"]
-    assert await found("no-such.one_") == []
+    assert await search("THING") == ["things", "anything", "nothing"]
+    assert await search("no-such.one_") == []
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ CUSTOM = {
 
 @pytest.fixture
 async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as opened:
-        yield opened
+    async with bases_in(tmp_path) as running:
+        yield running
 
 
 async def test_a_document_by_text(bases: Bases):
@@ -62,8 +62,8 @@ async def test_a_document_by_file_is_downloaded_again(bases: Bases):
     body = {"document_ids": [document["id"], again["id"], document["id"]]}
     archive = await bases.call("POST", f"{base}/documents/download-zip", json=body)
     assert (archive.status, archive.headers["content-type"]) == (200, "application/zip")
-    with zipfile.ZipFile(io.BytesIO(archive.body)) as opened:
-        assert {name: opened.read(name) for name in opened.namelist()} == {"pump.md": content, "pump (1).md": b"other"}
+    with zipfile.ZipFile(io.BytesIO(archive.body)) as bundle:
+        assert {name: bundle.read(name) for name in bundle.namelist()} == {"pump.md": content, "pump (1).md": b"other"}
 
 
 async def test_what_cannot_be_downloaded(bases: Bases):

@@ -23,11 +23,11 @@ SETTINGS = {
 
 @pytest.fixture
 async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as opened:
-        yield opened
+    async with bases_in(tmp_path) as running:
+        yield running
 
 
-async def found(bases: Bases, base: str, query: str, **body: Any) -> list[str]:
+async def search(bases: Bases, base: str, query: str, **body: Any) -> list[str]:
     records = (await bases.good("POST", f"{base}/retrieve", json={"query": query, **body}))["records"]
     return [record["segment"]["content"] for record in records]
 
@@ -40,7 +40,7 @@ async def test_keywords_find_segments(bases: Bases):
     [record] = answer["records"]
     assert (record["segment"]["content"], record["score"]) == ("The motor needs oil.", None)
     assert record["segment"]["document"]["name"] == "pump.md"
-    assert await found(bases, base, "unicorn") == []
+    assert await search(bases, base, "unicorn") == []
     assert (await bases.good("GET", document))["hit_count"] == 1
 
 
@@ -50,12 +50,12 @@ async def test_what_is_disabled_or_archived_is_not_found(bases: Bases):
     ids = {"document_ids": [document.rpartition("/")[2]]}
     for action, undo in (("disable", "enable"), ("archive", "un_archive")):
         await bases.good("PATCH", f"{base}/documents/status/{action}", json=ids)
-        assert await found(bases, base, "motor") == []
+        assert await search(bases, base, "motor") == []
         await bases.good("PATCH", f"{base}/documents/status/{undo}", json=ids)
-        assert await found(bases, base, "motor") == ["The motor needs oil."]
+        assert await search(bases, base, "motor") == ["The motor needs oil."]
     segment = (await bases.good("GET", f"{document}/segments?keyword=motor"))["data"][0]["id"]
     await bases.good("POST", f"{document}/segments/{segment}", json={"segment": {"enabled": False}})
-    assert await found(bases, base, "motor") == []
+    assert await search(bases, base, "motor") == []
 
 
 async def test_metadata_chooses_documents(bases: Bases):
@@ -68,8 +68,8 @@ async def test_metadata_chooses_documents(bases: Bases):
         await bases.good("POST", f"{base}/documents/metadata", json={"operation_data": [operation]})
     conditions = {"conditions": [{"name": "language", "comparison_operator": "is", "value": "de"}]}
     model = {**SETTINGS, "metadata_filtering_conditions": conditions}
-    assert await found(bases, base, "motor", retrieval_model=model) == ["The motor in de."]
-    assert len(await found(bases, base, "motor")) == 2
+    assert await search(bases, base, "motor", retrieval_model=model) == ["The motor in de."]
+    assert len(await search(bases, base, "motor")) == 2
 
 
 async def test_child_chunks_find_their_segment(bases: Bases):
@@ -100,8 +100,8 @@ async def test_what_is_no_search(bases: Bases, body: Any, where: str):
 
 
 async def test_a_base_without_documents_has_nothing(bases: Bases):
-    assert await found(bases, await bases.create(), "motor") == []
-    assert await found(bases, await bases.create("Open", indexing_technique=None), "motor") == []
+    assert await search(bases, await bases.create(), "motor") == []
+    assert await search(bases, await bases.create("Open", indexing_technique=None), "motor") == []
 
 
 async def test_a_model_that_fails_is_named(bases: Bases):

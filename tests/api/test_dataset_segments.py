@@ -25,8 +25,8 @@ NOBODY = str(uuid4())
 
 @pytest.fixture
 async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as opened:
-        yield opened
+    async with bases_in(tmp_path) as running:
+        yield running
 
 
 async def contents(bases: Bases, document: str, query: str = "") -> list[str]:

@@ -26,8 +26,8 @@ NOBODY = str(uuid4())
 
 @pytest.fixture
 async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as opened:
-        yield opened
+    async with bases_in(tmp_path) as running:
+        yield running
 
 
 async def test_a_knowledge_base_is_created_changed_and_removed(bases: Bases):

@@ -45,7 +45,7 @@ class ReasoningStory(Story):
         self.thought, self.journaled = "", 0
 
     def think(self, text: str) -> None:
-        self.heard.append(Record(RUN, None, 0.0, Delta("a", REASONING, len(self.thought), text)))
+        self.received.append(Record(RUN, None, 0.0, Delta("a", REASONING, len(self.thought), text)))
         self.thought += text
 
     def note(self, *events: Event) -> None:
@@ -80,12 +80,12 @@ def lived(moves: Sequence[tuple[str, Sequence[str]]]) -> list[Record]:
             story.retry(path)
         elif verb == "crash":
             story.crash()
-        elif verb in ("lost", "again") and story.heard[-1].seq is None:
-            story.heard[-1:] = [] if verb == "lost" else story.heard[-1:] * 2
+        elif verb in ("lost", "again") and story.received[-1].seq is None:
+            story.received[-1:] = [] if verb == "lost" else story.received[-1:] * 2
     story.end("a")
     story.end("b")
     story.note(NodeStarted("end"), NodeSucceeded("end", {}), RunEnded("succeeded"))
-    return [record._replace(at=float(at)) for at, record in enumerate(story.heard)]
+    return [record._replace(at=float(at)) for at, record in enumerate(story.received)]
 
 
 def folded(events: RunEvents, records: Sequence[Record], *, ids: bool) -> list[bytes]:
@@ -119,8 +119,8 @@ def test_a_stream_that_is_resumed_anywhere(
     records, whole = lived(moves), events_for(RUN, tested)
     sent = [(count, event) for count, record in enumerate(records, 1) for event in whole.feed(record)]
     count, event = data.draw(st.sampled_from(sent))
-    heard = [record for record in records[:count] if record.seq is not None] + records[count:]
-    compare(tested, heard, StreamPosition.parse(str(event.position)))
+    received = [record for record in records[:count] if record.seq is not None] + records[count:]
+    compare(tested, received, StreamPosition.parse(str(event.position)))
 
 
 @settings(max_examples=100)

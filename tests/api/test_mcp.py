@@ -37,9 +37,9 @@ both = pytest.mark.parametrize("mode", [STATELESS, SESSIONS])
 async def connected(
     app: Client, mode: str = "auto", key: str | None = None, headers: dict[str, str] | None = None
 ) -> AsyncGenerator[McpClient]:
-    given = {"Authorization": f"Bearer {key or app.key}", **(headers or {})}
+    all_headers = {"Authorization": f"Bearer {key or app.key}", **(headers or {})}
     async with (
-        httpx2.AsyncClient(headers=given, timeout=30) as http,
+        httpx2.AsyncClient(headers=all_headers, timeout=30) as http,
         McpClient(streamable_http_client(f"{app.url}/mcp", http_client=http), mode=mode) as client,
     ):
         yield client

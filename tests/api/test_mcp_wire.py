@@ -32,9 +32,9 @@ async def post(
     app: Client, body: Any, headers: Mapping[str, str] | None = None, **more: Any
 ) -> tuple[int, Any, Mapping[str, str]]:
     """(status, JSON, headers) of a response that is not a stream."""
-    given = {"Authorization": f"Bearer {app.key}", "Accept": BOTH, **(headers or {})}
+    all_headers = {"Authorization": f"Bearer {app.key}", "Accept": BOTH, **(headers or {})}
     content = {"data": body} if isinstance(body, bytes) else {"json": body}
-    async with app.session.post(f"{app.url}/mcp", headers=given, **content, **more) as response:
+    async with app.session.post(f"{app.url}/mcp", headers=all_headers, **content, **more) as response:
         raw = await response.read()
         return response.status, json.loads(raw) if raw else None, response.headers
 
@@ -80,8 +80,8 @@ class Reading:
 
 def call(app: Client, headers: Mapping[str, str], id_: Any = 7, **params: Any) -> Any:
     body = message("tools/call", id_, **{"name": "tiny", "_meta": {"progressToken": "p"}, **params})
-    given = {"Authorization": f"Bearer {app.key}", "Accept": BOTH, **headers}
-    return app.session.post(f"{app.url}/mcp", headers=given, json=body)
+    all_headers = {"Authorization": f"Bearer {app.key}", "Accept": BOTH, **headers}
+    return app.session.post(f"{app.url}/mcp", headers=all_headers, json=body)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ async def test_the_headers_of_a_stateless_request_are_checked(server: Serving) -
     assert await refusal(message(_meta=version_only), good) == (400, -32602)
     for name in (None, "other", "=?base64?b3RoZXI=?=", "=?base64?%?="):
         assert await refusal(calling, stateless("tools/call", name)) == (400, -32020)
-    given = {"Authorization": f"Bearer {app.key}", "Accept": BOTH, **stateless("tools/call", "=?base64?dGlueQ==?=")}
-    async with app.session.post(f"{app.url}/mcp", headers=given, json=calling) as response:
+    headers = {"Authorization": f"Bearer {app.key}", "Accept": BOTH, **stateless("tools/call", "=?base64?dGlueQ==?=")}
+    async with app.session.post(f"{app.url}/mcp", headers=headers, json=calling) as response:
         assert response.status == 200
         (event,) = await Reading(response).rest()
     assert event[0] is None  # nothing to resume from

@@ -156,11 +156,11 @@ async def test_a_stopped_answer_keeps_what_was_said(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("So: {{#slow.text#}}.", ["slow"]))
     async with saying(app, "tell me") as stream:
         gate.let(2)
-        heard = ""
-        while "upon" not in heard:
+        text = ""
+        while "upon" not in text:
             event = await stream.next()
             assert event is not None
-            heard += event.body.get("answer", "")
+            text += event.body.get("answer", "")
         stop = f"/v1/chat-messages/{event.body['task_id']}/stop"
         assert (await app.call("POST", stop, json={"user": "u1"}))[0] == 200
         conversation = event.body["conversation_id"]
@@ -184,11 +184,11 @@ async def test_what_was_said_before_the_stop_is_remembered(server: Serving, left
     app = await server.add("chat.yml", chatflow("So: {{#slow.text#}}.", ["slow"]))
     gate.let(2)
     async with saying(app, "tell me") as stream:
-        heard, event = "", None
-        while "upon" not in heard:
+        text, event = "", None
+        while "upon" not in text:
             event = await stream.next()
             assert event is not None
-            heard += event.body.get("answer", "")
+            text += event.body.get("answer", "")
         assert event is not None
         if left:
             stream.answer.close()

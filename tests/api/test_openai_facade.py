@@ -28,8 +28,8 @@ DATA_URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 @asynccontextmanager
 async def sdk(app: Client, **more: Any) -> AsyncGenerator[AsyncOpenAI]:
     """OpenAI's client with the key of an app; it does not try again what was refused."""
-    given = {"api_key": app.key, "max_retries": 0, **more}
-    async with AsyncOpenAI(base_url=f"{app.url}/v1/openai", **given) as client:
+    options = {"api_key": app.key, "max_retries": 0, **more}
+    async with AsyncOpenAI(base_url=f"{app.url}/v1/openai", **options) as client:
         yield client
 
 
@@ -184,10 +184,10 @@ async def test_the_other_inputs_come_beside_the_messages(server: Serving) -> Non
         assert answer.choices[0].message.content == 'hello\nen\n7\n{\n  "a": 1\n}'
         with pytest.raises(openai.BadRequestError, match="lang is required in input form"):
             await client.chat.completions.create(model="tiny", messages=[user("hello")])
-        given = await client.chat.completions.create(
+        completion = await client.chat.completions.create(
             model="tiny", messages=[user("hello")], extra_body={"inputs": {"query": "mine", "lang": "en"}}
         )
-        assert (given.choices[0].message.content or "").startswith("mine\nen")
+        assert (completion.choices[0].message.content or "").startswith("mine\nen")
 
 
 async def test_a_workflow_is_streamed(server: Serving) -> None:

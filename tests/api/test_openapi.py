@@ -72,13 +72,13 @@ async def test_examples_have_the_fields_of_real_answers(server: Serving) -> None
 
     _, ran = await app.run()
     path = f"/v1/workflows/run/{ran['workflow_run_id']}"
-    held = (
+    pairs = (
         (example("/v1/workflows/run", "post"), ran),
         (example("/v1/workflows/run", "post")["data"], ran["data"]),
         (example("/v1/workflows/run/{workflow_run_id}"), (await app.call("GET", path))[1]),
         *[(example(path), (await app.call("GET", path))[1]) for path in ("/v1/info", "/v1/meta", "/v1/workflows/logs")],
     )
-    for declared, real in held:
+    for declared, real in pairs:
         assert set(declared) == set(real)
     for path in ("/v1/site", "/v1/parameters"):
         assert set(example(path)) <= set((await app.call("GET", path))[1])

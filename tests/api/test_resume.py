@@ -30,7 +30,7 @@ from headrace.kernel.events import (
 from headrace.kernel.graph import Edge, Graph, NodeSpec
 from headrace.node import Context, Flow, Result
 from tests.api.serving import Client, Gate, Scripted, Serving, workflow
-from tests.api.serving import Event as Told
+from tests.api.serving import Event as WireEvent
 
 RUN = str(UUID(int=7))
 # two models side by side, and an end that tells: a's text, a newline, b's text, a newline, a's length
@@ -44,35 +44,35 @@ class Story:
     """A run as it is lived: what is journaled, and what followers hear, in order."""
 
     def __init__(self) -> None:
-        self.heard: list[Record] = []
+        self.received: list[Record] = []
         self.seq = 0
-        self.told: dict[str, str] = {}
-        self.kept: dict[str, int] = {}
+        self.texts: dict[str, str] = {}
+        self.saved_lengths: dict[str, int] = {}
 
     def note(self, *events: Event) -> None:
         """As the engine does: text that is not in the journal yet goes before whatever else does."""
-        for path, text in self.told.items():
-            if len(text) > self.kept[path]:
-                self._write(Delta(path, "text", self.kept[path], text[self.kept[path] :]))
-                self.kept[path] = len(text)
+        for path, text in self.texts.items():
+            if len(text) > self.saved_lengths[path]:
+                self._write(Delta(path, "text", self.saved_lengths[path], text[self.saved_lengths[path] :]))
+                self.saved_lengths[path] = len(text)
         for event in events:
             self._write(event)
 
     def _write(self, event: Event) -> None:
         self.seq += 1
-        self.heard.append(Record(RUN, self.seq, float(self.seq), event))
+        self.received.append(Record(RUN, self.seq, float(self.seq), event))
 
     def begin(self, path: str) -> None:
-        self.told[path], self.kept[path] = "", 0
+        self.texts[path], self.saved_lengths[path] = "", 0
 
     def say(self, path: str, text: str) -> None:
-        self.heard.append(Record(RUN, None, 0.0, Delta(path, "text", len(self.told[path]), text)))
-        self.told[path] += text
+        self.received.append(Record(RUN, None, 0.0, Delta(path, "text", len(self.texts[path]), text)))
+        self.texts[path] += text
 
     def end(self, path: str) -> None:
-        text = self.told[path]
+        text = self.texts[path]
         self.note()
-        del self.told[path]
+        del self.texts[path]
         self.note(NodeSucceeded(path, {"text": text, "size": len(text)}))
 
     def retry(self, path: str) -> None:
@@ -82,7 +82,7 @@ class Story:
     def crash(self) -> None:
         """What only followers heard is lost, and those attempts begin anew."""
         self._write(RunResumed(recovered=True))
-        for path in self.told:
+        for path in self.texts:
             self.begin(path)
 
 
@@ -118,14 +118,14 @@ def lived(moves: Sequence[tuple[str, str]], last: str) -> Story:
 def heard_again(story: Story, cut: int, late: int) -> list[Record]:
     """What a follower hears who comes when `cut` records have been heard: the journal so far, then what comes; of the
     text that only followers heard it may miss the first `late`."""
-    before = [record for record in story.heard[:cut] if record.seq is not None]
-    after = story.heard[cut:]
+    before = [record for record in story.received[:cut] if record.seq is not None]
+    after = story.received[cut:]
     while late and after and after[0].seq is None:
         after, late = after[1:], late - 1
     return before + after
 
 
-def shown(sent: Sequence[StreamEvent]) -> list[Any]:
+def facts(sent: Sequence[StreamEvent]) -> list[Any]:
     """What a client makes of frames: text that comes piece by piece is one text."""
     seen: list[Any] = []
     for event in sent:
@@ -144,7 +144,7 @@ def shown(sent: Sequence[StreamEvent]) -> list[Any]:
 
 
 def crashes(story: Story, upto: int | None = None) -> int:
-    return sum(isinstance(record.event, RunResumed) for record in story.heard[:upto])
+    return sum(isinstance(record.event, RunResumed) for record in story.received[:upto])
 
 
 @settings(max_examples=150)
@@ -153,23 +153,23 @@ def test_a_stream_cut_at_any_frame_goes_on_where_it_was(moves: list[tuple[str, s
     story = lived(moves, last)
     whole = RunEvents(RUN, FLOW)
     sent: list[tuple[int, StreamEvent]] = []  # with how many records had been heard by then
-    for count, record in enumerate(story.heard, 1):
+    for count, record in enumerate(story.received, 1):
         sent += [(count, event) for event in whole.feed(record)]
     for index, (count, event) in enumerate(sent):
         rest = RunEvents(RUN, FLOW, StreamPosition.parse(str(event.position)))
-        heard = heard_again(story, count, late)
+        received = heard_again(story, count, late)
         if crashes(story) == crashes(story, count):
-            again = [item for record in heard for item in rest.feed(record)]
-            assert shown([*(entry for _, entry in sent[: index + 1]), *again]) == shown([entry for _, entry in sent])
+            again = [item for record in received for item in rest.feed(record)]
+            assert facts([*(entry for _, entry in sent[: index + 1]), *again]) == facts([entry for _, entry in sent])
             continue
         # What only followers heard before a crash is lost to who was away: it may miss that, as long as it hears
         # nothing twice of what came before the crash, and all that came after.
-        last_crash = max(at for at, record in enumerate(story.heard) if isinstance(record.event, RunResumed))
-        resumed = heard.index(story.heard[last_crash])
-        for record in heard[:resumed]:
+        last_crash = max(at for at, record in enumerate(story.received) if isinstance(record.event, RunResumed))
+        resumed = received.index(story.received[last_crash])
+        for record in received[:resumed]:
             rest.feed(record)
-        after = [item for record in heard[resumed:] for item in rest.feed(record)]
-        assert shown(after) == shown([entry for at, entry in sent if at > last_crash])
+        after = [item for record in received[resumed:] for item in rest.feed(record)]
+        assert facts(after) == facts([entry for at, entry in sent if at > last_crash])
 
 
 @settings(max_examples=50)
@@ -178,16 +178,16 @@ def test_ids_lead_on_from_a_resumed_stream_too(moves: list[tuple[str, str]], las
     """Cut, resumed, cut again at the next frame, and so on to the end."""
     story = lived(moves, last)
     whole = RunEvents(RUN, FLOW)
-    everything = [event for record in story.heard for event in whole.feed(record)]
+    everything = [event for record in story.received for event in whole.feed(record)]
     place, got = START, list[StreamEvent]()
-    for _ in range(len(story.heard) + 50):
+    for _ in range(len(story.received) + 50):
         run_events = RunEvents(RUN, FLOW, place)
-        result = next((new for record in story.heard if (new := run_events.feed(record))), None)
+        result = next((new for record in story.received if (new := run_events.feed(record))), None)
         if result is None:
             break
         got.append(result[0])
         place = result[0].position
-    assert shown(got) == shown(everything)
+    assert facts(got) == facts(everything)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_retry_is_told_as_one() -> None:
     run_events = RunEvents(RUN, FLOW)
     story = lived([], "b")
     event = NodeRetried("a", 2, "no luck", "HttpRequestNodeError", {"q": 1})
-    sent = [run_events.feed(record) for record in [*story.heard[:6], Record(RUN, 7, 9.5, event)]][-1]
+    sent = [run_events.feed(record) for record in [*story.received[:6], Record(RUN, 7, 9.5, event)]][-1]
     assert [item.event for item in sent] == ["node_retry"]
     body = orjson.loads(run_events.encode(sent[0]))
     assert body["event"] == "node_retry"
@@ -215,7 +215,7 @@ def test_a_retry_is_told_as_one() -> None:
 def test_a_handled_failure_is_an_exception_with_the_real_error(strategy: str) -> None:
     run_events = RunEvents(RUN, FLOW)
     event = NodeFailed("a", "no luck", "Boom", strategy=strategy, outputs={"error_message": "no luck"})
-    sent = [run_events.feed(record) for record in [*lived([], "b").heard[:6], Record(RUN, 7, 9.0, event)]][-1]
+    sent = [run_events.feed(record) for record in [*lived([], "b").received[:6], Record(RUN, 7, 9.0, event)]][-1]
     data = sent[-1].data
     assert (data["status"], data["error"]) == ("exception", "no luck")
     assert data["execution_metadata"] == {"error_strategy": strategy}
@@ -230,7 +230,7 @@ async def story_of(server: Serving, pieces: Sequence[str]) -> tuple[Client, Gate
     return await server.add("model.yml", workflow(["model"], outputs=outputs)), gate
 
 
-def text_of(events: Sequence[Told]) -> str:
+def text_of(events: Sequence[WireEvent]) -> str:
     return "".join(item.data["text"] for item in events if item.name == "text_chunk")
 
 
@@ -303,9 +303,9 @@ async def test_events_carry_ids_only_if_the_request_asks(
     app, gate = await story_of(server, ["one ", "two"])
     gate.let(3)
     path = path.format(app=app.served.app.id)
-    given = {"Accept": "text/event-stream", **headers}
-    async with app.stream(path, given) as stream:
-        if path.startswith("/api") and "text/event-stream" not in given["Accept"].lower():
+    all_headers = {"Accept": "text/event-stream", **headers}
+    async with app.stream(path, all_headers) as stream:
+        if path.startswith("/api") and "text/event-stream" not in all_headers["Accept"].lower():
             assert stream.answer.status == 202, "there only what accepts events gets any"
             return
         events = await stream.rest()

@@ -28,7 +28,7 @@ from headrace.kernel.graph_response import GraphResponse
 from headrace.kernel.retry import fork
 from headrace.node import Flow
 from tests.api.test_resume import Story
-from tests.engine.nests import REGISTRY, asked, flow, iteration, loop, node, source
+from tests.engine.nests import REGISTRY, flow, iteration, loop, node, queued_record, source
 from tests.engine.worlds import world
 
 RUN = str(UUID(int=7))
@@ -76,25 +76,25 @@ def lived(moves: Sequence[tuple[int, str]]) -> list[Record]:
         story.note(NodeStarted(f"it[{index}]/in"), NodeSucceeded(f"it[{index}]/in", {"answer": ""}))
     story.note(NodeSucceeded("it", {"output": []}), NodeStarted("end"), NodeSucceeded("end", {"answer": "!"}))
     story.note(RunEnded("succeeded"))
-    return story.heard
+    return story.received
 
 
-def shown(sent: Sequence[StreamEvent]) -> Any:
+def facts(sent: Sequence[StreamEvent]) -> Any:
     """What was said, and the events."""
     text = "".join(event.data["text"] for event in sent if event.event == "text_chunk")
     events = [(event.event, event.data.get("id"), event.data.get("index")) for event in sent]
     return text, [item for item in events if item[0] != "text_chunk"]
 
 
-def cut_anywhere(tested: Flow, heard: Sequence[Record]) -> None:
+def cut_anywhere(tested: Flow, received: Sequence[Record]) -> None:
     whole = RunEvents(RUN, tested)
-    sent = [(count, event) for count, record in enumerate(heard, 1) for event in whole.feed(record)]
-    everything = shown([event for _, event in sent])
+    sent = [(count, event) for count, record in enumerate(received, 1) for event in whole.feed(record)]
+    everything = facts([event for _, event in sent])
     for index, (count, event) in enumerate(sent):
         rest = RunEvents(RUN, tested, StreamPosition.parse(str(event.position)))
-        known = [record for record in heard[:count] if record.seq is not None]
-        again = [item for record in [*known, *heard[count:]] for item in rest.feed(record)]
-        assert shown([*(entry for _, entry in sent[: index + 1]), *again]) == everything
+        known = [record for record in received[:count] if record.seq is not None]
+        again = [item for record in [*known, *received[count:]] for item in rest.feed(record)]
+        assert facts([*(entry for _, entry in sent[: index + 1]), *again]) == everything
 
 
 @settings(max_examples=100)
@@ -109,7 +109,7 @@ async def test_the_last_turn_of_a_loop_is_told_once() -> None:
         [loop("lo", 2), node("in", "slow-echo", "lo")], "start>lo lo-start>in lo>end", {"out": ["lo", "loop_round"]}
     )
     where = world()
-    await where.journal.append([asked()])
+    await where.journal.append([queued_record()])
     await Driver("run", tested, where).drive()
     cut_anywhere(tested, await where.journal.read("run"))
 
@@ -131,7 +131,7 @@ async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> Non
     inside = node("in", "slow-echo", "it", reads=[["it", "item"]], tokens=7)
     tested = flow([iteration("it", ["start", "items"], ["in", "r"]), inside], "start>it it-start>in it>end", {})
     where = world()
-    await where.journal.append([asked(items=[1, 2])])
+    await where.journal.append([queued_record(items=[1, 2])])
     await Driver("run", tested, where).drive()
     old = await where.journal.read("run")
     assert isinstance(old[0].event, RunQueued)
@@ -143,7 +143,7 @@ async def test_a_container_taken_over_from_another_run_was_paid_nothing() -> Non
 
 async def lived_through(tested: Flow, **inputs: Any) -> list[Record]:
     where = world()
-    await where.journal.append([asked(**inputs)])
+    await where.journal.append([queued_record(**inputs)])
     await Driver("run", tested, where).drive()
     return await where.journal.read("run")
 

@@ -282,17 +282,17 @@ async def test_logs_filter_and_page(server: Serving) -> None:
         for number, user in enumerate(("u1", "u2", "u1"))
     ]
 
-    async def found(query: str) -> list[str]:
+    async def search(query: str) -> list[str]:
         status, body = await app.call("GET", f"/v1/workflows/logs?{query}")
         assert status == 200
         return [item["workflow_run"]["id"] for item in body["data"]]
 
-    assert sorted(await found("")) == sorted(runs)
-    assert sorted(await found("created_by_end_user_session_id=u1")) == sorted([runs[0], runs[2]])
-    assert await found("keyword=WORD1") == [runs[1]]
-    assert await found("status=failed") == []
-    assert await found("created_at__before=2020-01-01T00:00:00Z") == []
-    assert len(await found("created_at__after=2020-01-01T00:00:00+00:00&created_at__before=2100-01-01")) == 3
+    assert sorted(await search("")) == sorted(runs)
+    assert sorted(await search("created_by_end_user_session_id=u1")) == sorted([runs[0], runs[2]])
+    assert await search("keyword=WORD1") == [runs[1]]
+    assert await search("status=failed") == []
+    assert await search("created_at__before=2020-01-01T00:00:00Z") == []
+    assert len(await search("created_at__after=2020-01-01T00:00:00+00:00&created_at__before=2100-01-01")) == 3
     body = (await app.call("GET", "/v1/workflows/logs?page=2&limit=2"))[1]
     assert (body["page"], body["limit"], body["total"], body["has_more"], len(body["data"])) == (2, 2, 3, False, 1)
     entry = body["data"][0]

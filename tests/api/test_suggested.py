@@ -30,10 +30,10 @@ class Model:
     """Answers what it is told to, and remembers what it was asked."""
 
     says: str | NodeError = "Hello!"
-    asked: list[ChatRequest] = field(default_factory=list)
+    requests: list[ChatRequest] = field(default_factory=list)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk, None]:
-        self.asked.append(request)
+        self.requests.append(request)
         if isinstance(self.says, NodeError):
             raise self.says
         for word in self.says.split(" "):
@@ -80,7 +80,7 @@ async def test_questions_are_suggested_by_the_apps_own_model(thinker: Serving, m
     await say(app, "later", conversation)
     model.says = 'Sure!\n```json\n["What [else]?", " Who\\nare you? ", 5, "", "Why?", "How?"]\n```'
     assert await suggest(app, message) == ["What [else]?", "Who are you?", "Why?"]
-    fields = model.asked[-1]
+    fields = model.requests[-1]
     assert (fields.provider, fields.model, fields.mode) == (MODEL["provider"], "gpt-4o", "chat")
     body = fields.messages[0].text
     assert body.index("User: one\nAssistant: Hello!") < body.index("User: two") < body.index("User: three")
@@ -116,7 +116,7 @@ async def test_the_feature_may_name_a_model_of_its_own(thinker: Serving, model: 
     message = (await say(app))[1]["message_id"]
     model.says = '["Why?"]'
     assert await suggest(app, message) == ["Why?"]
-    assert model.asked[-1].model == "tiny"
+    assert model.requests[-1].model == "tiny"
 
 
 async def test_an_app_without_a_model_suggests_nothing(server: Serving) -> None:

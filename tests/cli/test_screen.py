@@ -12,7 +12,7 @@ from headrace.api.dify.run_events import RunEvents
 from headrace.cli.screen import Lines, Live, Screen
 from headrace.engine import Driver
 from headrace.kernel.events import Delta, NodeStarted, Record
-from tests.engine.nests import asked, flow, iteration, node
+from tests.engine.nests import flow, iteration, node, queued_record
 from tests.engine.worlds import world
 
 _RETRY = {"retry_enabled": True, "max_retries": 2, "retry_interval": 0}
@@ -29,7 +29,7 @@ async def shown_to(screen: Screen) -> None:
         {"out": ["it", "output"]},
     )
     where = world()
-    await where.journal.append([asked(items=["a", "b", "c"])])
+    await where.journal.append([queued_record(items=["a", "b", "c"])])
     await Driver("run", workflow, where).drive()
     frames = RunEvents(str(UUID(int=1)), workflow)
     for record in await where.journal.read("run"):

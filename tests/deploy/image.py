@@ -30,12 +30,12 @@ class Stage:
 
     def the(self, instruction: str) -> str:
         """The last of its kind."""
-        return [given for name, given in self.steps if name == instruction][-1]
+        return [argument for name, argument in self.steps if name == instruction][-1]
 
     @property
     def environment(self) -> dict[str, str]:
-        given = " ".join(given for name, given in self.steps if name == "ENV")
-        return dict(word.split("=", 1) for word in shlex.split(given))
+        argument = " ".join(argument for name, argument in self.steps if name == "ENV")
+        return dict(word.split("=", 1) for word in shlex.split(argument))
 
     @property
     def health_check(self) -> list[str]:
@@ -44,14 +44,14 @@ class Stage:
 
 def stages() -> list[Stage]:
     text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text("utf-8"), flags=re.MULTILINE)
-    found: list[Stage] = []
+    result: list[Stage] = []
     for line in re.sub(r"\\\n", " ", text).splitlines():
-        name, _, given = line.strip().partition(" ")
+        name, _, argument = line.strip().partition(" ")
         if name == "FROM":
-            found.append(Stage(given))
+            result.append(Stage(argument))
         elif name:
-            found[-1].steps.append((name, given.strip()))
-    return found
+            result[-1].steps.append((name, argument.strip()))
+    return result
 
 
 @dataclass
@@ -106,20 +106,20 @@ def build(root: Path) -> Image:
     env |= {"PATH": f"{Path(uv).parent}:{env['PATH']}", "UV_PYTHON": interpreter(), "UV_PYTHON_DOWNLOADS": "never"}
     (root / "opt").mkdir()
     folder = root / "src"
-    for name, given in first.steps:
+    for name, argument in first.steps:
         if name == "COPY":
-            *sources, target = given.split()
+            *sources, target = argument.split()
             _copy(sources, folder / target, many=len(sources) > 1)
-        elif name == "RUN" and not given.startswith("pip install"):
+        elif name == "RUN" and not argument.startswith("pip install"):
             # bytecode only makes the start quicker
-            script = image.here(given).replace(" --compile-bytecode", "")
+            script = image.here(argument).replace(" --compile-bytecode", "")
             done = subprocess.run(
                 ["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    for name, given in final.steps:
-        if name == "COPY" and not given.startswith("--from="):
-            source, target = given.split()
+    for name, argument in final.steps:
+        if name == "COPY" and not argument.startswith("--from="):
+            source, target = argument.split()
             _copy([source], Path(image.here(target)), many=False)
     return image
 

@@ -22,14 +22,14 @@ DIRECT: Mapping[str, str] = {}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("proxied")
-    made = Server(
+    started = Server(
         flow(folder / "echo.yml", variables=[field("query")]),
         cwd=folder,
         HEADRACE_ROOT_PATH="/api",
         HEADRACE_PUBLIC_URL="https://flows.example/api",
     )
-    yield made
-    made.stop()
+    yield started
+    started.stop()
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_links_lead_to_the_public_url(ask: Any, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("HEADRACE_ROOT_PATH", "api", "must be a path such as /api"),
         ("HEADRACE_ROOT_PATH", "/a b", "must be a path such as /api"),
@@ -141,11 +141,11 @@ def test_links_lead_to_the_public_url(ask: Any, server: Server) -> None:
         ("HEADRACE_DRAIN_SECONDS", "-1", "greater than or equal to 0"),
     ],
 )
-def test_what_cannot_be_is_told_at_the_start(invoke: Invoke, name: str, value: str, told: str) -> None:
+def test_what_cannot_be_is_told_at_the_start(invoke: Invoke, name: str, value: str, message: str) -> None:
     done = invoke("serve", "--port", "0", **{name: value})
     assert done.exit_code == 2
     assert done.stderr.startswith(f"Error: {name}: ")
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Value error" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -155,12 +155,12 @@ def test_what_cannot_be_is_told_at_the_start(invoke: Invoke, name: str, value: s
 
 async def seen(said: Mapping[str, str], *, peer: str = "127.0.0.1", root: str = "", **how: Any) -> dict[str, Any]:
     """A request as the API sees it."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
 
     async def api(scope: Scope, receive: Receive, send: Send) -> None:
         host = next(value for name, value in scope["headers"] if name == b"host")
-        found.update(path=scope["path"], scheme=scope["scheme"], client=scope["client"][0], host=host.decode())
-        found.update(root=scope[ROOT])
+        values.update(path=scope["path"], scheme=scope["scheme"], client=scope["client"][0], host=host.decode())
+        values.update(root=scope[ROOT])
 
     async def nothing(*_: Any) -> Any:
         raise AssertionError
@@ -177,7 +177,7 @@ async def seen(said: Mapping[str, str], *, peer: str = "127.0.0.1", root: str = 
     }
     routes = [Route("/v1/info", lambda request: None)]
     await ProxyHeaders(api, routes, root, ("127.0.0.1", "10.0.0.0/8"), **how)(scope, nothing, nothing)
-    return found
+    return values
 
 
 SAID = {**STRIPS, "X-Forwarded-Host": "flows.example:8443"}
@@ -211,8 +211,8 @@ async def test_of_what_was_said_before_the_last_proxy_nothing_counts() -> None:
         "X-Forwarded-Host": "evil.example, flows.example",
         "X-Forwarded-Prefix": "/evil, /api",
     }
-    found = await seen(said)
-    assert (found["client"], found["host"], found["root"]) == ("203.0.113.9", "flows.example", "/api")
+    scope = await seen(said)
+    assert (scope["client"], scope["host"], scope["root"]) == ("203.0.113.9", "flows.example", "/api")
 
 
 @pytest.mark.parametrize("prefix", ["//evil.example", "/a'b", "/<script>", "api", "/a/../b?", "", "/other"])

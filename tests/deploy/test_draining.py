@@ -21,14 +21,14 @@ BLOCKING, SUBMITTED = 20, 30
 
 @pytest_asyncio.fixture
 async def peer() -> AsyncGenerator[Gate]:
-    async with gate() as made:
-        yield made
+    async with gate() as peer_gate:
+        yield peer_gate
 
 
 @pytest_asyncio.fixture
 async def session() -> AsyncGenerator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as made:
-        yield made
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as client_session:
+        yield client_session
 
 
 async def until_not_ready(caller: Caller) -> None:
@@ -67,7 +67,7 @@ async def test_what_ends_in_time_is_not_cut_off(tmp_path: Path, peer: Gate, sess
 
     again = Server(cwd=tmp_path, HEADRACE_EGRESS_ALLOW=EGRESS)
     assert (await Caller(session, again).ended(run))["status"] == "succeeded"
-    assert peer.asked == BLOCKING + 2  # nothing was done twice
+    assert peer.request_count == BLOCKING + 2  # nothing was done twice
     await end(again, signal.SIGTERM)
 
 
@@ -94,7 +94,7 @@ async def test_what_does_not_goes_on_at_the_next_start(
     again = Server(file, cwd=tmp_path, HEADRACE_EGRESS_ALLOW=EGRESS)
     caller = Caller(session, again)
     ended = await asyncio.gather(*(caller.ended(run) for run in runs))
-    assert {each["status"] for each in ended} == {"succeeded"}
+    assert {item["status"] for item in ended} == {"succeeded"}
     # those of the callers, too, who were told to try again
     _, listed, _ = await caller.call("GET", "/v1/workflows/logs?limit=100")
     assert listed["total"] == SUBMITTED + BLOCKING

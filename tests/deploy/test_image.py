@@ -40,7 +40,7 @@ def test_the_final_image_is_small_and_nobodys() -> None:
     assert json.loads(final.the("ENTRYPOINT")) == ["tini", "--", "headrace"]
     assert final.the("STOPSIGNAL") == "SIGTERM"
     assert (final.the("EXPOSE"), final.the("VOLUME")) == ("8040", "/var/lib/headrace")
-    runs = " ".join(given for name, given in final.steps if name == "RUN")
+    runs = " ".join(argument for name, argument in final.steps if name == "RUN")
     assert not re.search(r"\b(gcc|build-essential|pip|uv|curl|git)\b", runs)
     assert "rm -rf /var/lib/apt/lists/*" in runs
     assert {name for name in final.environment if name.startswith("HEADRACE_")} <= SETTINGS
@@ -53,9 +53,9 @@ def test_the_build_is_sent_what_it_needs_and_nothing_else() -> None:
     copied = {
         source
         for stage in stages()
-        for name, given in stage.steps
-        if name == "COPY" and not given.startswith("--from=")
-        for source in given.split()[:-1]
+        for name, argument in stage.steps
+        if name == "COPY" and not argument.startswith("--from=")
+        for source in argument.split()[:-1]
     }
     assert copied == sent
     assert all((ROOT / source).exists() for source in copied)
@@ -97,22 +97,22 @@ def test_its_steps_make_a_server_that_is_healthy_and_ends_well(image: Image, dat
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        told = json.loads(ready.read_text())
-        port = told["url"].rpartition(":")[2]
+        readiness = json.loads(ready.read_text())
+        port = readiness["url"].rpartition(":")[2]
         check = [image.here(part) for part in image.final.health_check]
         healthy = image.run(check, {**env, "HEADRACE_PORT": port})
         assert (healthy.returncode, healthy.stderr) == (0, "")
 
         # the confined process of code nodes works as that user, too
         body = json.dumps({"inputs": {}, "response_mode": "blocking", "user": "u"})
-        key = told["apps"][0]["key"]
-        asked = f"""
+        key = readiness["apps"][0]["key"]
+        script = f"""
 import json, sys, urllib.request
 headers = {{"Authorization": "Bearer {key}", "Content-Type": "application/json"}}
-request = urllib.request.Request("{told["url"]}/v1/workflows/run", sys.argv[1].encode(), headers)
+request = urllib.request.Request("{readiness["url"]}/v1/workflows/run", sys.argv[1].encode(), headers)
 print(json.load(urllib.request.urlopen(request))["data"]["outputs"]["y"])
 """
-        ran = image.run([str(image.bin / "python"), "-I", "-c", asked, body], env)
+        ran = image.run([str(image.bin / "python"), "-I", "-c", script, body], env)
         assert (ran.stdout, ran.stderr) == ("42\n", "")
     finally:
         process.send_signal(signal.SIGTERM)
@@ -124,10 +124,10 @@ print(json.load(urllib.request.urlopen(request))["data"]["outputs"]["y"])
 
 def test_the_wheel_holds_all_that_it_needs(image: Image) -> None:
     source = image.root / "src" / "src"
-    found = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
-    assert len(found) > 100
+    packaged = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    assert len(packaged) > 100
     (installed,) = (image.root / "opt" / "headrace" / "lib").glob("python*/site-packages")
-    assert {path for path in found if not (installed / path).exists()} == set()
+    assert {path for path in packaged if not (installed / path).exists()} == set()
 
 
 # ------------------------------------------------------------------------------------------------------------ compose

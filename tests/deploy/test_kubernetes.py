@@ -36,7 +36,7 @@ def named(kind: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
-@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: f"{each['kind']} {each['metadata']['name']}")
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda item: f"{item['kind']} {item['metadata']['name']}")
 def test_kubernetes_accepts_each_manifest(manifest: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -55,7 +55,7 @@ def test_every_file_of_the_folder_is_used() -> None:
         assert load((FOLDER / flow).read_text(), registry(), str(flow)).name
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda each: each["metadata"]["name"])
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda item: item["metadata"]["name"])
 def test_each_pod_runs_the_program_as_the_image_has_it(deployment: dict[str, Any]) -> None:
     spec = deployment["spec"]["template"]["spec"]
     (container,) = spec["containers"]
@@ -70,7 +70,7 @@ def test_each_pod_runs_the_program_as_the_image_has_it(deployment: dict[str, Any
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda each: each["metadata"]["name"])
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda item: item["metadata"]["name"])
 def test_a_pod_has_time_to_drain(deployment: dict[str, Any]) -> None:
     spec = deployment["spec"]["template"]["spec"]
     before = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)

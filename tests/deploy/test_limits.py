@@ -26,15 +26,15 @@ SECONDS = 0.5  # in which a request is to arrive; the server looks once a second
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("limits")
-    made = Server(
+    started = Server(
         flow(folder / "echo.yml", variables=[field("query")]),
         cwd=folder,
         HEADRACE_REQUEST_SECONDS=str(SECONDS),
         HEADRACE_MAX_BODY="2000",
         HEADRACE_DRAIN_SECONDS="0",
     )
-    yield made
-    made.stop()
+    yield started
+    started.stop()
 
 
 @asynccontextmanager
@@ -100,8 +100,8 @@ async def test_a_request_that_drips(server: Server, first: bytes, then: bytes, s
             assert b" 401 " in response.partition(b"\r\n")[0]
             assert response.count(b"HTTP/1.1") == 1  # nothing else when it is closed
         else:
-            found, received = await answered(reader)
-            assert (found, received and received["code"], received and received["status"]) == (
+            response_status, received = await answered(reader)
+            assert (response_status, received and received["code"], received and received["status"]) == (
                 status,
                 code,
                 status or None,
@@ -150,8 +150,8 @@ async def test_an_answer_may_take_as_long_as_it_likes(tmp_path: Path) -> None:
 async def test_what_is_no_request(server: Server, sent: bytes, status: int, code: str) -> None:
     async with connection(server) as (reader, writer):
         pieces = [sent[at : at + 10_000] for at in range(0, len(sent), 10_000)]
-        (found, received), _ = await asyncio.gather(answered(reader), send(writer, pieces))
-        assert (found, received["code"], received["status"]) == (status, code, status)
+        (response_status, received), _ = await asyncio.gather(answered(reader), send(writer, pieces))
+        assert (response_status, received["code"], received["status"]) == (status, code, status)
 
 
 def test_a_body_that_is_too_large(server: Server) -> None:
@@ -198,10 +198,10 @@ async def test_a_stream_and_a_file_say_what_is_right_for_them(tmp_path: Path) ->
             assert stream.answer.headers["X-Accel-Buffering"] == "no"
             await stream.rest()
         form = httpx.Request("POST", "http://x", files={"file": ("a.txt", b"hi", "text/plain")}, data={"user": "u"})
-        _, made = await client.call(
+        _, response = await client.call(
             "POST", "/v1/files/upload", data=form.read(), headers={"Content-Type": form.headers["Content-Type"]}
         )
-        answer = await head(server, made["source_url"].removeprefix(server.url))
+        answer = await head(server, response["source_url"].removeprefix(server.url))
         assert answer.headers.get_list("Cache-Control") == ["private, max-age=3600"]
         assert len(answer.headers.get_list("Content-Security-Policy")) == 1
         assert len(answer.headers.get_list("X-Content-Type-Options")) == 1
@@ -232,10 +232,10 @@ async def test_origins_that_browsers_may_call_from(
     tmp_path: Path, origins: list[str], origin: str, allowed: str | None
 ) -> None:
     async with serving(tmp_path, cors_origins=origins) as server:
-        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         for answer in (
             await head(server, "/v1/info", Origin=origin),
-            await head(server, "/v1/workflows/run", "OPTIONS", **asked),
+            await head(server, "/v1/workflows/run", "OPTIONS", **headers),
         ):
             assert answer.headers.get("Access-Control-Allow-Origin") == allowed
             if origins and origins != ["*"]:

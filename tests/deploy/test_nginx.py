@@ -94,8 +94,8 @@ class Site:
 
     async def python(self, program: str, end: str = "") -> str:
         """What an example in Python prints, with `end` after it."""
-        given = f"KEY, APP_NAME = {self.app['key']!r}, {self.app['name']!r}\n"
-        (self.folder / "example.py").write_text(f"{given}{program.replace(LOCAL, self.url)}\n{end}", "utf-8")
+        constants = f"KEY, APP_NAME = {self.app['key']!r}, {self.app['name']!r}\n"
+        (self.folder / "example.py").write_text(f"{constants}{program.replace(LOCAL, self.url)}\n{end}", "utf-8")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "example.py",
@@ -178,14 +178,14 @@ def start(command: Sequence[str | Path], folder: Path, env: Mapping[str, str]) -
 def start_nginx(folder: Path, port: int, inside: str, certificate: Path, key: Path) -> subprocess.Popen[bytes]:
     """nginx with our example, and the least besides that it needs."""
     example = (ROOT / "deploy" / "nginx" / "headrace.conf").read_text()
-    for given, here in (
+    for location, here in (
         ("server headrace:8040;", f"server {inside};"),
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl reuseport;"),
         ("/etc/nginx/certificates/fullchain.pem", str(certificate)),
         ("/etc/nginx/certificates/privkey.pem", str(key)),
     ):
-        assert example.count(given) == 1, given
-        example = example.replace(given, here)
+        assert example.count(location) == 1, location
+        example = example.replace(location, here)
     (folder / "headrace.conf").write_text(example)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "\n".join(f"    {kind}_temp_path {folder}/{kind};" for kind in kinds)
@@ -225,8 +225,8 @@ def blocks(language: str) -> list[str]:
 
 
 def example(part: str) -> str:
-    (found,) = [item for item in examples() if part in item]
-    return found
+    (match,) = [item for item in examples() if part in item]
+    return match
 
 
 async def test_no_example_is_left_out() -> None:
@@ -251,11 +251,11 @@ async def test_the_examples_with_curl(site: Site) -> None:
     assert "workflow_finished" in said
     assert "workflow_started" not in said  # it went on where the client was
 
-    asked = example(QUEUED).replace("https://example.com/hook", site.peer.url)
-    code, said = await site.shell(asked)
+    command = example(QUEUED).replace("https://example.com/hook", site.peer.url)
+    code, said = await site.shell(command)
     queued = json.loads(said)
     assert (code, queued["status"]) == (0, "queued")
-    _, said = await site.shell(asked)
+    _, said = await site.shell(command)
     assert json.loads(said)["workflow_run_id"] == queued["workflow_run_id"]
 
     code, said = await site.shell(example(POLLED), RUN=queued["workflow_run_id"])
@@ -275,13 +275,13 @@ async def test_the_examples_in_python(site: Site) -> None:
 async def test_the_sdk_finds_the_asynchronous_api(site: Site, path: str) -> None:
     """Its address is the prefix, which is called as our own path is, with or without what the SDK knows."""
     site.peer.open.set()
-    asked = f'''
+    script = f'''
 from headrace_client import Client
 with Client(KEY, "{LOCAL}{path}") as client:
     run = client.create_workflow_run("{site.app["app_id"]}", {{"query": "hello"}})
     print(run.status, client.wait(run).status, client.base_url)
 '''
-    assert (await site.python(asked)).split() == ["queued", "succeeded", site.url]
+    assert (await site.python(script)).split() == ["queued", "succeeded", site.url]
 
 
 async def test_the_example_that_stops_a_run(site: Site) -> None:
@@ -299,8 +299,8 @@ async def test_the_examples_of_the_command_line(site: Site) -> None:
     (site.folder / "old.yml").write_text(text)
     (site.folder / "new.yml").write_text(text.replace("title: Ask", "title: Fetch"))
     line = r"headrace (\w+)"
-    asked = [item for item in examples() if re.match(line, item) and item not in ELSEWHERE]
-    fields = {re.match(line, item)[1]: await site.shell(item) for item in asked}  # type: ignore[index]
+    commands = [item for item in examples() if re.match(line, item) and item not in ELSEWHERE]
+    fields = {re.match(line, item)[1]: await site.shell(item) for item in commands}  # type: ignore[index]
     assert {name: code for name, (code, _) in fields.items()} == dict.fromkeys(COMMANDS, 0) | {"diff": 1}, fields
     assert "class Outputs" in (site.folder / "flow.py").read_text()
     assert json.loads(fields["run"][1])["text"] == "through"
@@ -355,13 +355,13 @@ async def test_a_callbacks_links_lead_back_through_the_proxy(site: Site) -> None
     form.add_field("file", b"hello", filename="a.txt", content_type="text/plain")
     async with site.session.post(f"{site.url}/v1/files/upload", data=form, headers=headers) as answer:
         file = (await answer.json())["id"]
-    given = {"type": "document", "transfer_method": "local_file", "upload_file_id": file}
-    body = {"inputs": {"picture": given}, "user": "me", "callback_url": site.peer.url}
+    picture = {"type": "document", "transfer_method": "local_file", "upload_file_id": file}
+    body = {"inputs": {"picture": picture}, "user": "me", "callback_url": site.peer.url}
     path = f"{site.url}/api/v1/workflows/{site.shop['app_id']}/run"
     async with site.session.post(path, json=body, headers=headers) as answer:
         assert answer.status == 202, await answer.text()
         run = (await answer.json())["workflow_run_id"]
-    received = await site.peer.told(lambda body: run.encode() in body)
+    received = await site.peer.body_where(lambda body: run.encode() in body)
     link = json.loads(received)["data"]["outputs"]["picture"]["url"]
     assert link.startswith(f"{site.url}/files/")
     async with site.session.get(link) as answer:

@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
     """Its key is encrypted, and callers show certificates."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = authority.issue("server", password="hush")
-    made = Server(
+    started = Server(
         flow(folder / "echo.yml", variables=[field("query")]),
         cwd=folder,
         HEADRACE_TLS_CERTIFICATE=str(certificate),
@@ -42,14 +42,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
         HEADRACE_TLS_KEY_PASSWORD="hush",
         HEADRACE_TLS_CLIENT_CA=str(authority.file),
     )
-    yield made
-    made.stop()
+    yield started
+    started.stop()
 
 
-def trusting(authority: Authority, shown: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+def trusting(authority: Authority, identity: tuple[Path, Path] | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authority.file)
-    if shown:
-        context.load_cert_chain(*shown)
+    if identity:
+        context.load_cert_chain(*identity)
     return context
 
 
@@ -67,9 +67,9 @@ def test_a_caller_with_a_certificate(server: Server, authority: Authority) -> No
 
 def test_a_caller_without_one_or_with_somebody_elses(server: Server, authority: Authority, tmp_path: Path) -> None:
     stranger = Authority(tmp_path, "stranger").issue("caller")
-    for shown in (None, stranger):
+    for identity in (None, stranger):
         with pytest.raises((urllib.error.URLError, ssl.SSLError, ConnectionError)):
-            get(f"{server.url}/readyz", trusting(authority, shown))
+            get(f"{server.url}/readyz", trusting(authority, identity))
 
 
 def test_old_tls_is_refused(server: Server, authority: Authority) -> None:
@@ -134,19 +134,19 @@ def test_a_renewed_certificate_is_taken_up(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.issue("first", file="server")
     tls = Tls(certificate, key)
-    first = _shown(tls.context, authority)
+    first = common_name(tls.context, authority)
     tls.reload()
-    assert _shown(tls.context, authority) == first
+    assert common_name(tls.context, authority) == first
 
     _, other = authority.issue("second", file="other")
     _replace(key, other.read_bytes())  # half of it is there: the old one stays
     tls.reload()
-    assert _shown(tls.context, authority) == first
+    assert common_name(tls.context, authority) == first
 
     authority.issue("second", file="server")
     _replace(certificate, certificate.read_bytes())
     tls.reload()
-    assert _shown(tls.context, authority) == "second"
+    assert common_name(tls.context, authority) == "second"
 
 
 def _replace(file: Path, content: bytes) -> None:
@@ -155,7 +155,7 @@ def _replace(file: Path, content: bytes) -> None:
     os.utime(file, ns=(later, later))
 
 
-def _shown(context: ssl.SSLContext, authority: Authority) -> str:
+def common_name(context: ssl.SSLContext, authority: Authority) -> str:
     """The name in the certificate that a server with this context shows."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = context.wrap_bio(to_server, to_client, server_side=True)
@@ -168,9 +168,9 @@ def _shown(context: ssl.SSLContext, authority: Authority) -> str:
                 done.add(side)
             except ssl.SSLWantReadError:
                 pass
-    shown = client.getpeercert()
-    assert shown
-    return dict(item[0] for item in shown["subject"])["commonName"]
+    certificate = client.getpeercert()
+    assert certificate
+    return dict(item[0] for item in certificate["subject"])["commonName"]
 
 
 @pytest.mark.parametrize("secure", [False, True])

@@ -14,17 +14,17 @@ from headrace.kernel.events import RunId
 from headrace.ports import Claim
 from headrace.runs.worker import Worker
 from headrace.stores.memory import memory_storage
-from tests.runs.service import GATED, Gate, asked, publish
-from tests.runs.service import run_service as made
+from tests.runs.service import GATED, Gate, publish, submission_of
+from tests.runs.service import run_service as new_service
 
 
 async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     Gate.reset()
-    run_service = made(memory_storage())
+    run_service = new_service(memory_storage())
     served = await publish(run_service, GATED)
     worker = Worker(run_service, concurrency=5)
     working = asyncio.create_task(worker.run())
-    runs = [(await run_service.submit(asked(served))).run for _ in range(5)]
+    runs = [(await run_service.submit(submission_of(served))).run for _ in range(5)]
     async with asyncio.timeout(60):
         while Gate.entered < 5:
             await Gate.begun.wait()
@@ -32,10 +32,10 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
 
     worker.drain()
     assert not worker.is_idle  # five are in progress
-    waiting = (await run_service.submit(asked(served))).run
+    waiting = (await run_service.submit(submission_of(served))).run
     run_service.draining = True
     with pytest.raises(ServerDraining):
-        await run_service.submit(asked(served))
+        await run_service.submit(submission_of(served))
     assert not worker.is_idle
     assert Gate.entered == 5
 
@@ -43,12 +43,12 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await working
     assert worker.is_idle
-    given: list[RunId] = []
+    claims: list[RunId] = []
     all_given = asyncio.Event()
 
     async def take(claim: Claim) -> None:
-        given.append(claim.run)
-        if len(given) == 6:
+        claims.append(claim.run)
+        if len(claims) == 6:
             all_given.set()
 
     another = asyncio.create_task(LocalDispatch(run_service.leases).work(take, Slots(1)))
@@ -56,4 +56,4 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     another.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await another
-    assert given == [*runs, waiting]
+    assert claims == [*runs, waiting]

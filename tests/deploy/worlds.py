@@ -28,28 +28,28 @@ class Gate:
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
-        self.asked = 0
+        self.request_count = 0
         self.bodies: list[bytes] = []
         self._came = asyncio.Event()
         self.url = ""
 
     async def reached_by(self, many: int) -> None:
         async with asyncio.timeout(60):
-            while self.asked < many:
+            while self.request_count < many:
                 self._came.clear()
                 await self._came.wait()
 
-    async def told(self, which: Callable[[bytes], bool]) -> bytes:
+    async def body_where(self, which: Callable[[bytes], bool]) -> bytes:
         """The first body of a kind, once it is there."""
         async with asyncio.timeout(60):
-            while not (found := [body for body in self.bodies if which(body)]):
+            while not (matches := [body for body in self.bodies if which(body)]):
                 self._came.clear()
                 await self._came.wait()
-            return found[0]
+            return matches[0]
 
     async def answer(self, request: web.Request) -> web.Response:
         self.bodies.append(await request.read())
-        self.asked += 1
+        self.request_count += 1
         self._came.set()
         await self.open.wait()
         return web.Response(text="through")
@@ -57,18 +57,18 @@ class Gate:
 
 @asynccontextmanager
 async def gate() -> AsyncGenerator[Gate]:
-    made = Gate()
+    new_gate = Gate()
     app = web.Application()
-    app.router.add_route("*", "/", made.answer)
+    app.router.add_route("*", "/", new_gate.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    new_gate.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     try:
-        yield made
+        yield new_gate
     finally:
-        made.open.set()
+        new_gate.open.set()
         await runner.cleanup()
 
 
@@ -162,10 +162,10 @@ class Authority:
     def issue(self, name: str, password: str = "", file: str = "") -> tuple[Path, Path]:
         """(certificate, key) for `name`, at 127.0.0.1 and localhost."""
         key = ec.generate_private_key(ec.SECP256R1())
-        made = self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
+        x509_certificate = self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
         locked = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
         certificate, private = (self._folder / f"{file or name}.{kind}" for kind in ("crt", "key"))
-        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        certificate.write_bytes(x509_certificate.public_bytes(serialization.Encoding.PEM))
         private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
         return certificate, private
 

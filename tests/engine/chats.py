@@ -68,10 +68,10 @@ class Chat:
     def id(self, kind: str) -> str:
         return f"{kind}{next(self._ids)}"
 
-    def add(self, made: dict[str, Any], tails: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        self.nodes.append(made)
-        self.edges += [{"source": source, "target": made["id"], "sourceHandle": handle} for source, handle in tails]
-        return [(made["id"], "source")]
+    def add(self, new_node: dict[str, Any], tails: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        self.nodes.append(new_node)
+        self.edges += [{"source": source, "target": new_node["id"], "sourceHandle": handle} for source, handle in tails]
+        return [(new_node["id"], "source")]
 
     def block(self, tails: list[tuple[str, str]], inside: str | None, depth: int) -> list[tuple[str, str]]:
         kinds = ["talk", "answer", "answer", "echo"]
@@ -91,9 +91,9 @@ class Chat:
         ]))  # fmt: skip
         data = {"texts": texts, "fails_after": fails, "attempts": self.draw(st.sampled_from([1, 9]))}
         data["currency"] = self.draw(st.sampled_from(["USD", "USD", "EUR"]))
-        made = node(id_, "talker", inside, **data, **strategy)
+        new_node = node(id_, "talker", inside, **data, **strategy)
         self.values.append([id_, "text"])
-        return self.add(made, tails)
+        return self.add(new_node, tails)
 
     def _caught(self, tails: list[tuple[str, str]], inside: str | None, depth: int) -> list[tuple[str, str]]:
         [(id_, _)] = self._talk(tails, inside, depth, error_strategy="fail-branch")
@@ -126,19 +126,19 @@ class Chat:
         id_ = self.id("it")
         mode = self.draw(st.sampled_from(["terminated", "continue-on-error", "remove-abnormal-output"]))
         data = {"is_parallel": self.draw(st.booleans()), "parallel_nums": 3, "error_handle_mode": mode}
-        made, start = iteration(id_, ["list", "values"], [id_, "item"], inside, **data)
-        return self._container(made, start, tails, depth, [id_, "item"])
+        container, start = iteration(id_, ["list", "values"], [id_, "item"], inside, **data)
+        return self._container(container, start, tails, depth, [id_, "item"])
 
     def _loop(self, tails: list[tuple[str, str]], inside: str | None, depth: int) -> list[tuple[str, str]]:
         id_ = self.id("loop")
-        made, start = loop(id_, 2, inside, loop_variables=[variable("n", 7)])
-        return self._container(made, start, tails, depth, [id_, "n"])
+        container, start = loop(id_, 2, inside, loop_variables=[variable("n", 7)])
+        return self._container(container, start, tails, depth, [id_, "n"])
 
-    def _container(self, made: Any, start: Any, tails: Any, depth: int, seen: list[str]) -> list[tuple[str, str]]:
-        left = self.add(made, tails)
+    def _container(self, container: Any, start: Any, tails: Any, depth: int, seen: list[str]) -> list[tuple[str, str]]:
+        left = self.add(container, tails)
         self.nodes.append(start)
         self.values.append(seen)
-        self.block([(start["id"], "source")], made["id"], depth)
+        self.block([(start["id"], "source")], container["id"], depth)
         return left
 
     def flow(self) -> Flow:
@@ -160,27 +160,27 @@ class HeardBus(LocalBus):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[Record] = []
+        self.received: list[Record] = []
         self._count = 0
         self._then: Callable[[], None] | None = None
 
     def after(self, count: int, then: Callable[[], None]) -> None:
         """Calls `then` once so many more records have been published."""
-        self._count, self._then = len(self.heard) + count, then
+        self._count, self._then = len(self.received) + count, then
 
     def publish(self, records: Sequence[Record]) -> None:
-        self.heard += records
+        self.received += records
         super().publish(records)
-        if self._then is not None and len(self.heard) >= self._count:
+        if self._then is not None and len(self.received) >= self._count:
             then, self._then = self._then, None
             asyncio.get_running_loop().call_soon(then)
 
 
-async def held(chat: Flow, stop_after: int | None = None) -> tuple[list[Record], list[Record]]:
+async def run_chat(chat: Flow, stop_after: int | None = None) -> tuple[list[Record], list[Record]]:
     """(what a follower is told live, the journal) of a message; it is stopped after so many records."""
     system = {"query": "hey", "user_id": "u1"}
-    asked = Record(RUN, 1, 0.0, RunQueued("app", "v1", "task", "u1", {}, system, conversation="c"))
-    return await driven(chat, [asked], stop_after)
+    start_record = Record(RUN, 1, 0.0, RunQueued("app", "v1", "task", "u1", {}, system, conversation="c"))
+    return await driven(chat, [start_record], stop_after)
 
 
 async def driven(
@@ -195,4 +195,4 @@ async def driven(
     if stop_after is not None:
         bus.after(stop_after, lambda: driver.stop("u1"))
     await driver.drive()
-    return bus.heard, await journal.read(run)
+    return bus.received, await journal.read(run)

@@ -9,16 +9,16 @@ from headrace.kernel.events import Record
 from headrace.kernel.state import State
 from headrace.node import Flow
 from headrace.stores.memory import MemoryJournal
-from tests.engine.nests import adds, asked, flow, iteration, loop, node, variable
+from tests.engine.nests import adds, flow, iteration, loop, node, queued_record, variable
 from tests.engine.worlds import world
 
 ITEM, INDEX = ["it", "item"], ["it", "index"]
 
 
-async def drive(made: Flow, **inputs: Any) -> tuple[State, list[Record]]:
+async def drive(workflow: Flow, **inputs: Any) -> tuple[State, list[Record]]:
     where = world(MemoryJournal())
-    await where.journal.append([asked(**inputs)])
-    return await Driver("run", made, where).drive(), await where.journal.read("run")
+    await where.journal.append([queued_record(**inputs)])
+    return await Driver("run", workflow, where).drive(), await where.journal.read("run")
 
 
 def each_item(kind: str = "slow-echo", **data: Any) -> Flow:

@@ -58,8 +58,8 @@ REGISTRY: dict[str, type[Node[Any]]] = {**registry([]), "echo": Echo, "slow-echo
 
 
 def node(id: str, type: str = "echo", inside: str | None = None, **data: Any) -> dict[str, Any]:
-    made = {"id": id, "type": "custom", "data": {"type": type, "title": id, **data}}
-    return made if inside is None else {**made, "parentId": inside}
+    definition = {"id": id, "type": "custom", "data": {"type": type, "title": id, **data}}
+    return definition if inside is None else {**definition, "parentId": inside}
 
 
 def iteration(id: str, items: Sequence[str], output: Sequence[str], inside: str | None = None, **data: Any) -> Any:
@@ -93,9 +93,9 @@ def flow(nodes: Sequence[Any], edges: str, outputs: Mapping[str, Sequence[str]],
 def source(nodes: Sequence[Any], edges: str, outputs: Mapping[str, Sequence[str]]) -> str:
     """The file of such a workflow."""
     flat = [item for some in nodes for item in (some if isinstance(some, list) else [some])]
-    told = [{"variable": name, "value_selector": list(selector)} for name, selector in outputs.items()]
+    end_outputs = [{"variable": name, "value_selector": list(selector)} for name, selector in outputs.items()]
     start = node("start", "start", variables=[{"variable": "items", "type": "json_object", "label": "items"}])
-    graph = {"nodes": [start, *flat, node("end", "end", outputs=told)], "edges": list(map(_edge, edges.split()))}
+    graph = {"nodes": [start, *flat, node("end", "end", outputs=end_outputs)], "edges": list(map(_edge, edges.split()))}
     file = {"app": {"name": "nest", "mode": "workflow"}, "kind": "app", "workflow": {"graph": graph}}
     return yaml.safe_dump(file, allow_unicode=True)
 
@@ -106,5 +106,5 @@ def _edge(text: str) -> dict[str, str]:
     return {"source": source, "target": target, "sourceHandle": handle or "source"}
 
 
-def asked(**inputs: Any) -> Record:
+def queued_record(**inputs: Any) -> Record:
     return Record("run", 1, 0.0, RunQueued("app", "version", "task", "user", inputs, {"user_id": "user"}))

@@ -20,7 +20,7 @@ from headrace.kernel.response import ResponseStream
 from headrace.node import Config, Context, Flow, Node, Result
 from headrace.stores.memory import MemoryJournal
 from tests.engine.nests import REGISTRY as NESTS
-from tests.engine.nests import adds, asked, iteration, loop, node, source, variable
+from tests.engine.nests import adds, iteration, loop, node, queued_record, source, variable
 from tests.engine.nests import flow as nest
 from tests.engine.worlds import Failing, Instant, Scripted, flow, queued, world
 
@@ -200,8 +200,8 @@ def insides(draw: st.DrawFn, home: str, depth: int) -> tuple[list[Any], list[str
             else:
                 data: dict[str, Any] = {"loop_variables": [variable("n", 0), variable("item", "x", "string")]}
                 if until := draw(st.sampled_from([None, None, "0", "2"])):
-                    held = {"variable_selector": [name, "n"], "comparison_operator": "≥", "value": until}
-                    data["break_conditions"] = [held]
+                    condition = {"variable_selector": [name, "n"], "comparison_operator": "≥", "value": until}
+                    data["break_conditions"] = [condition]
                 counts = adds(f"{name}n", [name, "n"], 1, name)
                 nodes += [loop(name, draw(st.integers(1, 3)), home, **data), *inner, counts]
                 inner_edges.append(f"{name}-start>{name}n")
@@ -224,13 +224,13 @@ def test_a_run_killed_in_the_middle_of_containers_comes_to_the_same_end(data: st
     inner, edges, out = data.draw(insides("it", 2))
     several = {"is_parallel": data.draw(st.booleans()), "parallel_nums": data.draw(st.integers(1, 3))}
     mode = data.draw(MODES)
-    made = nest(
+    workflow = nest(
         [iteration("it", ["start", "items"], out, error_handle_mode=mode, **several), *inner],
         " ".join(["start>it", *edges, "it>end"]),
         {"out": ["it", "output"]},
     )
     items = data.draw(st.lists(st.sampled_from(["x", "y", "z"]), max_size=3))
-    asyncio.run(at_every_append(made, asked(items=items)))
+    asyncio.run(at_every_append(workflow, queued_record(items=items)))
 
 
 # ------------------------------------------------------------------------------------------------ what rounds have said
@@ -268,11 +268,11 @@ async def test_what_rounds_say_is_whole_whenever_the_process_dies(parallel: bool
     )
     file["app"]["mode"] = "advanced-chat"
     file["workflow"]["graph"]["nodes"][-1]["data"] = {"type": "answer", "title": "end", "answer": "!"}
-    made = load(yaml.safe_dump(file), {**NESTS, "talk": Talk}, "talk.yml")
+    workflow = load(yaml.safe_dump(file), {**NESTS, "talk": Talk}, "talk.yml")
     items = ["abc", "defg", "hi"]
     for survives in range(100):
-        died, journal = await killed_before(made, asked(items=items), survives)
-        answer, said = ResponseStream(made.graph), dict[int, str]()
+        died, journal = await killed_before(workflow, queued_record(items=items), survives)
+        answer, said = ResponseStream(workflow.graph), dict[int, str]()
         for record in await journal.read("run"):
             for text, _, level in answer.apply(record):
                 said[level] = said.get(level, "") + text

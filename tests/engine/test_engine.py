@@ -51,8 +51,8 @@ async def test_parallel_branches_run_at_the_same_time():
 
 async def test_nodes_read_what_came_before_them():
     async def read(ctx: Context) -> Result:
-        found = [ctx.variables.get(s) for s in (("s", "text"), ("sys", "user_id"), ("env", "E"))]
-        return Result({"seen": [*found, ctx.inputs["q"]], "text": ctx.variables.render("{{#s.text#}}/{{#no.such#}}")})
+        values = [ctx.variables.get(s) for s in (("s", "text"), ("sys", "user_id"), ("env", "E"))]
+        return Result({"seen": [*values, ctx.inputs["q"]], "text": ctx.variables.render("{{#s.text#}}/{{#no.such#}}")})
 
     where = world()
     await where.journal.append([queued(inputs={"q": "Q"})])
@@ -129,33 +129,33 @@ async def streamed(journal: MemoryJournal | None = None, **options: object) -> t
     where = world(journal, bus)
     async with bus.subscribe("run") as live:
         _, task = await begin(flow({"s": Instant(), "t": Scripted(talk)}, ["s>t"], {"t": [("t", "text")]}), where)
-        heard: list[Record] = []
+        live_records: list[Record] = []
         async for records in live:
-            heard += records
+            live_records += records
             if any(isinstance(record.event, Delta) and record.seq is not None for record in records):
                 gate.set()
             if isinstance(records[-1].event, RunEnded):
                 break
         await task
-    return heard, await where.journal.read("run")
+    return live_records, await where.journal.read("run")
 
 
 async def test_text_is_told_at_once_and_journaled_before_its_node_ends():
-    heard, kept = await streamed()
-    told = [(r.seq, r.event) for r in heard if isinstance(r.event, Delta | NodeSucceeded)]
-    assert told[1:] == [
+    live_records, journal = await streamed()
+    numbered_events = [(r.seq, r.event) for r in live_records if isinstance(r.event, Delta | NodeSucceeded)]
+    assert numbered_events[1:] == [
         (None, Delta("t", "text", 0, "Hel")),
         (None, Delta("t", "text", 3, "lo")),
         (6, Delta("t", "text", 0, "Hello")),
         (7, NodeSucceeded("t", {"text": "Hello"})),
     ]
-    assert [r.seq for r in kept] == list(range(1, len(kept) + 1))
-    assert [r.seq for r in heard if r.seq] == list(range(2, len(kept) + 1))
+    assert [r.seq for r in journal] == list(range(1, len(journal) + 1))
+    assert [r.seq for r in live_records if r.seq] == list(range(2, len(journal) + 1))
 
 
 async def test_text_of_a_long_node_is_journaled_while_it_runs():
-    heard, _ = await asyncio.wait_for(streamed(wait=True), 60)
-    names = [type(r.event).__name__ for r in heard if r.seq]
+    live_records, _ = await asyncio.wait_for(streamed(wait=True), 60)
+    names = [type(r.event).__name__ for r in live_records if r.seq]
     assert names[-3:] == ["Delta", "NodeSucceeded", "RunEnded"]
 
 
@@ -308,11 +308,11 @@ async def test_a_long_chain_of_instant_nodes_lets_others_have_a_turn():
 
 
 async def test_a_node_may_pause_the_run_and_runs_again_once_it_is_resumed():
-    asked: list[str] = []
+    attempt_keys: list[str] = []
 
     async def ask(ctx: Context) -> Result | Pause:
-        asked.append(ctx.key)
-        return Pause({"form": "approve?"}) if len(asked) == 1 else Result({"answer": "yes"})
+        attempt_keys.append(ctx.key)
+        return Pause({"form": "approve?"}) if len(attempt_keys) == 1 else Result({"answer": "yes"})
 
     where = world()
     graph = flow({"s": Instant(), "ask": Scripted(ask), "e": Instant()}, ["s>ask", "ask>e"])
@@ -322,7 +322,7 @@ async def test_a_node_may_pause_the_run_and_runs_again_once_it_is_resumed():
     await where.journal.append([Record("run", waiting.seq + 1, 0.0, RunResumed())])
     done = await Driver("run", graph, where).drive()
     assert done.ended == RunEnded("succeeded", {}, None, 0, 3, 0)
-    assert asked == ["run/ask/0", "run/ask/0"]
+    assert attempt_keys == ["run/ask/0", "run/ask/0"]
 
 
 async def test_an_ended_run_is_left_as_it_is():

@@ -37,7 +37,7 @@ async def test_no_more_rounds_at_once_than_allowed():
             Crowd.now -= 1
             return await super().run(ctx)
 
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ["in", "r"], is_parallel=True, parallel_nums=4),
             node("in", "crowd", "it", reads=[ITEM]),
@@ -46,7 +46,7 @@ async def test_no_more_rounds_at_once_than_allowed():
         {"out": ["it", "output"]},
         crowd=Crowd,
     )
-    state, _ = await drive(made, items=list(range(20)))
+    state, _ = await drive(workflow, items=list(range(20)))
     assert state.ended is not None
     assert state.ended.outputs["out"] == [f"in:{number}" for number in range(20)]
     assert max(together) == 4
@@ -64,8 +64,8 @@ async def test_no_more_rounds_at_once_than_allowed():
     ],
 )
 async def test_a_round_that_fails(mode: str, parallel: bool, status: str, out: list[Any] | None, error: str | None):
-    made = each_item(error_handle_mode=mode, is_parallel=parallel, parallel_nums=2, fails_on=["c"])
-    state, records = await drive(made, items=list("abcd"))
+    workflow = each_item(error_handle_mode=mode, is_parallel=parallel, parallel_nums=2, fails_on=["c"])
+    state, records = await drive(workflow, items=list("abcd"))
     assert state.ended is not None
     assert (state.ended.status, state.ended.outputs.get("out"), state.ended.error) == (status, out, error)
     assert state.ended.exceptions == (status == "failed")
@@ -76,7 +76,7 @@ async def test_a_round_that_fails(mode: str, parallel: bool, status: str, out: l
 
 
 async def test_nothing_starts_in_other_rounds_once_one_has_ended_the_iteration():
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ["b", "r"], is_parallel=True, parallel_nums=10),
             node("a", "slow-echo", "it", reads=[ITEM], fails_on=["x"]),
@@ -85,7 +85,7 @@ async def test_nothing_starts_in_other_rounds_once_one_has_ended_the_iteration()
         "start>it it-start>a a>b it>end",
         {"out": ["it", "output"]},
     )
-    state, records = await drive(made, items=["x", *"abcdefgh"])
+    state, records = await drive(workflow, items=["x", *"abcdefgh"])
     assert state.ended is not None
     assert state.ended.status == "failed"
     at = next(n for n, record in enumerate(records) if isinstance(record.event, NodeFailed))
@@ -117,19 +117,19 @@ async def test_what_is_no_list_cannot_be_iterated_over(items: Any, error: str):
     ],
 )
 async def test_lists_of_lists(flatten: bool, outputs: list[Any], out: list[Any]):
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["it", "item"], flatten_output=flatten), node("in", inside="it")],
         "start>it it-start>in it>end",
         {"out": ["it", "output"]},
     )
-    state, _ = await drive(made, items=outputs)
+    state, _ = await drive(workflow, items=outputs)
     assert state.ended is not None
     assert state.ended.outputs == {"out": out}
 
 
 async def test_items_of_any_kind():
     items: list[Any] = [None, {"a": [1]}, [1], "", 0, False]
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ITEM, is_parallel=True, flatten_output=False),
             node("in", "slow-echo", "it"),
@@ -137,30 +137,30 @@ async def test_items_of_any_kind():
         "start>it it-start>in it>end",
         {"out": ["it", "output"]},
     )
-    state, _ = await drive(made, items=items)
+    state, _ = await drive(workflow, items=items)
     assert state.outputs == {"out": items}
 
 
 @pytest.mark.parametrize("output", [["in", "nothing"], ["nobody", "r"], []])
 async def test_rounds_that_do_not_put_out_what_is_wanted(output: list[str]):
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], output), node("in", inside="it")],
         "start>it it-start>in it>end",
         {"out": ["it", "output"]},
     )
-    state, _ = await drive(made, items=[1, 2])
+    state, _ = await drive(workflow, items=[1, 2])
     assert state.outputs == {"out": [None, None]}
 
 
 @pytest.mark.parametrize("tolerant", [False, True])
 async def test_a_node_inside_that_nobody_knows(tolerant: bool):
     mode = "continue-on-error" if tolerant else "terminated"
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["in", "r"], error_handle_mode=mode), node("in", "magic", "it")],
         "start>it it-start>in it>end",
         {"out": ["it", "output"]},
     )
-    state, _ = await drive(made, items=[1, 2])
+    state, _ = await drive(workflow, items=[1, 2])
     assert state.ended is not None
     if tolerant:
         assert state.ended.outputs == {"out": [None, None]}
@@ -178,8 +178,8 @@ async def test_tokens_inside_count_for_the_run_and_the_iteration():
 
 async def test_a_failing_iteration_with_a_strategy_of_its_own():
     default = [{"key": "output", "type": "array[string]", "value": '["none"]'}]
-    made = each_item(fails_on=["b"], error_strategy="default-value", default_value=default)
-    state, _ = await drive(made, items=list("abc"))
+    workflow = each_item(fails_on=["b"], error_strategy="default-value", default_value=default)
+    state, _ = await drive(workflow, items=list("abc"))
     assert state.ended is not None
     assert (state.ended.status, state.ended.outputs) == ("partial-succeeded", {"out": ["none"]})
 
@@ -192,12 +192,12 @@ async def test_retries_and_handled_failures_inside():
         "default_value": default,
         "retry_config": {"retry_enabled": True, "max_retries": 2, "retry_interval": 0},
     }
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["in", "r"]), inner],
         "start>it it-start>in it>end",
         {"out": ["it", "output"]},
     )
-    state, _ = await drive(made, items=list("abc"))
+    state, _ = await drive(workflow, items=list("abc"))
     assert state.ended is not None
     assert state.ended.outputs == {"out": ["in:a", "none", "in:c"]}
     assert (state.ended.status, state.ended.steps, state.ended.exceptions) == ("succeeded", 3, 0)
@@ -209,7 +209,7 @@ async def test_branches_inside():
         "logical_operator": "and",
         "conditions": [{"variable_selector": ITEM, "comparison_operator": ">", "value": "2"}],
     }
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ["pick", "output"]),
             node("if", "if-else", "it", cases=[case]),
@@ -220,6 +220,6 @@ async def test_branches_inside():
         "start>it it-start>if if:big>yes if:false>no yes>pick no>pick it>end",
         {"out": ["it", "output"]},
     )
-    state, _ = await drive(made, items=[1, 2, 3, 4])
+    state, _ = await drive(workflow, items=[1, 2, 3, 4])
     assert state.ended is not None
     assert state.ended.outputs == {"out": ["no:0", "no:1", "yes:2", "yes:3"]}

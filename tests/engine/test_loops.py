@@ -124,7 +124,7 @@ async def test_a_loop_variable_that_begins_with_what_is_not_there(selector: Any)
 async def test_a_condition_on_what_a_round_put_out(condition: tuple[Any, str, str], rounds: int):
     names = ("variable_selector", "comparison_operator", "value")
     until = dict(zip(names, condition, strict=True))
-    made = flow(
+    workflow = flow(
         [
             loop("lp", 5, break_conditions=[until], loop_variables=[variable("n", 0)]),
             adds("add", ["lp", "n"], 1, "lp"),
@@ -133,7 +133,7 @@ async def test_a_condition_on_what_a_round_put_out(condition: tuple[Any, str, st
         "start>lp lp-start>add add>in lp>end",
         {"out": ["lp", "loop_round"]},
     )  # fmt: skip
-    state, _ = await drive(made)
+    state, _ = await drive(workflow)
     assert state.outputs == {"out": rounds}
 
 
@@ -145,70 +145,70 @@ def until(name: str, operator: str, value: str) -> dict[str, Any]:
 
 
 async def test_a_loop_that_does_not_go_round_leaves_its_variables():
-    made = flow(
+    workflow = flow(
         [loop("lp", 5, break_conditions=[until("n", "≥", "3")], loop_variables=[variable("n", 9)]),
          node("in", inside="lp"), node("after", reads=[["lp", "n"], ["lp", "loop_round"]])],
         "start>lp lp-start>in lp>after after>end",
         {"n": ["lp", "n"], "after": ["after", "r"], "rounds": ["lp", "loop_round"]},
     )  # fmt: skip
-    state, _ = await drive(made)
+    state, _ = await drive(workflow)
     assert state.outputs == {"n": 9, "after": "after:9:None", "rounds": None}
 
 
 async def test_nor_does_one_inside_an_iteration_lose_them():
     first = {"label": "n", "var_type": "number", "value_type": "variable", "value": ["it", "item"]}
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["lp", "n"], is_parallel=True),
          loop("lp", 9, "it", break_conditions=[until("n", "≥", "3")], loop_variables=[first]),
          adds("add", ["lp", "n"], 1, "lp")],
         "start>it it-start>lp lp-start>add it>end",
         {"out": ["it", "output"]},
     )  # fmt: skip
-    state, _ = await drive(made, items=[1, 9, 3])
+    state, _ = await drive(workflow, items=[1, 9, 3])
     assert state.outputs == {"out": [3, 9, 3]}
 
 
 async def test_what_a_loop_s_last_round_made_is_there_after_it():
-    made = flow(
+    workflow = flow(
         [loop("lp", 3, loop_variables=[variable("n", 0)]), adds("add", ["lp", "n"], 1, "lp"),
          node("in", "slow-echo", "lp", reads=[["lp", "n"]]), node("after", reads=[["in", "r"]])],
         "start>lp lp-start>add add>in lp>after after>end",
         {"last": ["in", "r"], "after": ["after", "r"]},
     )  # fmt: skip
-    state, _ = await drive(made)
+    state, _ = await drive(workflow)
     assert state.outputs == {"last": "in:3", "after": "after:in:3"}
 
 
 async def test_a_round_sees_nothing_of_what_the_round_before_it_made():
     """A node that a round skips has no value, though it had one in the round before."""
     case = {"case_id": "odd", "logical_operator": "and", "conditions": [until("n", "=", "1")]}
-    made = flow(
+    workflow = flow(
         [loop("lp", 2, loop_variables=[variable("n", 0)]), adds("add", ["lp", "n"], 1, "lp"),
          node("if", "if-else", "lp", cases=[case]), node("in", inside="lp"),
          node("seen", inside="lp", reads=[["in", "r"]])],
         "start>lp lp-start>add add>if if:odd>in in>seen if:false>seen lp>end",
         {"in": ["in", "r"], "seen": ["seen", "r"]},
     )  # fmt: skip
-    state, _ = await drive(made)
+    state, _ = await drive(workflow)
     assert state.outputs == {"in": None, "seen": "seen:None"}
 
 
 async def test_loops_in_loops_leave_what_they_made_to_the_outer_one():
-    made = flow(
+    workflow = flow(
         [loop("out", 2, loop_variables=[variable("n", 0)]), adds("add", ["out", "n"], 1, "out"),
          loop("lp", 2, "out"), node("in", inside="lp", reads=[["out", "n"]])],
         "start>out out-start>add add>lp lp-start>in out>end",
         {"in": ["in", "r"]},
     )  # fmt: skip
-    state, _ = await drive(made)
+    state, _ = await drive(workflow)
     assert state.outputs == {"in": "in:2"}
 
 
 async def test_what_an_iteration_s_rounds_made_is_not_there_after_it():
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["in", "r"]), node("in", inside="it")],
         "start>it it-start>in it>end",
         {"in": ["in", "r"], "item": ["it", "item"]},
     )
-    state, _ = await drive(made, items=["a"])
+    state, _ = await drive(workflow, items=["a"])
     assert state.outputs == {"in": None, "item": None}

@@ -19,14 +19,14 @@ from headrace.node import Context, Flow, Result
 from headrace.stores.memory import MemoryJournal
 from headrace.values import nests_deeper
 from tests.engine.driving import INDEX, ITEM, drive, each_item
-from tests.engine.nests import Echo, adds, asked, flow, iteration, loop, node, variable
+from tests.engine.nests import Echo, adds, flow, iteration, loop, node, queued_record, variable
 from tests.engine.worlds import world
 
 # ------------------------------------------------------------------------------------------------------------- nested
 
 
 async def test_an_iteration_in_an_iteration():
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ["sub", "output"], is_parallel=True, parallel_nums=2),
             iteration("sub", ITEM, ["in", "r"], "it"),
@@ -35,7 +35,7 @@ async def test_an_iteration_in_an_iteration():
         "start>it it-start>sub sub-start>in it>end",
         {"out": ["it", "output"]},
     )
-    state, records = await drive(made, items=[["a", "b"], [], ["c"]])
+    state, records = await drive(workflow, items=[["a", "b"], [], ["c"]])
     assert state.ended is not None
     assert state.ended.outputs == {"out": ["in:a:0:0", "in:b:0:1", "in:c:2:0"]}
     paths = [record.event.path for record in records if isinstance(record.event, NodeStarted)]
@@ -47,7 +47,7 @@ async def test_ten_iterations_in_one_another(parallel: bool):
     depth = 10
     names = [*(f"it{level}" for level in range(depth)), "in"]
     outputs = [[name, "output"] for name in names[1:-1]] + [["in", "r"]]
-    made = flow(
+    workflow = flow(
         [
             *(
                 iteration(name, ["start", "items"], out, names[level - 1] if level else None, is_parallel=parallel)
@@ -58,12 +58,12 @@ async def test_ten_iterations_in_one_another(parallel: bool):
         " ".join(["start>it0", *(f"{name}-start>{inner}" for name, inner in pairwise(names)), "it0>end"]),
         {"out": ["it0", "output"]},
     )
-    state, _ = await drive(made, items=[0, 1])
+    state, _ = await drive(workflow, items=[0, 1])
     assert state.outputs["out"] == [f"in:{':'.join(f'{number:010b}')}" for number in range(2**depth)]
 
 
 async def test_a_loop_in_an_iteration_in_a_loop():
-    made = flow(
+    workflow = flow(
         [
             loop("out", 2, loop_variables=[variable("all", 0)]),
             iteration("it", ["start", "items"], ["lp", "n"], "out", is_parallel=True, parallel_nums=3),
@@ -74,13 +74,13 @@ async def test_a_loop_in_an_iteration_in_a_loop():
         "start>out out-start>it it-start>lp lp-start>one one>every out>end",
         {"all": ["out", "all"], "rounds": ["out", "loop_round"]},
     )
-    state, _ = await drive(made, items=[0, 0])
+    state, _ = await drive(workflow, items=[0, 0])
     assert state.ended is not None
     assert state.ended.outputs == {"all": 2 * 2 * 3, "rounds": 2}
 
 
 async def test_the_end_of_a_loop_inside_an_iteration_ends_the_loop():
-    made = flow(
+    workflow = flow(
         [
             loop("lp", 9, loop_variables=[variable("n", 0)]),
             adds("add", ["lp", "n"], 1, "lp"),
@@ -90,13 +90,13 @@ async def test_the_end_of_a_loop_inside_an_iteration_ends_the_loop():
         "start>lp lp-start>add add>it it-start>le lp>end",
         {"n": ["lp", "n"]},
     )
-    state, _ = await drive(made, items=[1, 2])
+    state, _ = await drive(workflow, items=[1, 2])
     assert state.ended is not None
     assert state.ended.outputs == {"n": 1}
 
 
 async def test_a_failure_deep_inside_ends_only_what_does_not_tolerate_it():
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ["sub", "output"], error_handle_mode="continue-on-error",
                       flatten_output=False, is_parallel=True),
@@ -107,7 +107,7 @@ async def test_a_failure_deep_inside_ends_only_what_does_not_tolerate_it():
         "start>it it-start>sub it-start>beside sub-start>in it>end",
         {"out": ["it", "output"]},
     )  # fmt: skip
-    state, _ = await drive(made, items=[["a"], ["b", "x", "c"], ["d", "e"]])
+    state, _ = await drive(workflow, items=[["a"], ["b", "x", "c"], ["d", "e"]])
     assert state.ended is not None
     assert state.ended.outputs == {"out": [["in:a"], None, ["in:d", "in:e"]]}
     assert (state.open_containers, state.running, state.ready) == ({}, {}, {})
@@ -115,7 +115,7 @@ async def test_a_failure_deep_inside_ends_only_what_does_not_tolerate_it():
 
 async def test_a_container_beside_a_failure_ends_unheard():
     """A round fails while a container in it is between two rounds, or in the middle of one."""
-    made = flow(
+    workflow = flow(
         [
             iteration("it", ["start", "items"], ["sub", "output"], error_handle_mode="remove-abnormal-output"),
             node("bad", "slow-echo", "it", reads=[ITEM], fails_on=["x"]),
@@ -125,7 +125,7 @@ async def test_a_container_beside_a_failure_ends_unheard():
         "start>it it-start>bad it-start>sub sub-start>in it>end",
         {"out": ["it", "output"]},
     )
-    state, _ = await drive(made, items=["x", "y"])
+    state, _ = await drive(workflow, items=["x", "y"])
     assert state.ended is not None
     assert (state.ended.status, state.ended.outputs) == ("succeeded", {"out": ["in:x", "in:y"]})
 
@@ -151,15 +151,15 @@ async def test_a_stop_cancels_what_runs_in_all_rounds():
                 raise
             raise AssertionError
 
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["in", "r"], is_parallel=True), node("in", "stuck", "it")],
         "start>it it-start>in it>end",
         {"out": ["it", "output"]},
         stuck=Stuck,
     )
     where = world(MemoryJournal())
-    await where.journal.append([asked(items=[1, 2, 3])])
-    driver = Driver("run", made, where)
+    await where.journal.append([queued_record(items=[1, 2, 3])])
+    driver = Driver("run", workflow, where)
     driving = asyncio.create_task(driver.drive())
     await began.wait()
     driver.stop("somebody")
@@ -180,15 +180,15 @@ async def test_a_thousand_rounds_leave_nothing_behind():
             levels.append(len(state_of[0].open_containers["it"].active_rounds))
             return await super().run(ctx)
 
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["in", "r"], is_parallel=True), node("in", "watch", "it", reads=[ITEM])],
         "start>it it-start>in it>end",
         {"out": ["it", "output"]},
         watch=Watch,
     )
     where = world(MemoryJournal())
-    await where.journal.append([asked(items=list(range(1000)))])
-    driver = Driver("run", made, where)
+    await where.journal.append([queued_record(items=list(range(1000)))])
+    driver = Driver("run", workflow, where)
     state_of.append(driver.state)
     state = await driver.drive()
     assert isinstance(state.ended, RunEnded)
@@ -196,9 +196,9 @@ async def test_a_thousand_rounds_leave_nothing_behind():
 
 
 def test_paths_lead_to_where_they_say():
-    made = each_item()
-    graph, name = made.graph.resolve("it[12]/in")
-    assert (name, graph is made.graph.bodies["it"].graph) == ("in", True)
+    workflow = each_item()
+    graph, name = workflow.graph.resolve("it[12]/in")
+    assert (name, graph is workflow.graph.bodies["it"].graph) == ("in", True)
 
 
 def kinds(records: Sequence[Record]) -> list[str]:
@@ -218,14 +218,14 @@ async def test_the_order_of_events():
 
 
 @pytest.mark.parametrize(
-    "made",
+    "workflow",
     [
         flow([loop("lo", 2_000)], "start>lo lo>end", {"out": ["lo", "loop_round"]}),
         flow([iteration("it", ["start", "items"], ITEM)], "start>it it>end", {"out": ["it", "output"]}),
     ],
     ids=["loop", "iteration"],
 )
-async def test_rounds_with_nothing_in_them_let_others_have_a_turn(made: Flow):
+async def test_rounds_with_nothing_in_them_let_others_have_a_turn(workflow: Flow):
     turns = 0
 
     async def others() -> None:
@@ -235,7 +235,7 @@ async def test_rounds_with_nothing_in_them_let_others_have_a_turn(made: Flow):
             turns += 1
 
     task = asyncio.create_task(others())
-    state, _ = await drive(made, items=list(range(2_000)))
+    state, _ = await drive(workflow, items=list(range(2_000)))
     task.cancel()
     assert state.ended is not None
     assert state.ended.status == "succeeded"
@@ -244,9 +244,9 @@ async def test_rounds_with_nothing_in_them_let_others_have_a_turn(made: Flow):
 
 async def test_a_loop_without_end_and_without_nodes_can_be_stopped():
     where = world(MemoryJournal())
-    await where.journal.append([asked()])
-    made = flow([loop("lo", 10**9)], "start>lo lo>end", {"out": ["lo", "loop_round"]})
-    driver = Driver("run", made, where)
+    await where.journal.append([queued_record()])
+    workflow = flow([loop("lo", 10**9)], "start>lo lo>end", {"out": ["lo", "loop_round"]})
+    driver = Driver("run", workflow, where)
     driving = asyncio.create_task(driver.drive())
     for _ in range(3):
         await asyncio.sleep(0)
@@ -266,8 +266,8 @@ async def test_very_many_rounds_at_once_are_planned_in_pieces(monkeypatch: pytes
         return steps
 
     monkeypatch.setattr("headrace.engine.driver.plan", counted)
-    made = each_item("slow-echo", is_parallel=True, parallel_nums=10**9)
-    state, records = await drive(made, items=list(range(2_000)))
+    workflow = each_item("slow-echo", is_parallel=True, parallel_nums=10**9)
+    state, records = await drive(workflow, items=list(range(2_000)))
     assert len(state.outputs["out"]) == 2_000
     assert planned < 2 * len(records)
 
@@ -301,12 +301,12 @@ async def test_an_attempt_that_fails_while_its_run_is_being_stopped_is_the_last(
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     inner = node("in", "fails", "it", retry_config={"retry_enabled": True, "max_retries": 3, "retry_interval": 0})
-    made = flow(
+    workflow = flow(
         [iteration("it", ["start", "items"], ["in", "r"]), inner], "start>it it-start>in it>end", {}, fails=Fails
     )
     where = world(SlowDisk())
-    await where.journal.append([asked(items=[1])])
-    driver = Driver("run", made, where)
+    await where.journal.append([queued_record(items=[1])])
+    driver = Driver("run", workflow, where)
     driving = asyncio.create_task(driver.drive())
     await failing.wait()
     driver.stop("somebody")
@@ -332,10 +332,10 @@ async def test_a_failure_costs_the_same_however_many_rounds_are_under_way(monkey
     costs: list[float] = []
     for size in (20, 400):
         looked = 0
-        made = each_item(
+        workflow = each_item(
             "echo", is_parallel=True, parallel_nums=size, error_handle_mode="continue-on-error", fails_on=[1]
         )
-        state, _ = await drive(made, items=[1] * size)
+        state, _ = await drive(workflow, items=[1] * size)
         assert state.outputs == {"out": [None] * size}
         costs.append(looked / size)
     assert costs[1] < costs[0] * 1.5
@@ -344,12 +344,12 @@ async def test_a_failure_costs_the_same_however_many_rounds_are_under_way(monkey
 @pytest.mark.parametrize("value", [1, "abc"])
 async def test_a_loop_variable_may_have_any_name(value: Any):
     kind = "string" if isinstance(value, str) else "number"
-    made = flow(
+    workflow = flow(
         [loop("lo", 3, loop_variables=[variable("loop_count", value, kind)]), node("in", "echo", "lo")],
         "start>lo lo-start>in lo>end",
         {"out": ["lo", "loop_count"], "rounds": ["lo", "loop_round"]},
     )
-    state, _ = await drive(made)
+    state, _ = await drive(workflow)
     assert state.outputs == {"out": value, "rounds": 3}
 
 
@@ -381,7 +381,7 @@ async def test_a_value_that_no_journal_takes_ends_the_run():
             await asyncio.Event().wait()
             return Result({})
 
-    made = flow(
+    workflow = flow(
         [node("in", "deep"), node("by", "stuck")],
         "start>in start>by in>end by>end",
         {"out": ["in", "r"]},
@@ -389,8 +389,8 @@ async def test_a_value_that_no_journal_takes_ends_the_run():
         stuck=Stuck,
     )
     journal = Strict()
-    await journal.append([asked()])
-    state = await asyncio.wait_for(Driver("run", made, world(journal)).drive(), 60)
+    await journal.append([queued_record()])
+    state = await asyncio.wait_for(Driver("run", workflow, world(journal)).drive(), 60)
     assert state.ended is not None
     assert (state.ended.status, state.ended.error) == ("failed", "A value is nested too deep to be kept.")
     records = await journal.read("run")

@@ -18,7 +18,7 @@ from headrace.node import Flow
 from headrace.nodes.answer import Answer
 from headrace.ports import Message
 from headrace.stores.projection import exchange_after, exchange_of
-from tests.engine.chats import RUN, chats, held
+from tests.engine.chats import RUN, chats, run_chat
 
 UNKNOWN = re.compile(r"\w\.(text|r|n|item)\b")  # how an answer node puts out what has no value: by its name
 
@@ -26,8 +26,8 @@ UNKNOWN = re.compile(r"\w\.(text|r|n|item)\b")  # how an answer node puts out wh
 def streamed(chat: Flow, records: Iterable[Record], after: StreamPosition = START) -> list[tuple[str, StreamPosition]]:
     """The texts that a client is told, each with the place past it."""
     frames = ChatEvents(RUN, chat, after)
-    told = [frame for record in records for frame in frames.feed(record)]
-    return [(frame.data["answer"], frame.position) for frame in told if frame.event == "message"]
+    stream_frames = [frame for record in records for frame in frames.feed(record)]
+    return [(frame.data["answer"], frame.position) for frame in stream_frames if frame.event == "message"]
 
 
 def spoken(chat: Flow, records: Iterable[Record]) -> str:
@@ -37,7 +37,7 @@ def spoken(chat: Flow, records: Iterable[Record]) -> str:
     return str(text)
 
 
-def kept(records: list[Record]) -> Message:
+def message_of(records: list[Record]) -> Message:
     queued, end = records[0], records[-1].event
     exchange = exchange_of(queued, queued.event)  # pyright: ignore[reportArgumentType]
     assert exchange is not None
@@ -48,19 +48,19 @@ def kept(records: list[Record]) -> Message:
 @settings(max_examples=100)
 @given(chats(), st.data())
 def test_the_text_is_one_however_it_is_asked_for(chat: Flow, data: st.DataObject) -> None:
-    heard, journal = asyncio.run(held(chat))
+    live_records, journal = asyncio.run(run_chat(chat))
     end = journal[-1].event
     assert isinstance(end, RunEnded)
     text = spoken(chat, journal)
-    told = streamed(chat, heard)
-    assert "".join(item for item, _ in told) == text
-    assert kept(journal).answer == text
+    pieces = streamed(chat, live_records)
+    assert "".join(item for item, _ in pieces) == text
+    assert message_of(journal).answer == text
     if end.status != "failed":
         assert end.outputs.get("answer", "") == text
-    if told:  # a reader that is cut off after any of its texts is told the rest
-        index: int = data.draw(st.integers(0, len(told) - 1))
-        rest = streamed(chat, journal, told[index][1])
-        assert "".join(item for item, _ in [*told[: index + 1], *rest]) == text
+    if pieces:  # a reader that is cut off after any of its texts is told the rest
+        index: int = data.draw(st.integers(0, len(pieces) - 1))
+        rest = streamed(chat, journal, pieces[index][1])
+        assert "".join(item for item, _ in [*pieces[: index + 1], *rest]) == text
 
 
 @settings(max_examples=60)
@@ -69,7 +69,7 @@ def test_every_answer_node_that_ended_has_said_its_text(chat: Flow) -> None:
     """Where nothing fails and nothing is read that is not there, the text is made of theirs. After a failure, in a run
     or in a round, a node that has ended may still have waited for what another was to make; and the variable of a loop
     that runs beside the answer has a value there before the loop has put one out."""
-    _, journal = asyncio.run(held(chat))
+    _, journal = asyncio.run(run_chat(chat))
     end = journal[-1].event
     assert isinstance(end, RunEnded)
     said = [

@@ -168,12 +168,12 @@ async def test_hidden_steps_are_not_in_the_log_of_an_execution():
 
 async def test_a_call_waits_until_the_step_before_it_is_in_the_journal():
     where = world()
-    found: list[list[str]] = []
+    steps_in_journal: list[list[str]] = []
 
     async def script(ctx: Context) -> Result:
         async def look() -> Value:
             recorded = await events(where)
-            found.append([event.name for event in recorded if isinstance(event, StepEnded)])
+            steps_in_journal.append([event.name for event in recorded if isinstance(event, StepEnded)])
             return None
 
         await ctx.step("a", look)
@@ -181,7 +181,7 @@ async def test_a_call_waits_until_the_step_before_it_is_in_the_journal():
         return Result({})
 
     await drive(flow({"n": Scripted(script)}, []), where)
-    assert found == [[], ["a"]]
+    assert steps_in_journal == [[], ["a"]]
 
 
 async def test_a_retry_begins_anew():
@@ -271,12 +271,12 @@ async def test_the_state_keeps_steps_of_running_nodes_only():
     work, where = Work(), world()
     await drive(work.flow(), where)
     state = State(work.flow().graph)
-    kept: list[int] = []
+    step_counts: list[int] = []
     for record in await where.journal.read("run"):
         state.apply(record)
-        kept.append(sum(len(running.steps) for running in state.running.values()))
-    assert max(kept) == 9
-    assert kept[-1] == 0
+        step_counts.append(sum(len(running.steps) for running in state.running.values()))
+    assert max(step_counts) == 9
+    assert step_counts[-1] == 0
 
 
 async def test_steps_that_ended_count_as_progress_after_a_crash():

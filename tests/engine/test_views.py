@@ -147,19 +147,19 @@ async def line_of(flow: Flow, records: Sequence[Record]) -> dict[str, Any]:
     async def lines(_: str, start: int, __: int) -> list[BatchLine]:
         return [BatchLine(index, {})] if start <= index else []
 
-    async def found(_: str) -> Batch:
+    async def find_batch(_: str) -> Batch:
         return batch
 
     batch = Batch(BATCH, "app", "v1", "u1", 2, 0.0)
     service: Any = SimpleNamespace(
         environment=SimpleNamespace(journal=SimpleNamespace(read=read)), apps=SimpleNamespace(flow=flow_of)
     )
-    progress = BatchProgress(service, cast("Any", SimpleNamespace(batch_lines=lines, find_batch=found)))
+    progress = BatchProgress(service, cast("Any", SimpleNamespace(batch_lines=lines, find_batch=find_batch)))
     [line] = [result async for result in progress.results(batch)]
     return line.wire()
 
 
-def check_run_views(flow: Flow, records: Sequence[Record], heard: Sequence[Record]) -> None:
+def check_run_views(flow: Flow, records: Sequence[Record], live_records: Sequence[Record]) -> None:
     truth = facts(flow, records)
     summary = RunSummary(flow.graph)
     for record in records:
@@ -204,7 +204,7 @@ def check_run_views(flow: Flow, records: Sequence[Record], heard: Sequence[Recor
     blocking = BlockingMessage(run, "task", flow) if flow.mode in MESSAGES else BlockingResponse(run, "task", flow)
     answers = [answer for record in records if (answer := blocking.feed(record)) is not None]
     events = events_for(run, flow)
-    stream = [event for record in heard for event in events.feed(record)]
+    stream = [event for record in live_records for event in events.feed(record)]
     finished = [event.data for event in stream if event.event == "workflow_finished"]
     if flow.mode == "workflow":
         data = json.loads(answers[0])["data"]
@@ -239,11 +239,11 @@ def check_nodes(
     assert len(nodes) == len(spans)
     statuses = sorted((node["node_id"], node["status"], node["elapsed_time"]) for node in nodes)
     traced = [(node_of(path), span.attributes, span) for path, span in spans.items()]
-    told = sorted(
+    expected = sorted(
         (node, (of or {})["headrace.status"], round((span.end_time or 0) / 1e9 - (span.start_time or 0) / 1e9, 6))
         for node, of, span in traced
     )
-    assert statuses == told
+    assert statuses == expected
     assert sum(node["status"] != "stopped" for node in nodes) == len(ends)
     for node in nodes:
         if (data := finished.get(node["id"])) is not None:
@@ -271,22 +271,22 @@ def check_texts(flow: Flow, records: Sequence[Record], stream: Sequence[Any], an
             assert json.loads(answers[0])["answer"] == streamed
     queued = records[0].event
     assert isinstance(queued, RunQueued)
-    kept = exchange_of(records[0], queued)
-    assert kept is not None
-    assert exchange_after(kept, end, end.status).answer == streamed
+    message = exchange_of(records[0], queued)
+    assert message is not None
+    assert exchange_after(message, end, end.status).answer == streamed
 
 
 @settings(max_examples=60)
 @given(chats(), st.sampled_from(MODES), st.one_of(st.none(), st.integers(0, 40)))
 def test_all_views_give_the_same_facts(chat: Flow, mode: str, stop_after: int | None) -> None:
     flow = replace(chat, mode=mode)
-    heard, journal = asyncio.run(driven(flow, [request(RUN, flow)], stop_after))
-    check_run_views(flow, journal, heard)
+    live_records, journal = asyncio.run(driven(flow, [request(RUN, flow)], stop_after))
+    check_run_views(flow, journal, live_records)
     end = journal[-1].event
     assert isinstance(end, RunEnded)
     if end.status in ("failed", "stopped"):  # a retry begins with what the run had finished
         queued = request(RETRY, flow).event
         assert isinstance(queued, RunQueued)
         again = fork(journal, RETRY, journal[-1].at + 1, replace(queued, retry_of=RUN))
-        heard, journal = asyncio.run(driven(flow, again))
-        check_run_views(flow, journal, heard)
+        live_records, journal = asyncio.run(driven(flow, again))
+        check_run_views(flow, journal, live_records)

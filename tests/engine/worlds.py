@@ -81,9 +81,12 @@ def flow(
         source, target = edge.split(">")
         name, _, handle = source.partition(":")
         parsed.append(Edge(name, target, handle or "source"))
-    given = specs or {}
-    made = [NodeSpec(name, node.type, name, traits=node.traits, **given.get(name, {})) for name, node in nodes.items()]  # pyright: ignore[reportArgumentType]
-    graph = Graph(made, parsed, next(iter(nodes)), responses)  # pyright: ignore[reportArgumentType]
+    settings = specs or {}
+    node_specs = [
+        NodeSpec(name, node.type, name, traits=node.traits, **settings.get(name, {}))  # pyright: ignore[reportArgumentType]
+        for name, node in nodes.items()
+    ]
+    graph = Graph(node_specs, parsed, next(iter(nodes)), responses)  # pyright: ignore[reportArgumentType]
     return Flow(graph, nodes, "test", "workflow", environment=environment or {}, secrets=secrets)
 
 

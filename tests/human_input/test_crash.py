@@ -19,7 +19,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.state import State
 from headrace.node import Flow
-from tests.engine.nests import asked, flow, iteration, node
+from tests.engine.nests import flow, iteration, node, queued_record
 from tests.engine.test_crash import Killed, Mortal
 from tests.engine.worlds import world
 
@@ -43,16 +43,16 @@ ROUNDS = flow(
 )
 
 
-async def finished(made: Flow, journal: Mortal) -> RunEnded:
+async def finished(workflow: Flow, journal: Mortal) -> RunEnded:
     """Drives a run to its end, and answers the first form at each pause. A driver whose journal has died is followed by
     another, which has a journal that lives."""
 
     async def drive() -> State:
         try:
-            return await Driver("run", made, world(journal)).drive()
+            return await Driver("run", workflow, world(journal)).drive()
         except Killed:
             journal.left = -1
-            return await Driver("run", made, world(journal)).drive()
+            return await Driver("run", workflow, world(journal)).drive()
 
     for _ in range(20):
         state = await drive()
@@ -70,16 +70,16 @@ async def finished(made: Flow, journal: Mortal) -> RunEnded:
     raise AssertionError("the run never ended")
 
 
-@pytest.mark.parametrize("made", [PARALLEL, ROUNDS], ids=["parallel", "rounds"])
-async def test_a_run_killed_before_any_append_comes_to_the_same_end(made: Flow) -> None:
-    first = asked(items=["a", "b", "c"])
+@pytest.mark.parametrize("workflow", [PARALLEL, ROUNDS], ids=["parallel", "rounds"])
+async def test_a_run_killed_before_any_append_comes_to_the_same_end(workflow: Flow) -> None:
+    first = queued_record(items=["a", "b", "c"])
     whole = Mortal(10_000)
     await whole.append([first])
-    expected = await finished(made, whole)
+    expected = await finished(workflow, whole)
     for survives in range(1, 400):
         mortal = Mortal(survives)
         await mortal.append([first])
-        ended = await finished(made, mortal)
+        ended = await finished(workflow, mortal)
         assert (ended.status, ended.outputs) == (expected.status, expected.outputs)
         records = await mortal.read("run")
         assert [record.seq for record in records] == list(range(1, len(records) + 1))

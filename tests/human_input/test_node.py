@@ -214,10 +214,10 @@ def test_a_configuration_that_makes_no_sense_is_rejected(fields: Mapping[str, An
 
 def test_what_it_reads_and_puts_out_is_known() -> None:
     source = {"type": "variable", "selector": ["llm", "text"], "value": "x"}
-    kept = {"type": "constant", "selector": ["old", "text"], "value": "x"}
+    default = {"type": "constant", "selector": ["old", "text"], "value": "x"}
     inputs = [
         {**PARAGRAPH, "default": source},
-        {**PARAGRAPH, "output_variable_name": "other", "default": kept},
+        {**PARAGRAPH, "output_variable_name": "other", "default": default},
         {"type": "file-list", "output_variable_name": "docs", **FILES},
     ]
     where = node(inputs=inputs)

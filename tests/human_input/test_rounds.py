@@ -22,7 +22,7 @@ from headrace.kernel.events import (
 from headrace.kernel.state import State
 from headrace.node import Flow
 from headrace.stores.memory import MemoryJournal
-from tests.engine.nests import asked, flow, iteration, loop, node
+from tests.engine.nests import flow, iteration, loop, node, queued_record
 from tests.engine.worlds import world
 
 from .flows import human_input
@@ -35,7 +35,7 @@ def review(inside: str, **fields: Any) -> Any:
     return node("ask", data.pop("type"), inside, **data)
 
 
-def each(parallel: int = 1, **data: Any) -> Flow:
+def iteration_with_form(parallel: int = 1, **data: Any) -> Flow:
     return flow(
         [
             iteration("it", ["start", "items"], ["ask", "comment"], is_parallel=parallel > 1, parallel_nums=parallel),
@@ -50,13 +50,13 @@ def each(parallel: int = 1, **data: Any) -> Flow:
 class Rounds:
     """A run of a flow, driven until it pauses or ends, and again after each answer."""
 
-    def __init__(self, made: Flow, **inputs: Any) -> None:
-        self.flow, self.inputs = made, inputs
+    def __init__(self, workflow: Flow, **inputs: Any) -> None:
+        self.flow, self.inputs = workflow, inputs
         self.where = world(MemoryJournal())
         self.seq = 0
 
     async def begin(self) -> State:
-        await self.where.journal.append([asked(**self.inputs)])
+        await self.where.journal.append([queued_record(**self.inputs)])
         return await self.drive()
 
     async def drive(self) -> State:
@@ -79,7 +79,7 @@ class Rounds:
 
 
 async def test_rounds_ask_one_after_the_other() -> None:
-    run = Rounds(each(), items=["a", "b"])
+    run = Rounds(iteration_with_form(), items=["a", "b"])
     state = await run.begin()
     assert state.paused is not None
     assert [(item.path, item.content) for item in await run.requests()] == [("it[0]/ask", "a")]
@@ -90,7 +90,7 @@ async def test_rounds_ask_one_after_the_other() -> None:
 
 
 async def test_parallel_rounds_ask_together() -> None:
-    run = Rounds(each(3), items=["a", "b", "c"])
+    run = Rounds(iteration_with_form(3), items=["a", "b", "c"])
     state = await run.begin()
     assert state.paused is not None
     assert [reason["form_content"] for reason in state.paused.reasons] == ["a", "b", "c"]
@@ -102,7 +102,7 @@ async def test_parallel_rounds_ask_together() -> None:
 
 
 async def test_forms_of_cancelled_rounds_expire() -> None:
-    run = Rounds(each(2, fails_on=["b"]), items=["a", "b"])
+    run = Rounds(iteration_with_form(2, fails_on=["b"]), items=["a", "b"])
     state = await run.begin()
     assert state.ended is not None
     assert state.ended.status == "failed"
@@ -119,12 +119,12 @@ async def test_forms_of_cancelled_rounds_expire() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_loop_asks_in_each_round(count: int) -> None:
-    made = flow(
+    workflow = flow(
         [loop("it", count), review("it"), node("after", "echo", "it", reads=[["ask", "comment"]])],
         "start>it it-start>ask ask:approve>after it>end",
         {"out": ["after", "r"]},
     )
-    run = Rounds(made)
+    run = Rounds(workflow)
     await run.begin()
     for index in range(count):
         state = await run.answer((await run.requests())[index], f"round {index}")

@@ -34,9 +34,9 @@ Two = tuple[People, People]
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    made = memory_storage() if request.param == "memory" else await SqlStorage.open(f"sqlite:///{tmp_path}/h.db")
-    yield made
-    await made.aclose()
+    storage = memory_storage() if request.param == "memory" else await SqlStorage.open(f"sqlite:///{tmp_path}/h.db")
+    yield storage
+    await storage.aclose()
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ async def test_other_branches_run_on_and_take_the_answer_meanwhile(store: Storag
     async with working(where.service):
         run = await begin_gated(where)
         await where.answer((await where.forms(run))[0], comment="early")
-        Gate.opened.set()
+        Gate.release.set()
         ended = await where.ended(run)
         assert ended.outputs == {"comment": "early", "text": "through the gate"}
         assert Gate.entered == 1
@@ -237,7 +237,7 @@ async def test_a_run_that_is_driven_elsewhere_takes_the_answer_when_it_pauses(tw
         run = await begin_gated(there)
         [form] = await here.forms(run)
         answering = asyncio.create_task(here.answer(form, comment="from here"))
-        Gate.opened.set()
+        Gate.release.set()
         await answering
         async with working(here.service):
             ended = await here.ended(run)
@@ -253,7 +253,7 @@ async def test_a_run_that_is_driven_elsewhere_expires_there(two: Two) -> None:
         assert [form.status for form in await here.forms(run)] == ["waiting"]
         await expire_forms(there.service)
         assert [form.status for form in await here.forms(run)] == ["timeout"]
-        Gate.opened.set()
+        Gate.release.set()
         assert (await there.ended(run)).status == "succeeded"
     assert Gate.entered == 1
 

@@ -102,8 +102,8 @@ async def test_the_guide_step_by_step(server: Serving) -> None:
     assert required["actions"] == [APPROVE, {**REJECT, "title": "Request changes"}]
     assert (required["node_id"], required["node_title"], required["display_in_ui"]) == ("ask", "Review", False)
     [reason] = events[-1].data["reasons"]
-    shown = {name: value for name, value in required.items() if name != "display_in_ui"}
-    assert reason == {"TYPE": "human_input_required", **shown}
+    public = {name: value for name, value in required.items() if name != "display_in_ui"}
+    assert reason == {"TYPE": "human_input_required", **public}
     assert (events[-1].data["status"], events[-1].data["paused_nodes"]) == ("paused", ["ask"])
 
     # 2. get the form definition
@@ -164,7 +164,7 @@ async def test_an_answer_has_files_of_its_own_people_only(server: Serving) -> No
 async def test_a_paused_run_shows_what_it_has_done_so_far(server: Serving, clock: Clock) -> None:
     app = await server.add("review", REVIEW)
     events = await paused(app, q="Once")
-    run, shown = events[-1].body["workflow_run_id"], events[-1].data
+    run, data = events[-1].body["workflow_run_id"], events[-1].data
     clock.now += HOUR / 2
     _, logs = await app.call("GET", "/v1/workflows/logs")
     _, detail = await app.call("GET", f"/v1/workflows/run/{run}")
@@ -174,9 +174,9 @@ async def test_a_paused_run_shows_what_it_has_done_so_far(server: Serving, clock
     for view in views:
         assert (view["status"], view["finished_at"]) == ("paused", None)
         counts = (view["elapsed_time"], view["total_steps"], view["total_tokens"])
-        assert counts == (shown["elapsed_time"], shown["total_steps"], shown["total_tokens"])
-    assert shown["total_steps"] == 2
-    assert shown["elapsed_time"] < HOUR / 2
+        assert counts == (data["elapsed_time"], data["total_steps"], data["total_tokens"])
+    assert data["total_steps"] == 2
+    assert data["elapsed_time"] < HOUR / 2
     assert (await submit(app, events[-2].data["form_token"], comment=""))[0] == 200
     assert (await whole(app, run))[-1].data["elapsed_time"] >= HOUR / 2
 
@@ -352,10 +352,10 @@ async def test_a_key_that_only_reads_gets_no_token(server: Serving) -> None:
         f"/api/v1/workflow-runs/{run}/events",
         f"/v1/messages?user=u1&conversation_id={answer['conversation_id']}",
     ):
-        for bearer, shown in ((app.key, True), (key, False)):
+        for bearer, visible in ((app.key, True), (key, False)):
             async with app.session.get(app.url + path, headers={"Authorization": f"Bearer {bearer}"}) as response:
                 text = await response.text()
-            assert (response.status, "Hello: " in text, token in text) == (200, True, shown), path
+            assert (response.status, "Hello: " in text, token in text) == (200, True, visible), path
 
 
 async def test_forms_that_wait_are_listed(server: Serving, clock: Clock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from headrace.apps.catalog import Apps
@@ -44,7 +44,6 @@ class People:
 
     service: RunService
     clock: Clock
-    kept: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
     async def start(self, content: str, name: str = "flow.yml", **inputs: Any) -> RunId:
         """A run that has paused or ended."""
@@ -73,9 +72,9 @@ class People:
         return await self.service.forms.forms_of(run)
 
     async def answer(self, form: Form, action: str = "approve", resolve: Resolve = no_file, **inputs: Value) -> None:
-        opened = await open_form(self.service, form.token or "")
-        assert opened is not None
-        await submit_form(self.service, opened, action, {"comment": "fine", **inputs}, "ada", resolve)
+        pending = await open_form(self.service, form.token or "")
+        assert pending is not None
+        await submit_form(self.service, pending, action, {"comment": "fine", **inputs}, "ada", resolve)
 
 
 def people(store: Storage, clock: Clock | None = None, **limits: Any) -> People:

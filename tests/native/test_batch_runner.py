@@ -130,7 +130,7 @@ async def test_let_go_in_the_middle_and_taken_up_again() -> None:
             await batch_runner.add(batch(served, 10, concurrency=4), [BatchLine(n, {}) for n in range(10)])
             await Gate.begun.wait()
         assert len(journal.asked) <= 4
-        Gate.opened.set()
+        Gate.release.set()
         async with dispatching(where, store) as batch_runner:
             await over(batch_runner)
             assert await batch_runner.lines.progress(batch(served, 10)) == Progress(succeeded=10)
@@ -153,7 +153,7 @@ async def test_more_concurrent_than_before() -> None:
                 break
             await asyncio.sleep(0.005)
         assert Gate.entered == 5
-        Gate.opened.set()
+        Gate.release.set()
         await over(batch_runner)
 
 
@@ -270,7 +270,7 @@ async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
         waiting = asyncio.ensure_future(anext(results))
         await Gate.begun.wait()
         assert not waiting.done()
-        Gate.opened.set()
+        Gate.release.set()
         assert (await waiting).status == "succeeded"
         assert [result.status async for result in results] == ["succeeded"] * 2
 

@@ -331,7 +331,7 @@ async def test_what_cannot_be_written_down_is_not_sent_again(caplog: pytest.LogC
 
 async def test_secrets_stay_secret():
     Gate.reset()
-    Gate.opened.set()
+    Gate.release.set()
     async with receiver() as there, delivering() as at:
         served = await publish(at.where, GATED)
         await at.where.submit(Submission(served, "somebody", {}, callback=there.url))

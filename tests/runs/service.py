@@ -28,18 +28,18 @@ class Gate(Node[Config]):
 
     type = "gate"
     begun: ClassVar[asyncio.Event]
-    opened: ClassVar[asyncio.Event]
+    release: ClassVar[asyncio.Event]
     entered: ClassVar[int] = 0
 
     @classmethod
     def reset(cls) -> None:
-        cls.begun, cls.opened, cls.entered = asyncio.Event(), asyncio.Event(), 0
+        cls.begun, cls.release, cls.entered = asyncio.Event(), asyncio.Event(), 0
 
     async def run(self, ctx: Context) -> Result | Pause:
         type(self).entered += 1
         self.begun.set()
         ctx.emit("text", "through ")
-        await self.opened.wait()
+        await self.release.wait()
         ctx.emit("text", "the gate")
         return Result({"text": "through the gate", "secret": ctx.variables.get(("env", "KEY"))})
 
@@ -117,5 +117,5 @@ async def publish(where: RunService, content: str, source: str = "flow.yml") -> 
     return await where.apps.publish(source, content)
 
 
-def asked(served: Served, **inputs: object) -> Submission:
+def submission_of(served: Served, **inputs: object) -> Submission:
     return Submission(served, "somebody", inputs)

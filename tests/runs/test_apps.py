@@ -50,7 +50,7 @@ async def test_two_files_of_one_content_are_two_apps():
         await apps.version(first.app, second.version.id)
 
 
-async def _opened(apps: Apps, authorization: str) -> Served:
+async def app_of(apps: Apps, authorization: str) -> Served:
     return await apps.app_for(await apps.access.principal(authorization))
 
 
@@ -59,7 +59,7 @@ async def test_a_key_opens_its_app_and_no_other():
     first, second = await apps.publish("a.yml", ECHO), await apps.publish("b.yml", GATED)
     key = await apps.working_key(second.app)
     for scheme in ("Bearer", "bearer", "BEARER"):
-        assert (await _opened(apps, f"{scheme} {key}")).app.id == second.app.id
+        assert (await app_of(apps, f"{scheme} {key}")).app.id == second.app.id
     assert first.app.id != second.app.id
 
 
@@ -92,7 +92,7 @@ async def test_a_revoked_key_opens_nothing_and_another_one_is_shown():
         await apps.access.principal(f"Bearer {key}")
     other = await apps.working_key(served.app)
     assert other != key
-    assert (await _opened(apps, f"Bearer {other}")).app.id == served.app.id
+    assert (await app_of(apps, f"Bearer {other}")).app.id == served.app.id
     assert await apps.working_key(served.app) == other, "and it stays"
     assert not await apps.access.revoke(stored, "cli"), "it is revoked already"
 

@@ -66,9 +66,9 @@ async def gate() -> None:
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    opened = memory_storage() if request.param == "memory" else await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db")
-    yield opened
-    await opened.aclose()
+    storage = memory_storage() if request.param == "memory" else await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db")
+    yield storage
+    await storage.aclose()
 
 
 def run_service(store: Storage, wire: LocalWire | None = None) -> RunService:
@@ -83,23 +83,23 @@ def run_service(store: Storage, wire: LocalWire | None = None) -> RunService:
 async def talk(where: RunService, conversation: str = "c") -> Submission:
     """A conversation, and a message of it to be sent."""
     served: Served = await where.apps.publish("talk.yml", TALK)
-    made = Conversation(conversation, served.app.id, "eu", "New conversation", {}, "", 1.0, 1.0)
+    new_conversation = Conversation(conversation, served.app.id, "eu", "New conversation", {}, "", 1.0, 1.0)
     variables = [
         ConversationVariable(
             f"{conversation}-{item.name}", conversation, item.name, item.type, "", item.value, 1.0, 1.0
         )
         for item in served.flow.conversation
     ]
-    await where.conversations.add_conversation(made, variables)
+    await where.conversations.add_conversation(new_conversation, variables)
     return Submission(served, "somebody", {}, query="hello", conversation=conversation)
 
 
-async def heard(where: RunService, run: RunId) -> list[Record]:
+async def follow(where: RunService, run: RunId) -> list[Record]:
     return [record async for record in where.follow(run)]
 
 
 async def answer(where: RunService, run: RunId) -> str:
-    last = (await heard(where, run))[-1].event
+    last = (await follow(where, run))[-1].event
     assert isinstance(last, RunEnded)
     return str(last.outputs.get("answer"))
 
@@ -115,7 +115,7 @@ async def test_messages_at_once_are_answered_one_after_the_other(store: Storage)
         message = await talk(where)
         sent = await asyncio.gather(*(where.submit(replace(message, query=f"m{n}")) for n in range(5)))
         await Gate.begun.wait()
-        Gate.opened.set()
+        Gate.release.set()
         answers = [await answer(where, item.run) for item in sent]
         assert sorted(answers) == ["1/1", "2/2", "3/3", "4/4", "5/5"]
         known = await values(where)
@@ -133,8 +133,8 @@ async def test_the_second_message_does_not_begin_before_the_first_has_ended(stor
         async for record in where.follow(other.run):
             if record.event == NodeStarted("g"):  # another conversation has not waited
                 break
-        Gate.opened.set()
-        await heard(where, second.run)
+        Gate.release.set()
+        await follow(where, second.run)
         ended = (await store.journal.read(first.run))[-1].at
         started = (await store.journal.read(second.run))[1].at
         assert started >= ended
@@ -149,10 +149,10 @@ async def test_one_that_waits_can_be_stopped_at_once(store: Storage):
         third = await where.submit(message)
         await Gate.begun.wait()
         await where.stop(second.run, "somebody")
-        last = (await heard(where, second.run))[-1].event
+        last = (await follow(where, second.run))[-1].event
         assert isinstance(last, RunEnded)
         assert last.status == "stopped"
-        Gate.opened.set()
+        Gate.release.set()
         assert [await answer(where, first.run), await answer(where, third.run)] == ["1/1", "2/3"]
 
 
@@ -162,7 +162,7 @@ async def test_after_a_restart_they_go_on_in_order(store: Storage):
         message = await talk(before)
         sent = [await before.submit(message) for _ in range(3)]
         await Gate.begun.wait()
-    Gate.opened.set()
+    Gate.release.set()
     async with working(run_service(store)) as where:  # its worker finds what is unfinished
         assert [await answer(where, item.run) for item in sent] == ["1/1", "2/2", "3/3"]
 
@@ -176,9 +176,9 @@ async def beside(store: Storage, tmp_path: Path) -> AsyncIterator[Storage]:
     if isinstance(store, Storage):
         yield store
         return
-    opened = await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db")
-    yield opened
-    await opened.aclose()
+    storage = await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db")
+    yield storage
+    await storage.aclose()
 
 
 async def test_of_two_processes_none_gives_a_number_twice(store: Storage, beside: Storage):
@@ -186,36 +186,36 @@ async def test_of_two_processes_none_gives_a_number_twice(store: Storage, beside
     message = await talk(mine)
     sent = await asyncio.gather(*(which.submit(message) for _ in range(20) for which in (mine, other)))
     assert len({item.run for item in sent}) == 40
-    found, _ = await store.conversations.messages("c", limit=100)
-    assert [item.number for item in reversed(found)] == [*range(1, 41)]
-    assert {item.id for item in found} == {item.run for item in sent}
+    messages, _ = await store.conversations.messages("c", limit=100)
+    assert [item.number for item in reversed(messages)] == [*range(1, 41)]
+    assert {item.id for item in messages} == {item.run for item in sent}
 
 
 async def test_the_same_message_sent_to_two_processes_at_once_is_one(store: Storage, beside: Storage):
     mine, other = run_service(store), run_service(beside)
     message = await talk(mine)
     names = [f"m{n}" for n in range(10)]
-    told = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
-    assert [item.run for item in told] == [name for name in names for _ in range(2)]
-    assert len({item.task for item in told}) == 10
-    found, _ = await store.conversations.messages("c", limit=100)
-    assert sorted(item.number for item in found) == [*range(1, 11)]
+    started = await asyncio.gather(*(which.submit(message, name) for name in names for which in (mine, other)))
+    assert [item.run for item in started] == [name for name in names for _ in range(2)]
+    assert len({item.task for item in started}) == 10
+    messages, _ = await store.conversations.messages("c", limit=100)
+    assert sorted(item.number for item in messages) == [*range(1, 11)]
 
 
 async def test_a_message_that_others_are_always_faster_than_is_refused(store: Storage, monkeypatch: pytest.MonkeyPatch):
     where = run_service(store)
     message = await talk(where)
     await where.submit(message)
-    asked: list[str] = []
+    conversations: list[str] = []
 
     async def messages(conversation: str, **_: object) -> tuple[list[Message], bool]:
-        asked.append(conversation)
+        conversations.append(conversation)
         return [], False  # as if the one that is there had been written just now
 
     monkeypatch.setattr(store.conversations, "messages", messages)
     with pytest.raises(TooManyRequests, match="at once"):
         await where.submit(message, "late")
-    assert asked == ["c"] * MAX_NUMBER_CONFLICTS
+    assert conversations == ["c"] * MAX_NUMBER_CONFLICTS
     assert await store.journal.read("late") == []
 
 
@@ -225,8 +225,8 @@ async def test_a_retry_of_a_message_has_its_number(store: Storage):
         first = (await where.submit(message)).run
         await Gate.begun.wait()
         await where.stop(first, "somebody")
-        await heard(where, first)
-        Gate.opened.set()
+        await follow(where, first)
+        Gate.release.set()
         again = (await retry(where, first, "again")).run
         assert (await retry(where, first, "again")).run == again, "asked for twice"
         assert [await answer(where, again), await answer(where, (await where.submit(message)).run)] == ["1/1", "2/2"]
@@ -249,19 +249,19 @@ async def test_two_processes_answer_in_order_each_what_it_took_in(
     stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/talk.db") for _ in range(2)]
     for item in stores:
         await item.leases.heartbeat()
-    Gate.opened.set()
+    Gate.release.set()
     one, two = (run_service(store, LocalWire(group)) for store in stores)
     async with working(one) as mine, working(two) as other, asyncio.timeout(60):
         message = await talk(mine)
 
         async def send(which: RunService) -> list[Record]:
-            return await heard(which, (await which.submit(message)).run)
+            return await follow(which, (await which.submit(message)).run)
 
-        told = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))
-    assert all(isinstance(item[-1].event, RunEnded) for item in told)
-    found, _ = await stores[0].conversations.messages("c", limit=100)
-    assert [item.answer for item in reversed(found)] == [f"{n}/{n}" for n in range(1, 21)]
-    runs = [await stores[0].journal.read(item.id) for item in reversed(found)]
+        record_lists = await asyncio.gather(*(send(which) for _ in range(10) for which in (mine, other)))
+    assert all(isinstance(item[-1].event, RunEnded) for item in record_lists)
+    messages, _ = await stores[0].conversations.messages("c", limit=100)
+    assert [item.answer for item in reversed(messages)] == [f"{n}/{n}" for n in range(1, 21)]
+    runs = [await stores[0].journal.read(item.id) for item in reversed(messages)]
     for before, after in pairwise(runs):
         assert isinstance(before[-1].event, RunEnded)
         assert isinstance(after[1].event, RunStarted)

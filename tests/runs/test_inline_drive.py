@@ -19,7 +19,7 @@ from headrace.runs.inline_drive import InlineDrive
 from headrace.runs.service import RunService
 from headrace.stores.memory import MemoryJournal, memory_storage
 from tests.engine.worlds import NOTHING
-from tests.runs.service import ECHO, GATED, Gate, asked, publish, run_service, working
+from tests.runs.service import ECHO, GATED, Gate, publish, run_service, submission_of, working
 
 
 class CountingJournal(MemoryJournal):
@@ -75,7 +75,7 @@ def store(journal: CountingJournal) -> Storage:
 
 
 async def open_run(where: RunService, content: str = ECHO, **inputs: str) -> list[Record]:
-    async with where.open(asked(await publish(where, content), **inputs)) as started:
+    async with where.open(submission_of(await publish(where, content), **inputs)) as started:
         return [record async for record in started.records]
 
 
@@ -100,7 +100,7 @@ async def test_all_records_are_one_append(store: Storage, journal: CountingJourn
 
 
 async def test_a_flow_with_another_node_is_for_a_worker(store: Storage, journal: CountingJournal):
-    Gate.opened.set()
+    Gate.release.set()
     async with working(run_service(store)) as where:
         await wait_for_room(where)
         await open_run(where, GATED)
@@ -111,7 +111,7 @@ async def test_a_flow_with_another_node_is_for_a_worker(store: Storage, journal:
 async def test_without_a_free_slot_a_run_waits_for_its_turn(store: Storage, journal: CountingJournal):
     async with working(run_service(store), concurrency=1) as where:
         await wait_for_room(where)
-        await where.submit(asked(await publish(where, GATED)))
+        await where.submit(submission_of(await publish(where, GATED)))
         await Gate.begun.wait()
         assert not where.dispatch.has_room()
         before = len(journal.appends)
@@ -120,7 +120,7 @@ async def test_without_a_free_slot_a_run_waits_for_its_turn(store: Storage, jour
             while len(journal.appends) == before:  # noqa: ASYNC110 - until it is queued
                 await asyncio.sleep(0)
         assert journal.appends[before:] == [1]
-        Gate.opened.set()
+        Gate.release.set()
         assert len(await waiting) == 7
 
 
@@ -176,7 +176,7 @@ async def test_an_observer_is_notified_once_the_records_are_durable(store: Stora
     where, observer, bus, callbacks = run_service(store), Observer(), LocalBus(), list[str]()
     bus.observers.append(observer.on_records)
     drive = InlineDrive(EngineEnvironment(journal, bus, NOTHING), lambda: callbacks.append("due"), observer)
-    submission = replace(asked(await publish(where, ECHO), q="x"), callback="http://127.0.0.1/")
+    submission = replace(submission_of(await publish(where, ECHO), q="x"), callback="http://127.0.0.1/")
     journal.may_end.clear()
     driving = asyncio.create_task(drive(submission.records(1.0)[0], submission.served.flow))
     await journal.began.wait()

@@ -17,7 +17,7 @@ from headrace.runs.service import RunService
 from headrace.stores import encoding
 from headrace.stores.sql import SqlStorage, journal, leases
 from tests.contracts.examples import numbered, queued
-from tests.runs.service import GATED, Gate, asked, publish
+from tests.runs.service import GATED, Gate, publish, submission_of
 from tests.runs.test_two_workers import begun, both, let_go, looks
 from tests.runs.test_two_workers import two as two
 
@@ -55,7 +55,7 @@ async def test_a_run_that_it_drives_is_given_up(two: list[RunService], caplog: p
     mine, other = two
     served = await publish(mine, GATED)
     async with both(two):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         await _teleport(other, run)
         await let_go(mine)

@@ -17,7 +17,7 @@ from headrace.stores.sql import SqlStorage
 from tests.api.chats import chatflow
 from tests.api.serving import serving
 
-from .service import ECHO, asked, publish, run_service, working
+from .service import ECHO, publish, run_service, submission_of, working
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -120,20 +120,20 @@ async def test_what_waits_is_bounded_and_batches_are_not_refused(
     monkeypatch.setattr("headrace.runs.queue_limits._MAX_AGE_SECONDS", 0.0)
     store, service = await limited(tmp_path, 2)
     served = await publish(service, ECHO)
-    runs = [(await service.submit(asked(served, q="x"))).run for _ in range(2)]
+    runs = [(await service.submit(submission_of(served, q="x"))).run for _ in range(2)]
     with pytest.raises(RequestError, match="2 runs of the workspace are waiting") as refusal:
-        await service.submit(asked(served, q="x"))
+        await service.submit(submission_of(served, q="x"))
     assert (refusal.value.status, refusal.value.code) == (429, "too_many_requests")
     with pytest.raises(RequestError, match="are waiting"):
-        async with service.open(asked(served, q="x")):
+        async with service.open(submission_of(served, q="x")):
             pass
-    assert (await service.submit(asked(served, q="x"), runs[0])).run == runs[0], "it exists"
-    await service.submit(replace(asked(served, q="x"), source="batch:b"))
+    assert (await service.submit(submission_of(served, q="x"), runs[0])).run == runs[0], "it exists"
+    await service.submit(replace(submission_of(served, q="x"), source="batch:b"))
     async with working(service):
         for run in runs:
             async for _ in service.follow(run):
                 pass
-        await service.submit(asked(served, q="x"))
+        await service.submit(submission_of(served, q="x"))
     await store.aclose()
 
 

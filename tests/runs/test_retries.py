@@ -30,13 +30,13 @@ from headrace.stores.memory import MemoryJournal, memory_storage
 from headrace.stores.memory.leases import MemoryLeases
 from headrace.stores.sql import SqlStorage
 
-from .service import ECHO, GATED, REGISTRY, Gate, asked, publish, run_service, working
+from .service import ECHO, GATED, REGISTRY, Gate, publish, run_service, submission_of, working
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     Gate.reset()
-    Gate.opened.set()
+    Gate.release.set()
     monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(dispatch, "MAX_PAUSE", 0.01)
@@ -70,7 +70,7 @@ async def ended(store: Storage) -> list[Record]:
     """The records of a gated run, once it has ended."""
     where = run_service(store)
     served = await publish(where, GATED)
-    async with working(where), asyncio.timeout(60), where.open(asked(served)) as started:
+    async with working(where), asyncio.timeout(60), where.open(submission_of(served)) as started:
         return [record async for record in started.records]
 
 
@@ -170,7 +170,7 @@ async def test_a_run_rests_longer_after_each_failure(monkeypatch: pytest.MonkeyP
     store = memory_storage()
     where = run_service(store)
     where.leases = Locked(where.environment.journal)
-    run = (await where.submit(asked(await publish(where, GATED)))).run
+    run = (await where.submit(submission_of(await publish(where, GATED)))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])
     where.take_handover(run)
     async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
@@ -195,7 +195,7 @@ async def test_a_run_whose_workflow_cannot_be_read_at_present_continues_later(mo
         return await flow(app, version)
 
     monkeypatch.setattr(where.apps, "flow", read)
-    run = (await where.submit(asked(served, q="x"))).run
+    run = (await where.submit(submission_of(served, q="x"))).run
     async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((records := await anext(live))[-1].event, RunEnded):
             pass
@@ -214,13 +214,13 @@ async def test_a_defect_that_comes_again_and_again_ends_the_run(caplog: pytest.L
     store = memory_storage()
     where = run_service(store)
     where.leases = Broken(where.environment.journal)
-    run = (await where.submit(asked(await publish(where, GATED)))).run
+    run = (await where.submit(submission_of(await publish(where, GATED)))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])
     where.take_handover(run)
     async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
-        while not isinstance((told := await anext(live))[-1].event, RunEnded):
+        while not isinstance((records := await anext(live))[-1].event, RunEnded):
             pass
-    end = end_of(told)
+    end = end_of(records)
     assert (end.status, tries) == ("failed", worker.MAX_ATTEMPTS)
     assert "a defect" in (end.error or "")
     assert sum(record.exc_info is not None for record in caplog.records) == 1, "its trace is logged once"
@@ -239,15 +239,15 @@ async def test_a_run_that_rests_can_be_stopped(monkeypatch: pytest.MonkeyPatch) 
     store = memory_storage()
     where = run_service(store)
     where.leases = Locked(where.environment.journal)
-    run = (await where.submit(asked(await publish(where, GATED)))).run
+    run = (await where.submit(submission_of(await publish(where, GATED)))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])
     where.take_handover(run)
     async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         await tried.wait()
         await where.stop(run, "ada")
-        while not isinstance((told := await anext(live))[-1].event, RunEnded):
+        while not isinstance((records := await anext(live))[-1].event, RunEnded):
             pass
-    assert end_of(told).status == "stopped"
+    assert end_of(records).status == "stopped"
 
 
 class Costly(Node[Config]):
@@ -268,7 +268,7 @@ async def test_a_usage_that_nobody_can_have_ends_no_run(tmp_path: Path, monkeypa
     assert (end.status, end.outputs["key"], end.tokens) == ("succeeded", 10**40, 2**53 - 1)
     queued = records[0]
     assert isinstance(queued.event, RunQueued)
-    found = await store.runs.find_run(queued.run)
-    assert found is not None
-    assert (found.status, found.tokens) == ("succeeded", 2**53 - 1)
+    stored = await store.runs.find_run(queued.run)
+    assert stored is not None
+    assert (stored.status, stored.tokens) == ("succeeded", 2**53 - 1)
     await store.aclose()

@@ -16,7 +16,7 @@ from headrace.ports import Storage
 from headrace.runs.service import RunService
 from headrace.stores.memory import MemoryJournal, memory_storage
 from headrace.stores.memory.leases import MemoryLeases
-from tests.runs.service import ECHO, GATED, Gate, asked, publish, run_service, working
+from tests.runs.service import ECHO, GATED, Gate, publish, run_service, submission_of, working
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def store() -> Storage:
     return memory_storage()
 
 
-async def heard(where: RunService, run: RunId, after: int = 0) -> list[Record]:
+async def follow(where: RunService, run: RunId, after: int = 0) -> list[Record]:
     return [record async for record in where.follow(run, after)]
 
 
@@ -42,7 +42,7 @@ def outcome(records: Sequence[Record]) -> RunEnded:
 async def test_a_run_is_followed_from_its_first_record_to_its_last(store: Storage):
     async with working(run_service(store)) as where:
         served = await publish(where, ECHO)
-        async with where.open(asked(served, q="hi")) as started:
+        async with where.open(submission_of(served, q="hi")) as started:
             records = [record async for record in started.records]
     assert [record.seq for record in records] == list(range(1, 8))
     assert outcome(records).outputs == {"q": "hi"}
@@ -51,39 +51,39 @@ async def test_a_run_is_followed_from_its_first_record_to_its_last(store: Storag
 
 async def test_leaving_does_not_end_the_run(store: Storage):
     async with working(run_service(store)) as where:
-        async with where.open(asked(await publish(where, GATED))) as started:
+        async with where.open(submission_of(await publish(where, GATED))) as started:
             pass
         await Gate.begun.wait()
-        Gate.opened.set()
-        assert outcome(await heard(where, started.run)).status == "succeeded"
+        Gate.release.set()
+        assert outcome(await follow(where, started.run)).status == "succeeded"
 
 
 async def test_a_submitted_run_is_in_the_journal_before_anybody_does_it(store: Storage):
     where = run_service(store)
-    run, task, *_ = await where.submit(asked(await publish(where, ECHO), q="x"))
+    run, task, *_ = await where.submit(submission_of(await publish(where, ECHO), q="x"))
     assert len(await store.journal.read(run)) == 1
     assert await store.runs.find_task(task) == run
     async with working(where):
-        assert outcome(await heard(where, run)).outputs == {"q": "x"}
+        assert outcome(await follow(where, run)).outputs == {"q": "x"}
 
 
 async def test_whoever_comes_late_hears_everything_and_whoever_comes_back_the_rest(store: Storage):
     async with working(run_service(store)) as where:
-        run, *_ = await where.submit(asked(await publish(where, GATED)))
+        run, *_ = await where.submit(submission_of(await publish(where, GATED)))
         await Gate.begun.wait()
-        late = asyncio.create_task(heard(where, run))
-        back = asyncio.create_task(heard(where, run, after=4))
+        late = asyncio.create_task(follow(where, run))
+        back = asyncio.create_task(follow(where, run, after=4))
         await asyncio.sleep(0)
-        Gate.opened.set()
+        Gate.release.set()
         whole = [record for record in await late if record.seq]
         assert [record.seq for record in whole] == list(range(1, len(whole) + 1))
         assert [record for record in await back if record.seq] == whole[4:]
-        assert await heard(where, run, after=whole[-1].seq or 0) == []
+        assert await follow(where, run, after=whole[-1].seq or 0) == []
 
 
 async def test_an_unknown_run_is_not_found(store: Storage):
     with pytest.raises(NotFound):
-        await heard(run_service(store), "nobody")
+        await follow(run_service(store), "nobody")
     assert await run_service(store).get("nobody") is None
 
 
@@ -101,10 +101,10 @@ class Deaf(LocalBus):
 
 async def test_what_the_bus_loses_comes_from_the_journal(store: Storage):
     async with working(run_service(store, Deaf())) as where:
-        run, *_ = await where.submit(asked(await publish(where, GATED)))
-        following = asyncio.create_task(heard(where, run))
+        run, *_ = await where.submit(submission_of(await publish(where, GATED)))
+        following = asyncio.create_task(follow(where, run))
         await Gate.begun.wait()
-        Gate.opened.set()
+        Gate.release.set()
         records = [record for record in await following if record.seq]
     assert records == [masked(record) for record in await store.journal.read(run)]
 
@@ -115,11 +115,11 @@ class Unreadable(MemoryJournal):
     def __init__(self) -> None:
         super().__init__()
         self.error: StoreError | None = None
-        self.asked = asyncio.Event()  # and did not answer
+        self.read_failed = asyncio.Event()
 
     async def read(self, run: RunId, after: int = 0, limit: int | None = None) -> list[Record]:
         if self.error is not None:
-            self.asked.set()
+            self.read_failed.set()
             raise self.error
         return await super().read(run, after, limit)
 
@@ -129,15 +129,15 @@ async def test_a_follower_waits_for_a_database_that_is_away(monkeypatch: pytest.
     journal = Unreadable()
     store = memory_storage(journal)
     async with working(run_service(store, Deaf())) as where, asyncio.timeout(30):
-        run, *_ = await where.submit(asked(await publish(where, GATED)))
-        following = asyncio.create_task(heard(where, run))
+        run, *_ = await where.submit(submission_of(await publish(where, GATED)))
+        following = asyncio.create_task(follow(where, run))
         await Gate.begun.wait()
         journal.error = StoreError("disk I/O error")
-        await journal.asked.wait()
-        Gate.opened.set()
+        await journal.read_failed.wait()
+        Gate.release.set()
         for _ in range(3):
-            journal.asked.clear()
-            await journal.asked.wait()  # it looks again and again
+            journal.read_failed.clear()
+            await journal.read_failed.wait()  # it looks again and again
         journal.error = None
         records = [record for record in await following if record.seq]
     assert records == [masked(record) for record in await store.journal.read(run)]
@@ -148,8 +148,8 @@ async def test_a_follower_ends_with_what_can_never_be_read(monkeypatch: pytest.M
     journal = Unreadable()
     store = memory_storage(journal)
     async with working(run_service(store)) as where:
-        run, *_ = await where.submit(asked(await publish(where, GATED)))
-        following = asyncio.create_task(heard(where, run))
+        run, *_ = await where.submit(submission_of(await publish(where, GATED)))
+        following = asyncio.create_task(follow(where, run))
         await Gate.begun.wait()
         journal.error = StoreError("event 7 cannot be read", transient=False)
         with pytest.raises(StoreError, match="event 7"):
@@ -162,15 +162,15 @@ def masked(record: Record) -> Record:
 
 async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store: Storage):
     async with working(run_service(store)) as where:
-        Gate.opened.set()
-        async with where.open(asked(await publish(where, GATED))) as started:
-            opened = [record async for record in started.records]
-        followed = await heard(where, started.run)
+        Gate.release.set()
+        async with where.open(submission_of(await publish(where, GATED))) as started:
+            live_records = [record async for record in started.records]
+        followed = await follow(where, started.run)
         view = await where.get(started.run)
     assert view is not None
-    for shown in (opened, followed, view.records):
-        assert "hunter2!" not in repr([record.event for record in shown])
-        assert outcome(shown).outputs["key"] == STARS
+    for records in (live_records, followed, view.records):
+        assert "hunter2!" not in repr([record.event for record in records])
+        assert outcome(records).outputs["key"] == STARS
     assert outcome(await store.journal.read(started.run)).outputs["key"] == "hunter2!"
     assert view.summary.ended is not None
     assert view.summary.ended.outputs["key"] == STARS
@@ -178,7 +178,7 @@ async def test_secrets_are_masked_for_whoever_looks_and_kept_for_the_nodes(store
 
 async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: Storage):
     async with working(run_service(store)) as where:
-        async with where.open(asked(await publish(where, GATED))) as started:
+        async with where.open(submission_of(await publish(where, GATED))) as started:
             await Gate.begun.wait()
             await where.stop(started.run, "me")
             records = [record async for record in started.records]
@@ -190,21 +190,21 @@ async def test_a_stop_ends_a_running_run_and_is_fine_on_an_ended_one(store: Stor
 
 async def test_a_stop_reaches_a_run_that_nobody_drives_yet(store: Storage):
     where = run_service(store)
-    run, *_ = await where.submit(asked(await publish(where, GATED)))
+    run, *_ = await where.submit(submission_of(await publish(where, GATED)))
     await where.stop(run, "me")
     async with working(where):
-        assert outcome(await heard(where, run)).status == "stopped"
+        assert outcome(await follow(where, run)).status == "stopped"
     assert Gate.entered == 0
 
 
 async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(store: Storage):
     async with working(run_service(store)) as where:
-        run, *_ = await where.submit(asked(await publish(where, GATED)))
+        run, *_ = await where.submit(submission_of(await publish(where, GATED)))
         await Gate.begun.wait()
     assert not isinstance((await store.journal.read(run))[-1].event, RunEnded)
-    Gate.opened.set()
+    Gate.release.set()
     async with working(run_service(store)) as where:  # its reconciler finds the run
-        records = await heard(where, run)
+        records = await follow(where, run)
     assert outcome(records).status == "succeeded"
     assert Gate.entered == 2
     assert [type(r.event) for r in records if isinstance(r.event, RunResumed)] == [RunResumed]
@@ -216,31 +216,31 @@ async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(
 async def test_no_more_callers_than_an_app_may_have(store: Storage):
     async with working(run_service(store, max_active=1)) as where:
         served = await publish(where, GATED)
-        async with where.open(asked(served)) as started:
+        async with where.open(submission_of(served)) as started:
             await Gate.begun.wait()
             with pytest.raises(TooManyRequests) as refused:
-                async with where.open(asked(served)):
+                async with where.open(submission_of(served)):
                     raise AssertionError
             assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
-            Gate.opened.set()
+            Gate.release.set()
             assert outcome([record async for record in started.records]).status == "succeeded"
-        async with where.open(asked(served)) as started:
+        async with where.open(submission_of(served)) as started:
             assert outcome([record async for record in started.records]).status == "succeeded"
 
 
 async def test_a_run_whose_app_is_gone_ends_and_says_so(store: Storage):
     where = run_service(store)
     served = await publish(where, GATED)
-    run, *_ = await where.submit(asked(served))
+    run, *_ = await where.submit(submission_of(served))
     await store.catalog.remove_app(served.app.id)
     again = run_service(store)
-    async with again.environment.bus.subscribe(run) as told, working(again):
-        assert isinstance((await anext(told))[0].event, RunEnded)
+    async with again.environment.bus.subscribe(run) as live, working(again):
+        assert isinstance((await anext(live))[0].event, RunEnded)
     assert outcome(await store.journal.read(run)).error == f"Workflow not found with id: {served.version.id}"
 
 
-async def opened(where: RunService, served: Served) -> list[Record]:
-    async with where.open(asked(served, q="x")) as started:
+async def open_run(where: RunService, served: Served) -> list[Record]:
+    async with where.open(submission_of(served, q="x")) as started:
         return [record async for record in started.records]
 
 
@@ -259,19 +259,19 @@ async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.
     async with working(run_service(memory_storage(Full()))) as where:
         served = await publish(where, ECHO)
         with pytest.raises(StoreError):
-            await where.submit(asked(served, q="x"))
+            await where.submit(submission_of(served, q="x"))
         with pytest.raises(StoreError):
-            await opened(where, served)
+            await open_run(where, served)
 
 
 class Locked(MemoryLeases):
     """Leases that cannot be acquired at first."""
 
-    asked = 0
+    attempts = 0
 
     async def acquire(self, of: Collection[RunId]) -> set[RunId]:
-        self.asked += 1
-        if self.asked <= 3:
+        self.attempts += 1
+        if self.attempts <= 3:
             raise StoreError("the database is locked")
         return await super().acquire(of)
 
@@ -282,13 +282,13 @@ async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkey
     where = run_service(store)
     where.leases = leases = Locked(where.environment.journal)
     served = await publish(where, ECHO)
-    run = (await where.submit(asked(served, q="x"))).run
+    run = (await where.submit(submission_of(served, q="x"))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
     where.take_handover(run)
     since = asyncio.get_running_loop().time()
-    async with where.environment.bus.subscribe(run) as told, working(where), asyncio.timeout(60):
-        while not isinstance((await anext(told))[-1].event, RunEnded):
+    async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
+        while not isinstance((await anext(live))[-1].event, RunEnded):
             pass
     assert outcome(await store.journal.read(run)).status == "succeeded"
-    assert leases.asked == 4
+    assert leases.attempts == 4
     assert asyncio.get_running_loop().time() - since >= 0.3, "and not at once"

@@ -18,8 +18,8 @@ from headrace.runs.worker import Worker
 from headrace.stores.sql import SqlStorage, schema
 from headrace.stores.sql.leases import SqlLeases
 
-from .service import GATED, Gate, asked, publish, working
-from .service import run_service as made
+from .service import GATED, Gate, publish, submission_of, working
+from .service import run_service as new_service
 
 SILENT = GATED.replace("{variable: text, value_selector: [g, text]}, ", "")  # the gate streams nothing to anybody
 
@@ -30,7 +30,7 @@ async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setattr(worker, "OVERTAKEN_SECONDS", 0.02)
     Gate.reset()
     stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
-    yield [made(store) for store in stores]  # pyright: ignore[reportArgumentType]
+    yield [new_service(store) for store in stores]  # pyright: ignore[reportArgumentType]
     for store in stores:
         await store.aclose()
 
@@ -60,9 +60,9 @@ async def looks(where: RunService) -> None:
     looked, orphaned = asyncio.Semaphore(0), leases.orphaned
 
     async def counted() -> list[RunId]:
-        found = await orphaned()
+        runs = await orphaned()
         looked.release()
-        return found
+        return runs
 
     leases.orphaned = counted
     async with asyncio.timeout(60):
@@ -101,12 +101,12 @@ async def test_neither_takes_what_the_other_does(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
     async with both(two):
-        runs = [(await mine.submit(asked(served))).run for _ in range(3)]
+        runs = [(await mine.submit(submission_of(served))).run for _ in range(3)]
         await begun(3)
         await looks(other)
         assert Gate.entered == 3
         assert not other.driving
-        Gate.opened.set()
+        Gate.release.set()
         for run in runs:
             assert (await ended(mine, run)).status == "succeeded"
 
@@ -115,7 +115,7 @@ async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[RunSer
     mine, other = two
     served = await publish(mine, SILENT)
     async with both(two):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         await other.stop(run, "ada")
         assert (await ended(other, run)).status == "stopped"
@@ -129,7 +129,7 @@ async def test_a_process_without_a_worker_stops_a_run_while_a_node_is_working(tw
     mine, other = two
     served = await publish(mine, SILENT)
     async with working(mine):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         assert not mine.leases.shared, "no other worker is known"
         await other.stop(run, "ada")
@@ -144,7 +144,7 @@ async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
     mine, other = two
     served = await publish(mine, SILENT)
     async with both(two):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         await take_over(other, run)  # as if the first one had been silent for too long
         await begun(2)
@@ -158,13 +158,13 @@ async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[RunService]
     mine, other = two
     served = await publish(mine, SILENT)
     async with both(two):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         await take_over(other, run)
         await begun(2)
         await let_go(mine)
         assert set(other.driving) == {run}
-        Gate.opened.set()
+        Gate.release.set()
         assert (await ended(other, run)).status == "succeeded"
     resumed = [isinstance(record.event, RunResumed) for record in await other.environment.journal.read(run)]
     assert sum(resumed) == 1
@@ -176,7 +176,7 @@ async def test_what_waits_goes_to_a_free_slot_and_a_drained_run_to_the_other(two
     await mine.leases.heartbeat()
     draining = Worker(mine, concurrency=1)
     task = asyncio.create_task(draining.run())
-    runs = [(await mine.submit(asked(served))).run for _ in range(3)]
+    runs = [(await mine.submit(submission_of(served))).run for _ in range(3)]
     await begun(1)
     async with working(other):
         await begun(3)
@@ -191,7 +191,7 @@ async def test_what_waits_goes_to_a_free_slot_and_a_drained_run_to_the_other(two
             await task
         await begun(4)
         assert set(other.driving) == set(runs)
-        Gate.opened.set()
+        Gate.release.set()
         for run in runs:
             assert (await ended(other, run)).status == "succeeded"
     resumed = [
@@ -203,14 +203,16 @@ async def test_what_waits_goes_to_a_free_slot_and_a_drained_run_to_the_other(two
 async def test_a_run_that_both_would_begin_is_begun_once(two: list[RunService]) -> None:
     mine, other = two
     served = await publish(mine, GATED)
-    runs = [(await mine.submit(asked(served))).run for _ in range(20)]  # by one that does no runs, as yet: anybody's
+    runs = [
+        (await mine.submit(submission_of(served))).run for _ in range(20)
+    ]  # by one that does no runs, as yet: anybody's
     async with working(mine), working(other):
         await begun(20)
         await looks(mine)
         await looks(other)
         assert Gate.entered == 20
         assert {*mine.driving, *other.driving} == set(runs)
-        Gate.opened.set()
+        Gate.release.set()
         for run in runs:
             assert (await ended(mine, run)).status == "succeeded"
     for run in runs:
@@ -223,7 +225,7 @@ async def test_the_runs_of_a_dead_worker_are_taken_over_together(two: list[RunSe
     dead, other = two
     served = await publish(other, GATED)
     await dead.leases.heartbeat()
-    names = [(await dead.submit(asked(served))).run for _ in range(120)]
+    names = [(await dead.submit(submission_of(served))).run for _ in range(120)]
     for run in names:
         await dead.environment.journal.append([Record(run, 2, dead.environment.clock(), RunStarted())])
     assert isinstance(dead.leases, SqlLeases)
@@ -239,7 +241,7 @@ async def test_the_runs_of_a_dead_worker_are_taken_over_together(two: list[RunSe
     other.environment.journal.read_all = counted
     async with working(other, concurrency=200):
         await begun(len(names))
-        Gate.opened.set()
+        Gate.release.set()
         for run in names:
             assert (await ended(other, run)).status == "succeeded"
     assert calls <= 12, "they are read many at a time"

@@ -25,7 +25,7 @@ from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.journal import SqlJournal
 from tests.wire.processes import eventually
 
-from .service import GATED, Gate, asked, publish, run_service, working
+from .service import GATED, Gate, publish, run_service, submission_of, working
 
 HOUR = 3600.0
 SILENT = GATED.replace("{variable: text, value_selector: [g, text]}, ", "")
@@ -112,7 +112,7 @@ async def at_the_gate() -> None:
 
 async def test_text_and_records_arrive_without_a_poll(hosts: Sequence[Host]) -> None:
     driving, other = hosts
-    run = (await driving.service.submit(asked(await publish(driving.service, GATED)))).run
+    run = (await driving.service.submit(submission_of(await publish(driving.service, GATED)))).run
     await at_the_gate()
     arrived: list[Record] = []
 
@@ -125,7 +125,7 @@ async def test_text_and_records_arrive_without_a_poll(hosts: Sequence[Host]) -> 
         await other.follows(run, driving)
         await eventually(lambda: any(isinstance(record.event, Delta) and record.seq for record in arrived))
         before, reads = len(arrived), other.journal.reads
-        Gate.opened.set()
+        Gate.release.set()
     assert other.journal.reads == reads
     live = [record.event for record in arrived[before:] if record.seq is None]
     assert Delta("g", "text", len("through "), "the gate") in live
@@ -137,12 +137,12 @@ async def test_text_and_records_arrive_without_a_poll(hosts: Sequence[Host]) -> 
 async def test_a_caller_that_waits_has_the_end_without_a_poll(hosts: Sequence[Host]) -> None:
     driving, other = hosts
     served = await publish(driving.service, GATED)
-    run = (await driving.service.submit(asked(served))).run
+    run = (await driving.service.submit(submission_of(served))).run
     await at_the_gate()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(RunWatcher(other.service).find(run, served.app.id, wait=HOUR))
         await other.follows(run, driving)
-        Gate.opened.set()
+        Gate.release.set()
     status = waiting.result()
     assert status is not None
     assert status.summary.ended is not None
@@ -152,7 +152,7 @@ async def test_a_caller_that_waits_has_the_end_without_a_poll(hosts: Sequence[Ho
 
 async def test_a_stop_reaches_the_process_that_drives_the_run(hosts: Sequence[Host]) -> None:
     driving, other = hosts
-    run = (await driving.service.submit(asked(await publish(driving.service, SILENT)))).run
+    run = (await driving.service.submit(submission_of(await publish(driving.service, SILENT)))).run
     await at_the_gate()
     await other.reaches(driving)
     await other.service.stop(run, "ada")
@@ -166,7 +166,7 @@ async def test_a_stop_reaches_the_process_that_drives_the_run(hosts: Sequence[Ho
 async def test_a_poll_knows_the_end_without_reading(hosts: Sequence[Host]) -> None:
     driving, other = hosts
     served = await publish(driving.service, GATED)
-    run = (await driving.service.submit(asked(served))).run
+    run = (await driving.service.submit(submission_of(served))).run
     await at_the_gate()
     async with asyncio.timeout(60):
         status = await RunWatcher(other.service).find(run, served.app.id)
@@ -174,7 +174,7 @@ async def test_a_poll_knows_the_end_without_reading(hosts: Sequence[Host]) -> No
     assert status.summary.status == "running"
     await other.follows(run, driving)
     reads = other.journal.reads
-    Gate.opened.set()
+    Gate.release.set()
     await eventually(lambda: status.summary.status == "succeeded")
     assert other.journal.reads <= reads + 1, "once more for what it missed meanwhile"
 
@@ -182,7 +182,7 @@ async def test_a_poll_knows_the_end_without_reading(hosts: Sequence[Host]) -> No
 async def test_callers_at_the_process_that_drives_a_run_receive_how_another_ends_it(hosts: Sequence[Host]) -> None:
     driving, other = hosts
     served = await publish(driving.service, SILENT)
-    run = (await driving.service.submit(asked(served))).run
+    run = (await driving.service.submit(submission_of(served))).run
     await at_the_gate()
     await other.reaches(driving)
     async with asyncio.timeout(60), working(other.service), asyncio.TaskGroup() as tasks:

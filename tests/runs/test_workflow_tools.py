@@ -129,7 +129,7 @@ PAUSED = app("caller", tool("pausing"), outputs={"text": ["t", "text"]})
 WAITER = app("waiter", tool("gated"), outputs={"text": ["t", "text"]})
 
 
-def made(store: Storage, names: dict[str, str] | None = None) -> RunService:
+def new_service(store: Storage, names: dict[str, str] | None = None) -> RunService:
     sources: dict[str, Any] = {}
     environment = EngineEnvironment(store.journal, LocalBus(), only(tools=ToolRegistry(sources)))
     service = RunService(Apps(store.catalog, REGISTRY, SECRET), environment, dispatch_of(store), store)
@@ -157,16 +157,16 @@ async def children(where: RunService, run: RunId) -> list[RunId]:
     called: list[RunId] = []
     for app in await where.apps.catalog.apps():
         _, runs = await where.runs.list_runs(RunFilter(app.id, source=f"run:{run}"))
-        called += [each.run for each in runs]
+        called += [child.run for child in runs]
     return called
 
 
-async def opened() -> None:
+async def gate_reached() -> None:
     async with asyncio.timeout(60):
         await Gate.begun.wait()
 
 
-async def shown(where: RunService, run: RunId, served: Served) -> Any:
+async def detail_of(where: RunService, run: RunId, served: Served) -> Any:
     """The end of the tool node in Dify's stream."""
     fold = RunEvents(run, served.flow)
     events = [event for record in await where.environment.journal.read(run) for event in fold.feed(record)]
@@ -182,7 +182,7 @@ def queued_of(records: list[Record]) -> RunQueued:
 @pytest.fixture
 def where() -> RunService:
     Gate.reset()
-    return made(memory_storage())
+    return new_service(memory_storage())
 
 
 # ------------------------------------------------------------------------------------------------------------ a call
@@ -204,14 +204,14 @@ async def test_the_outputs_of_the_run_are_those_of_the_tool(where: RunService):
     records = await where.environment.journal.read(child)
     assert (queued_of(records).user, queued_of(records).source) == ("ann", f"run:{run}")
     link = {"workflow_run_id": child, "app_id": queued_of(records).app, "status": "succeeded"}
-    assert (await shown(where, run, caller))["process_data"]["logs"][0]["data"] == link
+    assert (await detail_of(where, run, caller))["process_data"]["logs"][0]["data"] == link
 
 
 async def test_what_is_shown_of_the_node_names_the_tool_and_what_it_used(where: RunService):
     _, caller = await serve(where, MAKER, CALLER)
     async with working(where):
         await end_of(where, run := await begin(where, caller))
-    node = await shown(where, run, caller)
+    node = await detail_of(where, run, caller)
     assert node["inputs"].values == {"kind": "a"}
     assert node["execution_metadata"] == {
         "tool_info": {
@@ -248,18 +248,18 @@ async def test_a_run_that_fails_fails_the_tool(where: RunService, parameters: di
 
 async def test_files_of_a_workflow_are_inputs_whatever_people_may_upload(where: RunService):
     await serve(where, MAKER)
-    found: Any = await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker"))
-    accepted = await found._inputs({"kind": "a", "picture": IMAGE, "fail": None})
+    tool: Any = await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker"))
+    accepted = await tool._inputs({"kind": "a", "picture": IMAGE, "fail": None})
     assert accepted == {"kind": "a", "picture": IMAGE, "fail": None}
     with pytest.raises(NodeError, match="must be a file of the workflow"):
-        await found._inputs({"kind": "a", "picture": {"url": "http://x"}})
+        await tool._inputs({"kind": "a", "picture": {"url": "http://x"}})
 
 
 async def test_inputs_are_parameters(where: RunService):
     await serve(where, MAKER)
-    found = await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker"))
-    assert found.spec.name == "maker"
-    assert found.spec.parameters == (
+    tool = await where.environment.resources.tools.find(ToolReference("workflow", "", "", "maker"))
+    assert tool.spec.name == "maker"
+    assert tool.spec.parameters == (
         ToolParameter("fail", "boolean", label="Whether to fail", description="Whether to fail"),
         ToolParameter("kind", "select", required=True, options=("a", "b"), label="Kind", description="Kind"),
         ToolParameter("picture", "file", label="Picture", description="Picture"),
@@ -273,8 +273,8 @@ async def test_runs_call_each_other_five_times_at_most(where: RunService):
     assert end.error is not None
     assert end.error.endswith("Max workflow call depth 5 reached.")
     depth = 0
-    while found := await children(where, run):
-        (run,) = found
+    while runs := await children(where, run):
+        (run,) = runs
         depth += 1
     assert depth == 5
 
@@ -283,7 +283,7 @@ async def test_runs_call_each_other_five_times_at_most(where: RunService):
 
 
 async def test_the_app_is_the_one_that_is_named_or_mapped():
-    where = made(memory_storage(), {"summarize": "maker", "by_id": "gated"})
+    where = new_service(memory_storage(), {"summarize": "maker", "by_id": "gated"})
     maker, gated = await serve(where, MAKER, GATED)
     tools = where.environment.resources.tools
     for reference, app in [
@@ -303,8 +303,8 @@ async def test_the_app_is_the_one_that_is_named_or_mapped():
 
 async def test_an_app_that_another_process_serves_is_known(tmp_path: Path):
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
-    await serve(made(store), MAKER)
-    here, reference = made(store), ToolReference("workflow", "", "", "maker")
+    await serve(new_service(store), MAKER)
+    here, reference = new_service(store), ToolReference("workflow", "", "", "maker")
     tools = here.environment.resources.tools
     assert tools.missing(reference) is not None
     await here.apps.learn_names()
@@ -363,7 +363,7 @@ async def test_a_run_stops_those_that_it_called(where: RunService):
     _, waiter = await serve(where, GATED, WAITER)
     async with working(where):
         run = await begin(where, waiter)
-        await opened()
+        await gate_reached()
         (child,) = await children(where, run)
         await where.stop(run, "ann")
         assert (await end_of(where, run)).status == "stopped"
@@ -391,7 +391,7 @@ async def test_a_run_stops_those_that_it_called_after_an_outage(where: RunServic
     _, waiter = await serve(where, GATED, WAITER)
     async with working(where):
         run = await begin(where, waiter)
-        await opened()
+        await gate_reached()
         (child,) = await children(where, run)
         driver = where.driving[run]
         outage.left = 3
@@ -405,7 +405,7 @@ async def test_a_stopped_run_fails_its_caller(where: RunService):
     _, waiter = await serve(where, GATED, WAITER)
     async with working(where):
         run = await begin(where, waiter)
-        await opened()
+        await gate_reached()
         (child,) = await children(where, run)
         await where.stop(child, "somebody")
         end = await end_of(where, run)
@@ -416,17 +416,17 @@ async def test_a_process_that_ends_leaves_both_runs_to_the_next(tmp_path: Path, 
     monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 0.02)
     Gate.reset()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
-    first = made(store)
+    first = new_service(store)
     _, waiter = await serve(first, GATED, WAITER)
     async with working(first):
         run = await begin(first, waiter)
-        await opened()
+        await gate_reached()
     (child,) = await children(first, run)
     Gate.reset()
-    second = made(store)
+    second = new_service(store)
     async with working(second):
-        await opened()
-        Gate.opened.set()
+        await gate_reached()
+        Gate.release.set()
         end = await end_of(second, run)
         assert (await end_of(second, child)).status == "succeeded"
     assert end.status == "succeeded"
@@ -444,13 +444,13 @@ async def test_a_run_that_is_stopped_after_its_process_died_stops_what_it_called
     monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.01)
     Gate.reset()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
-    first = made(store)
+    first = new_service(store)
     _, waiter = await serve(first, GATED, WAITER)
     async with working(first):
         run = await begin(first, waiter)
-        await opened()
+        await gate_reached()
     (child,) = await children(first, run)
-    second = made(store)
+    second = new_service(store)
     await second.stop(run, "ann")
     outage = Outage(second, monkeypatch)
     outage.left = failures
@@ -468,17 +468,17 @@ async def test_a_run_whose_caller_has_ended_is_stopped_by_the_next_process(
     monkeypatch.setattr(dispatch, "RECONCILE_SECONDS", 0.02)
     Gate.reset()
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
-    first = made(store)
+    first = new_service(store)
     gated, waiter = await serve(first, GATED, WAITER)
     async with working(first):
         run = await begin(first, waiter)
-        await opened()
+        await gate_reached()
     (child,) = await children(first, run)
     records = await store.journal.read(run)
     await store.journal.append([Record(run, len(records) + 1, 0.0, RunEnded("stopped"))])  # and then it was killed
     if not started:
         child = (await first.submit(Submission(gated, "ann", {}, source=f"run:{run}"))).run
-    second = made(store)
+    second = new_service(store)
     async with working(second):
         end = await end_of(second, child)
     assert (end.status, Gate.entered) == ("stopped", 1)

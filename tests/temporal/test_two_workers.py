@@ -19,7 +19,7 @@ from headrace.runs import worker
 from headrace.runs.redispatch import Redispatcher
 from headrace.runs.service import RunService, Submission
 from headrace.stores.sql import SqlStorage
-from tests.runs.service import ECHO, GATED, SECRET, Gate, asked, publish, run_service, working
+from tests.runs.service import ECHO, GATED, SECRET, Gate, publish, run_service, submission_of, working
 from tests.runs.test_conversations import REGISTRY as TALK_REGISTRY
 from tests.runs.test_conversations import talk
 from tests.runs.test_two_workers import SILENT, begun, ended, let_go
@@ -89,7 +89,7 @@ async def test_many_runs_are_each_driven_once(fleet: Fleet) -> None:
     mine, other = fleet.services
     served = await publish(mine, ECHO)
     async with working(mine), working(other):
-        runs = [(await mine.submit(asked(served, q="a"))).run for _ in range(30)]
+        runs = [(await mine.submit(submission_of(served, q="a"))).run for _ in range(30)]
         for run in runs:
             assert (await ended(mine, run)).status == "succeeded"
     for run in runs:
@@ -100,16 +100,16 @@ async def test_a_start_that_is_repeated_drives_no_run_twice(fleet: Fleet) -> Non
     mine, other = fleet.services
     served = await publish(mine, GATED)
     async with working(mine), working(other):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         again = ReadyRun(run, 1, WORKSPACE, served.app.id, Priority.API)
         for service in fleet.services:
             await service.dispatch.ready(again)
-        Gate.opened.set()
+        Gate.release.set()
         assert (await ended(mine, run)).status == "succeeded"
         await let_go(mine)
         await other.dispatch.ready(again)  # after its end
-        after = (await mine.submit(asked(served))).run
+        after = (await mine.submit(submission_of(served))).run
         await ended(mine, after)
     assert Gate.entered == 2
     assert sum(isinstance(event, RunEnded) for event in await events(mine, run)) == 1
@@ -119,7 +119,7 @@ async def test_a_stop_at_another_process_ends_a_run(fleet: Fleet) -> None:
     mine, other = fleet.services
     served = await publish(mine, SILENT)
     async with working(mine):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         async with working(other):
             await other.stop(run, "ada")
@@ -132,7 +132,7 @@ async def test_a_stop_at_another_process_ends_a_run(fleet: Fleet) -> None:
 async def test_a_run_that_waits_in_the_queue_can_be_stopped(fleet: Fleet) -> None:
     mine, _ = fleet.services
     served = await publish(mine, GATED)
-    run = (await mine.submit(asked(served))).run
+    run = (await mine.submit(submission_of(served))).run
     await mine.stop(run, "ada")
     async with working(mine):
         assert (await ended(mine, run)).status == "stopped"
@@ -149,7 +149,7 @@ async def test_a_run_that_is_resumed_as_it_pauses_continues(fleet: Fleet, monkey
     served = await publish(mine, GATED)
     async with working(mine):
         for _ in range(10):
-            run = (await mine.submit(asked(served))).run
+            run = (await mine.submit(submission_of(served))).run
             await until(partial(last_is, other, run, RunPaused))
             await other.resume(run)  # the activity that has paused it may be open still
             assert (await ended(other, run)).status == "succeeded"
@@ -160,14 +160,14 @@ async def test_a_worker_that_drains_ends_its_run_and_leaves_the_next_to_another(
     mine, other = fleet.services
     served = await publish(mine, GATED)
     async with working(mine):
-        first = (await mine.submit(asked(served))).run
+        first = (await mine.submit(submission_of(served))).run
         await begun(1)
         mine.dispatch.drain()
         async with working(other):
-            second = (await mine.submit(asked(served))).run
+            second = (await mine.submit(submission_of(served))).run
             await begun(2)
             assert (set(mine.driving), set(other.driving)) == ({first}, {second})
-            Gate.opened.set()
+            Gate.release.set()
             for run in (first, second):
                 assert (await ended(mine, run)).status == "succeeded"
 
@@ -176,11 +176,11 @@ async def test_a_worker_that_ends_leaves_its_run_to_another_at_once(fleet: Fleet
     mine, other = fleet.services
     served = await publish(mine, GATED)
     async with working(mine):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
     async with working(other):
         await begun(2)
-        Gate.opened.set()
+        Gate.release.set()
         assert (await ended(other, run)).status == "succeeded"
     resumed = [event for event in await events(other, run) if isinstance(event, RunResumed)]
     assert resumed == [RunResumed(recovered=True)]
@@ -203,13 +203,13 @@ async def test_a_run_that_temporal_has_is_not_started_again(fleet: Fleet) -> Non
     served = await publish(mine, GATED)
     redispatcher = fleet.redispatcher()
     async with working(mine):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         await until(partial(fleet.has, run))
         for _ in range(3):
             await redispatcher.look()
         assert await fleet.activities(run) == 1
-        Gate.opened.set()
+        Gate.release.set()
         assert (await ended(mine, run)).status == "succeeded"
     assert Gate.entered == 1
 
@@ -219,12 +219,12 @@ async def test_a_run_whose_activity_an_operator_has_ended_is_restored(fleet: Fle
     served = await publish(mine, GATED)
     redispatcher = fleet.redispatcher()
     async with working(mine):
-        run = (await mine.submit(asked(served))).run
+        run = (await mine.submit(submission_of(served))).run
         await begun(1)
         client = await Client.connect(fleet.server.address)
         await client.get_activity_handle(f"{run}:1").terminate()
         await let_go(mine)
-        Gate.opened.set()
+        Gate.release.set()
 
         async def looked() -> bool:
             await redispatcher.look()
@@ -243,7 +243,7 @@ async def test_messages_of_one_conversation_are_answered_in_order(fleet: Fleet) 
     async with working(mine), working(other):
         runs = [(await service.submit(message)).run for service in fleet.services * 3]
         await begun(1)
-        Gate.opened.set()
+        Gate.release.set()
         answers = [(await ended(mine, run)).outputs["answer"] for run in runs]
     assert answers == [f"{number}/{number}" for number in range(1, 7)]
     assert Gate.entered == 6

@@ -22,15 +22,15 @@ SECRET = b"s" * 32
 
 
 class Carrier:
-    """Delivers messages in this process. While `opened` is clear, nothing can be sent; if it `swallows` them, nothing
+    """Delivers messages in this process. Unless `connected` is set, nothing can be sent; if it `swallows` them, nothing
     arrives."""
 
     name = "test://carrier"
     max_bytes = 7_900
 
     def __init__(self) -> None:
-        self.opened = asyncio.Event()
-        self.opened.set()
+        self.connected = asyncio.Event()
+        self.connected.set()
         self.swallows = False
         self.sent: list[tuple[str, bytes]] = []
         self.connections: list[tuple[Sequence[str], asyncio.Queue[bytes]]] = []
@@ -56,7 +56,7 @@ class Connection:
         self._queue = queue
 
     async def send(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        await self._carrier.opened.wait()
+        await self._carrier.connected.wait()
         self._carrier.sent += messages
         for channel, payload in messages if not self._carrier.swallows else ():
             self._carrier.deliver(channel, payload)
@@ -86,7 +86,7 @@ async def two() -> AsyncIterator[Two]:
         await settle([both.one, both.two])
         both.carrier.sent.clear()
         yield both
-        both.carrier.opened.set()
+        both.carrier.connected.set()
 
 
 def to_one_host(carrier: Carrier) -> list[bytes]:
@@ -120,13 +120,13 @@ async def test_a_record_that_is_too_large_is_announced_by_its_number(two: Two) -
 
 
 async def test_what_cannot_be_sent_is_dropped_and_the_last_number_arrives(two: Two) -> None:
-    two.carrier.opened.clear()
+    two.carrier.connected.clear()
     two.one.wire.publish([record(None)])
     pieces = 2 * hosts.MAX_BACKLOG // 1000
     for seq in range(1, pieces):
         two.one.wire.publish([record(None, text="x" * 1000), record(seq, text="x" * 1000)])
     assert two.one.wire.counts.dropped > pieces // 2
-    two.carrier.opened.set()
+    two.carrier.connected.set()
     arrivals = [await two.two.take()]
     while ("r1", pieces - 1) not in arrivals:
         arrivals.append(await two.two.take())

@@ -10,7 +10,7 @@ from headrace.api.dify.run_events import RunEvents
 from headrace.engine import Driver
 from headrace.kernel.events import NodeSucceeded, RunEnded
 from headrace.node import Flow
-from tests.engine.nests import asked, flow, iteration, loop, node
+from tests.engine.nests import flow, iteration, loop, node, queued_record
 from tests.engine.test_crash import Killed, Mortal
 from tests.models.server import ModelServer, ReceivedRequest
 from tests.nodes.agent.world import ToolShelf, agent_data, agent_world, calls, constant, says, tool
@@ -20,7 +20,7 @@ CITIES = ["Rome", "Oslo", "Bern"]
 
 
 async def looks(request: ReceivedRequest) -> None:
-    """A model that calls the tool for the city that it is asked about, and then says what it answered."""
+    """A model that calls the tool for the city that it is queued_record about, and then says what it answered."""
     messages = request.body["messages"]
     if messages[-1]["role"] == "tool":
         await request.stream(*says(f"In {messages[-1]['content']}."))
@@ -41,7 +41,7 @@ async def test_in_an_iteration(server: ModelServer, client: ModelClient):
     shelf = ToolShelf()
     iterated = over_cities(is_parallel=True, parallel_nums=3)
     where = agent_world(client, shelf)
-    await where.journal.append([asked(items=CITIES)])
+    await where.journal.append([queued_record(items=CITIES)])
     state = await Driver("run", iterated, where).drive()
     assert state.ended is not None
     assert state.ended.outputs["texts"] == [f"\nIn {city}: 20 C." for city in CITIES]
@@ -66,7 +66,7 @@ async def test_in_a_loop(server: ModelServer, client: ModelClient):
     looped = flow([loop("l", 2), inside], "start>l l-start>agent l>end", {"text": ("agent", "text")})
     shelf = ToolShelf()
     where = agent_world(client, shelf)
-    await where.journal.append([asked()])
+    await where.journal.append([queued_record()])
     state = await Driver("run", looped, where).drive()
     assert state.ended is not None
     assert (state.ended.status, state.ended.tokens, len(shelf.calls)) == ("succeeded", 2 * 42, 2)
@@ -81,7 +81,7 @@ async def test_a_crash_in_a_round_repeats_one_call_at_most(server: ModelServer, 
         server.requests.clear()
         shelf, mortal = ToolShelf(), Mortal(survives + 1)
         where = agent_world(client, shelf, mortal)
-        await mortal.append([asked(items=CITIES[:2])])
+        await mortal.append([queued_record(items=CITIES[:2])])
         died = False
         try:
             await Driver("run", iterated, where).drive()
