@@ -1,7 +1,9 @@
 """Chunks are those of Dify's splitters.
 
-`chunks.json` has texts and the chunks that Dify makes of them. In two cases Headrace differs on purpose: separators
-outside ASCII work, and a part without full stops keeps its blanks.
+`chunks.json` has texts and the chunks that Dify makes of them; `dify_chunks.jsonl` the same for whole rules, with
+cleaning, parents and children, and for the answers of a model that writes questions. Three things differ on purpose:
+separators outside ASCII work, a part without full stops keeps its blanks, and the letters that Dify takes for bytes
+stay.
 """
 
 from __future__ import annotations
@@ -14,9 +16,15 @@ from typing import Any
 import pytest
 
 from headrace.errors import HeadraceError
+from headrace.knowledge.process_rules import split
+from headrace.knowledge.questions import pairs_in
 from headrace.knowledge.splitting import split_automatic, split_custom, split_into_parents
+from headrace.ports.knowledge import ProcessRule
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "chunks.json").read_text("utf-8"))
+RULES: list[dict[str, Any]] = [
+    json.loads(line) for line in (Path(__file__).parent / "dify_chunks.jsonl").read_text("utf-8").split("\n") if line
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -24,9 +32,32 @@ def test_chunks_are_those_of_dify(case: dict[str, Any]) -> None:
     if case["mode"] == "automatic":
         chunks = split_automatic(case["text"])
     else:
-        split = split_custom if case["mode"] == "custom" else split_into_parents
-        chunks = split(case["text"], case["separator"], case["size"], case["overlap"])
+        split_fixed = split_custom if case["mode"] == "custom" else split_into_parents
+        chunks = split_fixed(case["text"], case["separator"], case["size"], case["overlap"])
     assert chunks == case["chunks"]
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_documents_have_the_chunks_that_dify_gives_them(number: int) -> None:
+    case = RULES[number]
+    if case["mode"] == "questions":
+        assert [list(pair) for pair in pairs_in(case["text"])] == case["chunks"]
+        return
+    pieces = split(case["text"], rule(case), "hierarchical_model" if "children" in case else "text_model")
+    if "children" in case:
+        assert [[piece.content, list(piece.children)] for piece in pieces] == case["chunks"]
+    else:
+        assert [piece.content for piece in pieces] == case["chunks"]
+
+
+def rule(case: dict[str, Any]) -> ProcessRule:
+    rules: dict[str, Any] = {"pre_processing_rules": [{"id": name, "enabled": True} for name in case["cleaning"]]}
+    for name, key in (("segmentation", "segmentation"), ("subchunk_segmentation", "children")):
+        if key in case:
+            separator, size, overlap = case[key]
+            rules[name] = {"separator": separator, "max_tokens": size, "chunk_overlap": overlap}
+    rules["parent_mode"] = case.get("parent_mode")
+    return ProcessRule("rule", case["mode"], rules)
 
 
 @pytest.mark.parametrize(

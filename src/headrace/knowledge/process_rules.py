@@ -70,10 +70,14 @@ def process_rule(settings: ProcessRuleSettings | None, last: ProcessRule | None)
 
 def split(text: str, rule: ProcessRule, form: DocForm) -> list[Piece]:
     """The chunks of a document's text. HeadraceError if the rule is not valid."""
+    if form == "hierarchical_model" and rule.rules.get("parent_mode") == "full-doc":
+        return [Piece(text, tuple(split_children(text, rule)))] if text.strip() else []  # Dify does not clean it
     enabled = _enabled(rule)
     text = clean(text, extra_spaces="remove_extra_spaces" in enabled, urls_and_emails="remove_urls_emails" in enabled)
     if form == "hierarchical_model":
-        return [Piece(parent, tuple(split_children(parent, rule))) for parent in _parents(text, rule)]
+        by = _segmentation(rule, "segmentation", "\n\n")
+        parents = split_into_parents(text, by.separator, by.size, by.overlap)
+        return [Piece(parent, tuple(split_children(parent, rule))) for parent in parents]
     if rule.mode == "automatic":
         return [Piece(content) for content in split_automatic(text)]
     by = _segmentation(rule, "segmentation", "\n\n")
@@ -84,13 +88,6 @@ def split_children(parent: str, rule: ProcessRule) -> list[str]:
     """The child chunks of a segment."""
     by = _segmentation(rule, "subchunk_segmentation", "\n")
     return split_into_parents(parent, by.separator, by.size, by.overlap)
-
-
-def _parents(text: str, rule: ProcessRule) -> list[str]:
-    if rule.rules.get("parent_mode") == "full-doc":
-        return [text] if text.strip() else []
-    by = _segmentation(rule, "segmentation", "\n\n")
-    return split_into_parents(text, by.separator, by.size, by.overlap)
 
 
 def _enabled(rule: ProcessRule) -> set[str]:

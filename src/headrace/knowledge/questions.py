@@ -12,6 +12,7 @@ from headrace.errors import NodeError
 from headrace.ports.services import ChatRequest, Message, Models
 
 _QUESTION, _ANSWER = re.compile(r"Q\d+:"), re.compile(r"A\d+:")
+_INDENTED_LINES = re.compile(r"\n\s*")
 _PROMPT = (
     "The user sends a part of a longer document. Write the questions that it answers, and the answer to each, in "
     "{language}. Each question must be understood without the text; each answer must be complete, and say nothing that "
@@ -49,9 +50,22 @@ class ChunkWriter:
 
 
 def pairs_in(answer: str) -> list[Pair]:
-    """The pairs in a model's answer; what does not follow the form is left out."""
-    parts = (_ANSWER.split(part, maxsplit=1) for part in _QUESTION.split(answer)[1:])
-    return _complete(part for part in parts if len(part) > 1)
+    """The pairs in a model's answer; what does not follow the form is left out, as a question of several lines."""
+    pairs: list[tuple[str, str]] = []
+    position = 0
+    mark = _ANSWER.search(answer)
+    while (start := _QUESTION.search(answer, position)) and mark is not None:
+        position = start.end()
+        if mark.start() < position:
+            mark = _ANSWER.search(answer, position)
+            if mark is None:
+                break
+        question = answer[position : mark.start()].strip()
+        if "\n" not in question:
+            following = _QUESTION.search(answer, mark.end())
+            position = following.start() if following else len(answer)
+            pairs.append((question, _INDENTED_LINES.sub("\n", answer[mark.end() : position].strip())))
+    return _complete(pairs)
 
 
 def _complete(pairs: Iterable[Sequence[str]]) -> list[Pair]:

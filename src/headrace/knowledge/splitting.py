@@ -20,7 +20,11 @@ _LARGEST_TOTAL = 50_000_000  # characters: with an overlap of nearly a chunk, ea
 
 _SEPARATORS = ("\n\n", "。", ". ", " ", "")
 _ESCAPE = re.compile(r"\\(?:[abfnrtv\\'\"]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})")
-_LEADING = re.compile("^[\u2000-\u206f\u2e00-\u2e7f\u3000-\u303f\"#$%&'()*+,./:;<=>?@^_`~]+")
+# without ellipses and lenticular brackets
+_LEADING = re.compile(
+    "[\\[\\]\u2000-\u2025\u2027-\u206f\u2e00-\u2e7f\u3000-\u300f\u3011-\u303f\"#$%&'()*+,./:;<=>?@^_`~]+"
+)
+_LINK = re.compile(r"\[[^\]]+\]\(https?://[^)]+\)")
 # Dify searches for ". " as a regular expression, except where a separator has been set: any character and a space.
 _ANY_THEN_SPACE = re.compile(". ")
 
@@ -51,8 +55,16 @@ def split_into_parents(text: str, separator: str, size: int, overlap: int) -> li
 
 def _paragraphs(chunks: Iterable[str]) -> list[str]:
     """The chunks that are not empty, without the punctuation that a separator leaves at their beginning."""
-    contents = (_LEADING.sub("", chunk).strip() for chunk in chunks if chunk.strip())
+    contents = (_without_leading_punctuation(chunk).strip() for chunk in chunks if chunk.strip())
     return [content for content in contents if content]
+
+
+def _without_leading_punctuation(chunk: str) -> str:
+    """A chunk that begins with a Markdown link begins with no punctuation."""
+    if _LINK.match(chunk):
+        return chunk
+    leading = _LEADING.match(chunk)
+    return chunk[leading.end() :] if leading else chunk
 
 
 def _unescape(separator: str) -> str:
