@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headrace.access.console import ConsoleAccess
 from headrace.access.keys import KNOWLEDGE, Rights
 from headrace.adapters.documents import DocumentReader
 from headrace.adapters.files import limit_for
 from headrace.adapters.vectors import vector_index
 from headrace.api.app import ApiOptions, Knowledge, create_app
+from headrace.api.native import NativeServices
 from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.indexing import Indexer
 from headrace.knowledge.parsing import DocumentParser
@@ -118,12 +120,15 @@ async def bases_in(folder: Path, plans: str = "") -> AsyncGenerator[Bases]:
         indexer = Indexer(store, DocumentParser(running.files, DocumentReader(), writer), embedder, writer)
         knowledge = KnowledgeService(store, running.files, embedder, wake=indexer.wake)
         retriever = Retriever(store, embedder, None, vector_index)
-        options = ApiOptions(limit_for=limit_for)
+        options = ApiOptions(limit_for=limit_for, console=ConsoleAccess(running.secret, "default"))
         api = create_app(
             running.apps,
             running.run_service,
             running.files,
             options,
+            NativeServices(
+                running.storage.idempotency, running.webhook_sender, running.batch_runner, running.subscriptions
+            ),
             knowledge=Knowledge(lambda: knowledge, lambda: retriever),
         )
         yield Bases(running, api, Caller(api, await key_of(running, "default")), indexer, embeddings)

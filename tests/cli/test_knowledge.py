@@ -72,3 +72,20 @@ def test_a_file_that_cannot_be_read_fails(invoke: Invoke, tmp_path: Path):
     failed = invoke("knowledge", "add", "Manuals", str(broken), "--economy")
     assert (failed.exit_code, failed.stdout) == (1, "")
     assert "broken.pdf" in failed.stderr
+
+
+def test_a_document_that_failed_is_indexed_again(invoke: Invoke, files: list[Path], tmp_path: Path):
+    broken = tmp_path / "broken.pdf"
+    broken.write_bytes(b"no PDF at all")
+    added = invoke("knowledge", "add", "Manuals", str(files[0]), str(broken), "--economy")
+    assert (added.exit_code, "broken.pdf" in added.stderr) == (1, True)
+    again = invoke("knowledge", "resume", "Manuals", "broken.pdf")
+    assert (again.exit_code, "broken.pdf" in again.stderr, again.stdout) == (1, True, "")
+    for arguments, message in (
+        (("pause", "Manuals", "broken.pdf"), "is not being indexed"),
+        (("resume", "Manuals", "pump.md"), "neither paused nor in error"),
+        (("pause", "Manuals", "missing.md"), "names 0 documents"),
+    ):
+        refused = invoke("knowledge", *arguments)
+        assert refused.exit_code != 0
+        assert message in refused.stderr

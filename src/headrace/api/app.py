@@ -88,7 +88,8 @@ def create_app(
     for subject in (*dify, HealthRoutes):
         routes += subject(api).mounted("/v1", _APP_KEY)
     of_dify = [route for route in routes if isinstance(route, ApiRoute) and route.security is not None]
-    routes.append(LazyRoutes(("/v1/datasets", "/v1/workspaces/"), partial(_knowledge_routes, api)))
+    of_knowledge = LazyRoutes(("/v1/datasets", "/v1/workspaces/"), partial(_knowledge_routes, api))
+    routes.append(of_knowledge)
     routes.append(FormPage(api).route())
     calls = ModelCalls(api)
     for openai in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls)):
@@ -99,7 +100,9 @@ def create_app(
         routes += authorization.AuthorizationRoutes(api).mounted(authorization.PATH, documented=False)
     if services is not None:
         routes += native.routes(api, services, _APP_KEY)
-        routes += console.routes(api, of_dify)
+        if knowledge is not None:
+            routes.append(LazyRoutes(("/api/v1/knowledge/bases",), partial(_knowledge_base_routes, api)))
+        routes += console.routes(api, of_dify, of_knowledge)
         # what is polled is requested most, so it is matched first
         places = {path: place for place, path in enumerate(native.FIRST)}
         routes.sort(key=lambda route: places.get(getattr(route, "path", ""), len(places)))
@@ -111,3 +114,9 @@ def _knowledge_routes(api: Api) -> list[ApiRoute]:
     from headrace.api.dify.knowledge_routes import knowledge_routes
 
     return knowledge_routes(api)
+
+
+def _knowledge_base_routes(api: Api) -> list[ApiRoute]:
+    from headrace.api.native.knowledge import knowledge_base_routes
+
+    return knowledge_base_routes(api)

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from headrace.access.console import ConsoleAccess
 from headrace.access.keys import INVALID_KEY, KNOWLEDGE
 from headrace.api.dify.run_responses import ANONYMOUS
+from headrace.api.http.console_cookie import PATH as SESSIONS
 from headrace.api.http.console_cookie import session_of
 from headrace.api.http.errors import file_too_large, of_status, user_missing
 from headrace.api.http.request_body import Body, header
@@ -43,6 +44,7 @@ _READING = frozenset({"GET", "HEAD"})
 _APP, _RUN = "app_id", "workflow_run_id"
 _HIDDEN = "The version of this run can no longer be loaded, so its error is not shown."
 _APP_HEADER, _KEY_HEADER = b"headrace-app", b"authorization"
+_NOT_THE_WORKSPACE = Forbidden("Knowledge bases need a key for all apps of their workspace.")
 
 
 class FileStore(Files, Protocol):
@@ -171,27 +173,35 @@ class Api:
             await limiter.request(principal)
         return principal
 
-    async def knowledge_principal(self, request: Request) -> Principal:
-        """The caller of what belongs to knowledge bases. Unauthorized without a knowledge key."""
-        principal = await self.apps.access.principal(header(request, _KEY_HEADER))
+    async def knowledge_principal(self, request: Request, permission: str | None = None) -> Principal:
+        """The caller of what belongs to knowledge bases: below `/v1` one with a knowledge key, or Unauthorized. Below
+        `/api/v1/` a session or key of the whole workspace counts, too, or Forbidden if it lacks the permission: by
+        default read for a GET, manage for everything else."""
+        principal = await self._identified(request)
         if KNOWLEDGE not in principal.permissions:
-            raise Unauthorized(INVALID_KEY)
+            if not request.scope["path"].startswith(SESSIONS):
+                raise Unauthorized(INVALID_KEY)
+            _check_permission(principal, permission or ("read" if request.method in _READING else "manage"))
+            if principal.apps is not None:
+                raise _NOT_THE_WORKSPACE
         CALLER.set(principal.id)
         if (limiter := self.run_service.limiter) is not None:
             await limiter.request(principal)
         return principal
 
     async def _caller(self, request: Request, permission: str | None) -> Principal:
-        authorization, console = header(request, _KEY_HEADER), self.options.console
-        session = session_of(request, console) if authorization is None and console is not None else None
-        principal = session.principal if session is not None else await self.apps.access.principal(authorization)
+        principal = await self._identified(request)
         if KNOWLEDGE in principal.permissions:
             raise Unauthorized(INVALID_KEY)
-        needed = permission or ("read" if request.method in _READING else "run")
-        if needed not in principal.permissions:
-            raise Forbidden(f"This key lacks the permission '{needed}'.")
+        _check_permission(principal, permission or ("read" if request.method in _READING else "run"))
         CALLER.set(principal.id)
         return principal
+
+    async def _identified(self, request: Request) -> Principal:
+        """The principal of a request's key or session. Unauthorized without either."""
+        authorization, console = header(request, _KEY_HEADER), self.options.console
+        session = session_of(request, console) if authorization is None and console is not None else None
+        return session.principal if session is not None else await self.apps.access.principal(authorization)
 
     async def answers_forms(self, request: Request) -> bool:
         """Whether the request's key may answer forms, and so may have their tokens. As `authenticate` otherwise."""
@@ -254,6 +264,11 @@ class Api:
         if raw.count(b"{") + raw.count(b"[") > DEEPEST_INPUT and nests_deeper(parsed, DEEPEST_INPUT):
             raise of_status(400, f"The request's body is nested more than {DEEPEST_INPUT} levels deep.")
         return cast("dict[str, Value]", parsed)
+
+
+def _check_permission(principal: Principal, needed: str) -> None:
+    if needed not in principal.permissions:
+        raise Forbidden(f"This key lacks the permission '{needed}'.")
 
 
 def _named_app(request: Request) -> str | None:

@@ -33,7 +33,7 @@ workspace_option = click.option(
 
 @click.group()
 def knowledge() -> None:
-    """Adds documents to knowledge bases, lists, searches and removes them.
+    """Adds documents to knowledge bases, indexes, lists, searches and removes them.
 
     BASE is the name of a knowledge base, or its id. A server that runs on the same data folder notices.
     """
@@ -178,13 +178,45 @@ def remove(base: str, document: str | None, workspace: str | None, data: Path | 
             if document is None:
                 await service.delete(dataset)
                 return
-            found = [item for item in await _documents(service, dataset) if document in (item.id, item.name)]
-            if len(found) != 1:
-                these = f": {', '.join(item.id for item in found)}" if found else ""
-                raise BadUsage(f"'{document}' names {len(found)} documents of '{dataset.name}'{these}")
-            await service.delete_document(found[0])
+            await service.delete_document(await _document(service, dataset, document))
 
     wait_for(work())
+
+
+@knowledge.command(short_help="Pauses the indexing of a document.")
+@click.argument("base")
+@click.argument("document")
+@workspace_option
+@data_option
+def pause(base: str, document: str, workspace: str | None, data: Path | None) -> None:
+    """Pauses the indexing of DOCUMENT (its id or name) in BASE. What is indexed already stays so."""
+
+    async def work() -> None:
+        async with _opened(data, workspace) as (bases, of):
+            dataset = await _existing(bases.service, of, base)
+            await bases.service.pause(dataset, await _document(bases.service, dataset, document))
+
+    wait_for(work())
+
+
+@knowledge.command(short_help="Continues to index a document.")
+@click.argument("base")
+@click.argument("document")
+@workspace_option
+@data_option
+def resume(base: str, document: str, workspace: str | None, data: Path | None) -> None:
+    """Continues to index DOCUMENT (its id or name) in BASE, which was paused or has failed.
+
+    Prints its id. The exit code is 1 if it could not be indexed."""
+
+    async def work() -> bool:
+        async with _opened(data, workspace, indexing=True) as (bases, of):
+            dataset = await _existing(bases.service, of, base)
+            paused = await _document(bases.service, dataset, document)
+            return await _indexed(bases.service, dataset, [await bases.service.resume(dataset, paused)])
+
+    if not wait_for(work()):
+        raise SystemExit(1)
 
 
 # ------------------------------------------------------------------------------------------------------------ internals
@@ -243,6 +275,15 @@ async def _documents(service: KnowledgeService, dataset: Dataset) -> list[Docume
             break
         found += page
     return found
+
+
+async def _document(service: KnowledgeService, dataset: Dataset, named: str) -> Document:
+    """The document with this id or name."""
+    documents = [item for item in await _documents(service, dataset) if named in (item.id, item.name)]
+    if len(documents) != 1:
+        ids = f": {', '.join(item.id for item in documents)}" if documents else ""
+        raise BadUsage(f"'{named}' names {len(documents)} documents of '{dataset.name}'{ids}")
+    return documents[0]
 
 
 async def _find(service: KnowledgeService, workspace: str, named: str) -> Dataset | None:

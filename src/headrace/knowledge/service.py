@@ -254,6 +254,12 @@ class KnowledgeService:
         changes: DocumentChanges = {"status": status, "error": None, "paused_at": None, "stopped_at": None}
         return await self._restart(dataset, document, changes)
 
+    async def rename_document(self, dataset: Dataset, document: Document, name: str) -> Document:
+        check_editable(document)
+        if not await self.store.documents.change_document(document.id, {"name": name, "updated_at": self._clock()}):
+            raise NotFound("Document not found.")
+        return await self.document(dataset, document.id)
+
     async def delete_document(self, document: Document) -> None:
         check_editable(document)
         if not await self.store.documents.remove_document(document.id):

@@ -82,11 +82,15 @@ class DatasetChanges(TypedDict, total=False):
 
 
 class DatasetCounts(NamedTuple):
-    """`available` documents are those that a search can find."""
+    """`available` documents are those that a search can find; `indexing` are those that are being indexed, or wait for
+    it."""
 
     documents: int = 0
     available: int = 0
     words: int = 0
+    indexing: int = 0
+    paused: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,10 @@ class Segments(Protocol):
 
     async def progress(self, documents: Collection[str]) -> Mapping[str, Progress]: ...
 
+    async def count_segments(self, datasets: Collection[str]) -> Mapping[str, int]:
+        """How many segments the documents of datasets have."""
+        ...
+
     async def hits(self, documents: Collection[str]) -> Mapping[str, int]:
         """How often segments of a document were found."""
         ...

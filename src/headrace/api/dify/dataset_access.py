@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from headrace.access.keys import KNOWLEDGE
 from headrace.api.auth import Knowledge, as_uuid
 from headrace.api.http.errors import of_status
 from headrace.api.http.params import paging
@@ -32,7 +33,7 @@ NO_API = Forbidden("Dataset api access is not enabled.")
 
 
 class KnowledgeRoutes(Routes):
-    """Operations that need a knowledge key."""
+    """Operations on knowledge bases; see `Api.knowledge_principal` for who may call them."""
 
     @property
     def knowledge(self) -> KnowledgeService:
@@ -48,11 +49,11 @@ class KnowledgeRoutes(Routes):
     def clock(self) -> float:
         return self.api.run_service.environment.clock()
 
-    async def dataset(self, request: Request) -> tuple[Principal, Dataset]:
+    async def dataset(self, request: Request, permission: str | None = None) -> tuple[Principal, Dataset]:
         """The caller, and the knowledge base that the path names."""
-        principal = await self.api.knowledge_principal(request)
+        principal = await self.api.knowledge_principal(request, permission)
         dataset = await self.knowledge.dataset(principal.workspace, path_uuid(request, "dataset_id"))
-        if not dataset.enable_api:
+        if not dataset.enable_api and KNOWLEDGE in principal.permissions:
             raise NO_API
         return principal, dataset
 

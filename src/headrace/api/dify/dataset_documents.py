@@ -33,8 +33,8 @@ _DOCUMENTS = "/datasets/{dataset_id}/documents"
 _DOCUMENT = f"{_DOCUMENTS}/{{document_id}}"
 _ACTIONS = ("enable", "disable", "archive", "un_archive")
 _ACTION = Parameter("path", "action", "What to do with the documents", TEXT_SCHEMA | {"enum": list(_ACTIONS)}, True)
-_KEYWORD = text("keyword", "Text in the name")
-_STATUS = choice(
+KEYWORD = text("keyword", "Text in the name")
+STATUS = choice(
     "status",
     "Only documents in this state",
     ("queuing", "indexing", "paused", "error", "available", "disabled", "archived"),
@@ -60,7 +60,7 @@ class DocumentRoutes(KnowledgeRoutes):
         "GET",
         _DOCUMENTS,
         schemas.DOCUMENTS,
-        parameters=(PAGE, LIMIT, _KEYWORD, _STATUS),
+        parameters=(PAGE, LIMIT, KEYWORD, STATUS),
         errors=(NO_API, NO_DATASET),
     )
     async def list_documents(self, request: Request) -> Response:
@@ -70,8 +70,8 @@ class DocumentRoutes(KnowledgeRoutes):
         """
         _, dataset = await self.dataset(request)
         page, limit = page_of(request)
-        keyword = (_KEYWORD.of(request) or "").replace("\0", "")
-        which = DocumentFilter(keyword, _STATUS.of(request) or "", (page - 1) * limit, limit)
+        keyword = (KEYWORD.of(request) or "").replace("\0", "")
+        which = DocumentFilter(keyword, STATUS.of(request) or "", (page - 1) * limit, limit)
         found, total = await self.knowledge.store.documents.documents(dataset.id, which)
         response: schemas.DocumentPage = {
             "data": await self._bodies(dataset, found),
@@ -174,7 +174,7 @@ class DocumentRoutes(KnowledgeRoutes):
 
         As one ZIP archive, of up to 100 documents.
         """
-        _, dataset = await self.dataset(request)
+        _, dataset = await self.dataset(request, "read")
         ids = await self._ids(request)
         if not 1 <= len(ids) <= _MOST_IN_ARCHIVE:
             raise _TOO_MANY

@@ -131,7 +131,7 @@ def _summary_index(stored: Mapping[str, Value]) -> settings.SummaryIndexBody | N
 # --------------------------------------------------------------------------------------------------------- documents
 
 
-def _display_status(document: Document) -> str:
+def display_status(document: Document) -> str:
     """The state of a document in one word."""
     match document.status:
         case "waiting":
@@ -179,7 +179,7 @@ def _document(
         "disabled_at": whole_seconds(document.disabled_at),
         "disabled_by": document.disabled_by,
         "archived": document.archived,
-        "display_status": _display_status(document),
+        "display_status": display_status(document),
         "word_count": document.word_count,
         "hit_count": hits,
         "doc_form": document.doc_form,

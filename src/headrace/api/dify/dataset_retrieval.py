@@ -49,7 +49,7 @@ class RetrievalRoutes(KnowledgeRoutes):
         """
         from headrace.knowledge.retrieval import parse_settings
 
-        _, dataset = await self.dataset(request)
+        _, dataset = await self.dataset(request, "run")
         body = parse(segments.RetrieveRequest, await self.api.json(request))
         settings = parse_settings(body.get("retrieval_model") or dataset.retrieval_model)
         try:

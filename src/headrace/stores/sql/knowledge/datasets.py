@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, and_, case, delete, exists, func, select, update
 from sqlalchemy.engine import RowMapping
 
-from headrace.ports.knowledge import Dataset, DatasetChanges, DatasetCounts, MetadataField, Tag
+from headrace.ports.knowledge import UNFINISHED, Dataset, DatasetChanges, DatasetCounts, MetadataField, Tag
 from headrace.stores.encoding import clean
 from headrace.stores.sql.knowledge.repository import KnowledgeRepository
 from headrace.stores.sql.knowledge.rows import dataset_of, page, parts, row, row_of
@@ -77,18 +77,25 @@ class SqlDatasets(KnowledgeRepository):
     async def count_documents(self, datasets: Collection[str]) -> Mapping[str, DatasetCounts]:
         documents = dataset_document.c
         available = and_(documents.status == "completed", documents.enabled, ~documents.archived)
+
+        def number(which: ColumnElement[bool]) -> ColumnElement[Any]:
+            return func.sum(case((which, 1), else_=0))
+
         statement = select(
             documents.dataset,
             func.count(),
-            func.sum(case((available, 1), else_=0)),
+            number(available),
             func.sum(documents.word_count),
+            number(documents.status.in_(UNFINISHED)),
+            number(documents.status == "paused"),
+            number(documents.status == "error"),
         ).where(~documents.deleted)
 
         def work(connection: Connection) -> dict[str, DatasetCounts]:
             counts: dict[str, DatasetCounts] = {}
             for ids in parts(datasets):
                 rows = connection.execute(statement.where(documents.dataset.in_(ids)).group_by(documents.dataset))
-                counts |= {id_: DatasetCounts(count, int(found), int(words)) for id_, count, found, words in rows}
+                counts |= {id_: DatasetCounts(*map(int, numbers)) for id_, *numbers in rows}
             return counts
 
         return await self._database.run(work)

@@ -124,6 +124,20 @@ class SqlSegments(KnowledgeRepository):
         rows = await self._by_document(statement, documents)
         return {stored[0]: Progress(int(stored[1]), stored[2]) for stored in rows}
 
+    async def count_segments(self, datasets: Collection[str]) -> Mapping[str, int]:
+        documents = dataset_document.c
+        joined = dataset_document.join(dataset_segment, _segments.document == documents.id)  # by an index of segments
+        statement = select(documents.dataset, func.count()).select_from(joined).where(~documents.deleted)
+
+        def work(connection: Connection) -> dict[str, int]:
+            counts: dict[str, int] = {}
+            for ids in parts(map(clean, datasets)):
+                rows = connection.execute(statement.where(documents.dataset.in_(ids)).group_by(documents.dataset))
+                counts.update((row[0], row[1]) for row in rows)
+            return counts
+
+        return await self._database.run(work)
+
     async def hits(self, documents: Collection[str]) -> Mapping[str, int]:
         statement = select(*[_segments.document, func.sum(_segments.hit_count)])
         return {stored[0]: int(stored[1]) for stored in await self._by_document(statement, documents)}
