@@ -153,10 +153,6 @@ def temporal_dispatch(settings: Settings, environ: Mapping[str, str], leases: Le
     except ImportError as error:
         message = f"Temporal needs a package that is not installed ({error}): pip install 'headrace[temporal]'"
         raise HeadraceError(message) from error
-    if settings.max_queued_of_workspace:
-        logger.warning(
-            "HEADRACE_MAX_QUEUED_OF_WORKSPACE has no effect: Temporal does not count what waits by workspace"
-        )
     options = TemporalOptions(
         settings.temporal_address,
         settings.temporal_namespace,

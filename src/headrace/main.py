@@ -262,7 +262,7 @@ async def service(
         else:
             dispatch = LocalDispatch(storage.leases)
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
-        queue_limits, waiting = None, storage.queue if temporal is None else temporal
+        queue_limits, waiting = None, storage.queue if temporal is None else storage.unstarted
         if waiting is not None and (settings.max_queued or settings.max_queued_of_workspace):
             queue_limits = QueueLimits(waiting, settings.max_queued_of_workspace, settings.max_queued)
         run_service = RunService(

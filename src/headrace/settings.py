@@ -164,9 +164,9 @@ class Settings(BaseSettings):
     temporal_heartbeat: float = Field(15, ge=1, description="Seconds of a worker's silence until others have its runs")
     workers: int = Field(1, ge=1, le=512, description="Processes of `headrace serve`, which share its port")
     concurrency: int = Field(10_000, gt=0, description="Runs that this process drives at once")
-    max_queued: int = Field(0, ge=0, description="Runs that may wait for a worker in the database; 0: any number")
+    max_queued: int = Field(0, ge=0, description="Runs that may wait for a worker; 0: any number")
     max_queued_of_workspace: int = Field(
-        0, ge=0, description="Runs of a workspace that may wait for a worker in the database; 0: any number"
+        0, ge=0, description="Runs of a workspace that may wait for a worker; 0: any number"
     )
     retention_days: str = Field(
         "",

@@ -70,6 +70,7 @@ async def test_a_client_is_not_told_to_wait_for_more_than_a_minute() -> None:
 
 async def test_the_rate_is_that_at_which_all_processes_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.runs.queue_limits._MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr("headrace.runs.queue_limits._RESTS", 0.0)
     stores = [await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db") for _ in range(2)]
     queue, other = (store.queue for store in stores)
     now = 0.0
@@ -118,6 +119,7 @@ async def test_what_waits_is_bounded_and_batches_are_not_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headrace.runs.queue_limits._MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr("headrace.runs.queue_limits._RESTS", 0.0)
     store, service = await limited(tmp_path, 2)
     served = await publish(service, ECHO)
     runs = [(await service.submit(submission_of(served, q="x"))).run for _ in range(2)]

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 from temporalio.client import Client
 
 from headrace.adapters.temporal import TemporalDispatch, TemporalOptions
-from headrace.errors import ServerOverloaded
+from headrace.errors import ServerOverloaded, TooManyRequests
 from headrace.ports import Priority, ReadyRun
 from headrace.runs.queue_limits import QueueLimits
 from headrace.stores.memory import memory_storage
+from headrace.stores.sql import SqlStorage
 from tests.contracts.test_dispatch import Driven, work, working
+from tests.runs.service import ECHO, publish, run_service, submission_of
+from tests.runs.service import working as driving
+from tests.runs.test_two_workers import ended
 from tests.temporal_server import Server, own_queues
 
 
@@ -65,17 +71,24 @@ async def test_what_a_fair_server_needs_to_know_is_part_of_an_activity(
     assert described.task_queue == dispatch.options.task_queue
 
 
-async def test_a_run_is_refused_where_too_many_wait(dispatch: TemporalDispatch) -> None:
-    limits = QueueLimits(dispatch, of_workspace=1, of_all=2)
-    await limits.check("default")
-    for run in ("a", "b"):
-        await dispatch.ready(work(run))
-
-    async def check_on() -> None:
-        while True:  # the server counts late
-            await limits.check("default")
-            await asyncio.sleep(0.01)
-
-    async with asyncio.timeout(60):
+async def test_a_run_is_refused_where_too_many_of_its_workspace_wait(temporal_server: Server, tmp_path: Path) -> None:
+    store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    async with aclosing(TemporalDispatch(temporal_server.options(), {}, store.leases)) as dispatch:
+        service = run_service(store, dispatch=dispatch)
+        served = await publish(service, ECHO)
+        other = await service.apps.publish("other.yml", ECHO, "other")
+        for _ in range(2):
+            await service.submit(submission_of(served, q="x"))
+        service.queue_limits = QueueLimits(store.unstarted, of_workspace=2, of_all=3)
+        with pytest.raises(TooManyRequests, match="2 runs of the workspace are waiting") as refusal:
+            await service.submit(submission_of(served, q="x"))
+        assert 1 <= int(refusal.value.headers["Retry-After"]) <= 60
+        last = (await service.submit(submission_of(other, q="x"))).run
+        service.queue_limits = QueueLimits(store.unstarted, of_workspace=2, of_all=3)
         with pytest.raises(ServerOverloaded):
-            await check_on()
+            await service.submit(submission_of(other, q="x"))
+        async with driving(service):
+            assert (await ended(service, last)).status == "succeeded"
+            service.queue_limits = QueueLimits(store.unstarted, of_workspace=3, of_all=3)
+            assert (await ended(service, (await service.submit(submission_of(other, q="x"))).run)).status == "succeeded"
+    await store.aclose()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from headrace.ports.async_api import Batches, Callbacks, IdempotencyStore
 from headrace.ports.catalog import Catalog
 from headrace.ports.conversations import Conversations
-from headrace.ports.dispatch import RunQueue
+from headrace.ports.dispatch import Backlogs, RunQueue
 from headrace.ports.forms import Forms
 from headrace.ports.journal import Claims, Journal, Leases, Runs
 from headrace.ports.model_slots import ModelSlots
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """The ports of one store; `pruner` is None where it forgets by itself, `queue` and `knowledge` where it
-    belongs to one process."""
+    """The ports of one store; `pruner` is None where it forgets by itself, `queue`, `unstarted` and `knowledge`
+    where it belongs to one process. `unstarted` counts the runs that nobody has started, whatever brings them to
+    workers."""
 
     journal: Journal
     leases: Leases
@@ -41,6 +42,7 @@ class Storage:
     subscriptions: SubscriptionStore
     pruner: Pruner | None
     queue: RunQueue | None
+    unstarted: Backlogs | None
     knowledge: KnowledgeStorage | None
 
     async def aclose(self) -> None:

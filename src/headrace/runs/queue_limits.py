@@ -12,6 +12,7 @@ from headrace.errors import ServerOverloaded, TooManyRequests
 from headrace.ports import Backlog, Backlogs
 
 _MAX_AGE_SECONDS = 0.1  # of the numbers, so that a flood of requests does not count each time
+_RESTS = 10  # times as long as counting takes, at least, until it is done again
 _MAX_RETRY_SECONDS = 60
 _FREED = 0.1  # the share of a bound that is to be free again when a client tries again
 _AVERAGED_SECONDS = 10.0  # over which the rate is averaged
@@ -49,7 +50,7 @@ class _Waiting:
 
 class QueueLimits:
     """Refuses runs while too many wait; 0: any number may. A few more than the bound may wait, since the numbers are up
-    to 0.1 s old."""
+    to 0.1 s old, or older where it takes long to count them."""
 
     def __init__(
         self, queue: Backlogs, of_workspace: int, of_all: int, clock: Callable[[], float] = time.monotonic
@@ -61,7 +62,8 @@ class QueueLimits:
         self._cache = Cache[Mapping[str | None, _Waiting]](1, _MAX_AGE_SECONDS)
         self._last: Mapping[str | None, _Waiting] = {}
         self._counted_at = 0.0
-        self._newest = 0.0  # when the last run that was counted began to wait
+        self._count_after: float = 0.0
+        self._newest: float = 0.0  # when the last run that was counted began to wait
 
     async def check(self, workspace: str) -> None:
         """TooManyRequests where too many runs of a workspace wait, ServerOverloaded where too many do altogether."""
@@ -77,6 +79,8 @@ class QueueLimits:
         """What waits, by workspace and (None) altogether. How many of those that were counted last are gone is what all
         processes have claimed since."""
         now = self._clock()
+        if self._last and now < self._count_after:
+            return self._last
         backlogs: dict[str | None, Backlog] = {**await self._queue.backlogs(self._newest)}
         backlogs[None] = Backlog(
             sum(backlog.waiting for backlog in backlogs.values()),
@@ -89,5 +93,6 @@ class QueueLimits:
             workspace: last[workspace].measured(backlog, seconds) if workspace in last else _Waiting.unmeasured(backlog)
             for workspace, backlog in backlogs.items()
         }
+        self._count_after = now + _RESTS * (self._clock() - now)
         self._counted_at, self._newest = now, backlogs[None].newest
         return self._last

@@ -51,7 +51,6 @@ logger = logging.getLogger(__name__)
 DRIVE = "HeadraceDrive"  # the type of the activities
 RENEW_SECONDS = 3.0  # of this process's lease, which its claims of background work need
 _POLLS = 2  # open polls of a worker: those of a paused process go on taking tasks
-_COUNT_SECONDS = 1.0  # for which a caller waits until it is known how many runs wait
 _RPC_SECONDS = 10.0  # the SDK tries for about as long
 _STARTS = 64  # starts of activities at once, of each priority
 _MOST_STARTS = 20_000  # that wait in this process; what is beyond, the reconciler restores from the journal
@@ -202,17 +201,6 @@ class TemporalDispatch:
             if stats.approximate_backlog_count:
                 oldest = max(oldest, stats.approximate_backlog_age.ToTimedelta().total_seconds())
         return Backlog(waiting, oldest)
-
-    async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
-        """What waits of all workspaces together. While the server does not respond, what waits for it in this process:
-        runs are accepted meanwhile."""
-        if self._available:
-            try:
-                async with asyncio.timeout(_COUNT_SECONDS):
-                    return {"": await self.backlog()}
-            except (TimeoutError, TemporalUnavailable) as error:
-                logger.debug("what waits in Temporal cannot be counted: %s", error)
-        return {"": Backlog(len(self._starts), 0.0)}
 
     async def aclose(self) -> None:
         """What has not been started is left to the reconciler of another process, or of the next one."""

@@ -39,5 +39,6 @@ def memory_storage(journal: MemoryJournal | None = None, *, keep: int = 10_000) 
         subscriptions=MemorySubscriptions(),
         pruner=None,
         queue=None,
+        unstarted=None,
         knowledge=None,
     )

@@ -24,6 +24,7 @@ from headrace.stores.sql.run_queue import SqlRunQueue
 from headrace.stores.sql.runs import SqlRuns
 from headrace.stores.sql.subscriptions import SqlSubscriptions
 from headrace.stores.sql.triggers import SqlTriggers
+from headrace.stores.sql.unstarted_runs import SqlUnstartedRuns
 from headrace.stores.sql.writer import Writer
 
 __all__ = ["SqlStorage"]
@@ -35,6 +36,7 @@ class SqlStorage(Storage):
 
     leases: SqlLeases
     queue: SqlRunQueue
+    unstarted: SqlUnstartedRuns
     pruner: SqlPruner
     installation: SqlInstallation
     database: Database
@@ -67,6 +69,7 @@ class SqlStorage(Storage):
             triggers=SqlTriggers(database, writer),
             subscriptions=SqlSubscriptions(database, writer),
             queue=SqlRunQueue(database, writer, leases),
+            unstarted=SqlUnstartedRuns(database, writer),
             knowledge=SqlKnowledgeStorage(database, writer),
             pruner=SqlPruner(database, writer),
             installation=SqlInstallation(database, writer),
