@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,37 @@ async def test_many_calls_leave_no_process_and_no_descriptor() -> None:
         await eventually(lambda: not zombies(keeper))
     finally:
         await pool.aclose()
+
+
+async def test_closing_leaves_no_descriptor_of_a_process_that_just_failed_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool, examined, closed = NodePool(), asyncio.Event(), threading.Event()
+    without = len(os.listdir("/proc/self/fd"))
+    loop = asyncio.get_running_loop()
+
+    def has_died(_process: object) -> bool:
+        loop.call_soon_threadsafe(examined.set)
+        return not closed.wait(60)
+
+    try:
+        await call(pool)
+        await eventually(lambda: len(nodes()) == node.WAITING_BUSY)
+        before = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(node, "has_died", has_died)
+        monkeypatch.setattr(node, "WAITING_BUSY", node.WAITING_BUSY + 1)
+        monkeypatch.setattr(node, "_start_failure", failing_start)
+        pool._refill()  # pyright: ignore[reportPrivateUsage]
+        await examined.wait()
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    finally:
+        await pool.aclose()
+        closed.set()
+    assert len(os.listdir("/proc/self/fd")) == without
+
+
+async def failing_start(_connection: object) -> str:
+    return "it ended"
 
 
 async def test_the_environment_of_the_service_is_not_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -190,26 +190,17 @@ class NodePool:
             raise _KeeperDied() from None
         node = _Waiting(number, connection, processor_seconds)
         try:
-            async with asyncio.timeout(START_SECONDS):
-                sign = await _read_exactly(connection, 1)
-                if sign == b"r":
-                    return node
-                (size,) = SIZE.unpack(await _read_exactly(connection, SIZE.size))
-                why = (await _read_exactly(connection, min(size, 4096))).decode("utf-8", "replace")
-        except TimeoutError:
-            why = "it did not become ready"
-        except (EOFError, ConnectionError):
-            why = "it ended while it started, for want of memory or of processes"
+            failure = await _start_failure(connection)
+            if failure is None:
+                return node
+            # without its keeper a process may end before it is ready, or report a broken pipe
+            if await asyncio.to_thread(has_died, keeper.process):
+                self._forget(keeper)
+                raise _KeeperDied()
+            raise WorkerFailed(f"Node.js did not start: {failure}.")
         except BaseException:
             self._end(keeper, node)
             raise
-        # without its keeper a process may end before it is ready, or report a broken pipe
-        if await asyncio.to_thread(has_died, keeper.process):
-            self._forget(keeper)
-            connection.close()
-            raise _KeeperDied()
-        self._end(keeper, node)
-        raise WorkerFailed(f"Node.js did not start: {why}.")
 
     def _end(self, keeper: Keeper, node: _Waiting) -> None:
         node.connection.close()
@@ -295,8 +286,8 @@ class NodePool:
             await asyncio.wait([self._filling])
         if self._opening is not None:
             await asyncio.wait([self._opening])
+        self._drop_waiting()  # also what a keeper that is forgotten has left
         if (keeper := self._opened()) is not None:
-            self._drop_waiting()
             await asyncio.to_thread(keeper.close)
 
 
@@ -318,6 +309,20 @@ def _is_alive(connection: socket.socket) -> bool:
         return True
     except OSError:
         return False
+
+
+async def _start_failure(connection: socket.socket) -> str | None:
+    """Waits until a process is ready; why it is not."""
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            if await _read_exactly(connection, 1) == b"r":
+                return None
+            (size,) = SIZE.unpack(await _read_exactly(connection, SIZE.size))
+            return (await _read_exactly(connection, min(size, 4096))).decode("utf-8", "replace")
+    except TimeoutError:
+        return "it did not become ready"
+    except (EOFError, ConnectionError):
+        return "it ended while it started, for want of memory or of processes"
 
 
 async def _read_exactly(connection: socket.socket, size: int) -> bytes:
