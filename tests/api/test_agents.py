@@ -17,7 +17,7 @@ from tests.models.server import ModelServer, ReceivedRequest
 from tests.nodes.agent.world import ToolShelf, agent_file, by_round, calls, chat_file, react_by_round, says, tool
 from tests.nodes.agent.world import action as react_action
 from tests.official import differs
-from tests.official.described import ALL, Held
+from tests.official.described import ALL, SchemaCheck
 
 __all__ = ["client", "server"]
 
@@ -38,7 +38,7 @@ async def headrace(tmp_path: Path, client: ModelClient, shelf: ToolShelf) -> Asy
 
 def described(operation: str, *events: Event) -> set[str]:
     """What the events have that Dify's official description of an operation does not allow."""
-    problems_of, known = Held(), next(item for item in ALL if item.name == operation)
+    problems_of, known = SchemaCheck(), next(item for item in ALL if item.name == operation)
     for event in events:
         problems_of.event(known.events(), event.body)
     return problems_of.problems - differs.of(operation)
@@ -258,7 +258,7 @@ async def test_the_events_and_messages_of_an_agent_app_are_as_described(headrace
     assert {"agent_thought", "agent_message", "message_file", "message_end"} == {event.name for event in events}
     assert described("POST /chat-messages", *events) == set()
     _, page = await app.call("GET", f"/v1/messages?user=u1&conversation_id={events[0].body['conversation_id']}")
-    problems_of, listed = Held(), next(item for item in ALL if item.name == "GET /messages")
+    problems_of, listed = SchemaCheck(), next(item for item in ALL if item.name == "GET /messages")
     problems_of.value(listed.answers[200]["application/json"], page)
     assert problems_of.problems <= differs.of("GET /messages")
     assert len(page["data"][0]["agent_thoughts"]) == 2

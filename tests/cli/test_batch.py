@@ -116,7 +116,7 @@ def test_killed_in_the_middle_and_gone_on_with(tmp_path: Path):
         file = peer.workflow(tmp_path / "flow.yml")
         command = ("batch", str(file), str(batch_input), "-o", "out.jsonl", "--egress-allow", peer.address)
         with running(forking.start(command, cwd=tmp_path, env=environ())) as process:
-            assert peer.held.wait(60)
+            assert peer.call_waiting.wait(60)
             partial = tmp_path / "out.jsonl.partial"
             deadline = time.monotonic() + 60
             while partial.read_bytes().count(b"\n") < before - 10:
@@ -159,7 +159,7 @@ def test_interrupted_it_says_how_to_go_on_and_nobody_else_works_at_it(
         file = peer.workflow(tmp_path / "flow.yml")
         command = ("batch", file, batch_input, "-o", "out.jsonl", "--egress-allow", peer.address, "--concurrency", "1")
         with child([*before, *HEADRACE, *command], cwd=tmp_path, env=environ(), stderr=subprocess.PIPE) as process:
-            assert peer.held.wait(60)
+            assert peer.call_waiting.wait(60)
             second = headrace(*command, cwd=tmp_path)
             assert (second.returncode, second.stderr) == (2, "Error: another process is running this batch\n")
             process.send_signal(how)
@@ -261,7 +261,7 @@ def test_a_retry_that_is_interrupted_continues(tmp_path: Path, invoke: Invoke):
         peer.failing = set()
         peer.hold()
         with running(forking.start([*command, "--retry-failed"], cwd=tmp_path, env=environ())) as process:
-            assert peer.held.wait(60)
+            assert peer.call_waiting.wait(60)
             process.kill()
         peer.gate.set()
         done = invoke(*command)

@@ -31,7 +31,7 @@ from headrace.webhooks import WebhookSender
 from headrace.webhooks.form_mail import FormMails, form_mail
 from tests.api.serving import NoHttp
 from tests.mail.smtp import MailServer, mail_server
-from tests.native.receivers import Told, delivering, told_storage
+from tests.native.receivers import WatchedCallbacks, delivering, watched_storage
 from tests.runs.service import ECHO, SECRET, publish, run_service
 
 RUN = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
@@ -100,7 +100,7 @@ def mails(server: MailServer) -> FormMails:
 
 
 async def test_each_recipient_gets_a_message_with_a_token_of_its_own() -> None:
-    async with mail_server() as server, delivering(told_storage(), mails=mails(server)) as at:
+    async with mail_server() as server, delivering(watched_storage(), mails=mails(server)) as at:
         await write(at.store, NodeStarted("ask"), form("ann@example.com", "bob@example.com"), RunPaused())
         at.webhook_sender.wake()
         messages = await server.received(2)
@@ -119,7 +119,7 @@ async def test_each_recipient_gets_a_message_with_a_token_of_its_own() -> None:
 async def test_a_failure_is_tried_again_and_can_be_seen() -> None:
     async with (
         mail_server("451 later", "554 never") as server,
-        delivering(told_storage(), mails=mails(server)) as at,
+        delivering(watched_storage(), mails=mails(server)) as at,
     ):
         await write(at.store, NodeStarted("ask"), form("ann@example.com"), RunPaused())
         at.webhook_sender.wake()
@@ -134,7 +134,7 @@ async def test_a_failure_is_tried_again_and_can_be_seen() -> None:
 
 
 async def test_one_recipient_who_is_refused_keeps_nothing_from_the_others() -> None:
-    async with mail_server() as server, delivering(told_storage(), mails=mails(server)) as at:
+    async with mail_server() as server, delivering(watched_storage(), mails=mails(server)) as at:
         await write(at.store, NodeStarted("ask"), form("nobody@example.com", "ann@example.com"), RunPaused())
         at.webhook_sender.wake()
         settled = {saved.url: saved async for saved in _settled(at.callbacks, 2)}
@@ -147,7 +147,7 @@ async def test_one_recipient_who_is_refused_keeps_nothing_from_the_others() -> N
 
 async def test_nobody_is_asked_for_what_has_been_answered() -> None:
     answered = (RunResumed(), FormSubmitted("ask", "form-1", "ok", {}))
-    async with mail_server() as server, delivering(told_storage(), mails=mails(server)) as at:
+    async with mail_server() as server, delivering(watched_storage(), mails=mails(server)) as at:
         await write(at.store, NodeStarted("ask"), form("ann@example.com"), RunPaused(), *answered)
         at.webhook_sender.wake()
         assert (await at.callbacks.next("failed")).last_error == "the form is settled"
@@ -155,7 +155,7 @@ async def test_nobody_is_asked_for_what_has_been_answered() -> None:
 
 
 async def test_members_are_found_by_their_id() -> None:
-    async with mail_server() as server, delivering(told_storage(), mails=mails(server)) as at:
+    async with mail_server() as server, delivering(watched_storage(), mails=mails(server)) as at:
         await write(at.store, NodeStarted("ask"), form("member-1", "member-2", ""), RunPaused())
         at.webhook_sender.wake()
         settled = {saved.url: saved async for saved in _settled(at.callbacks, 3)}
@@ -165,13 +165,13 @@ async def test_members_are_found_by_their_id() -> None:
     assert "whole workspace" in (settled["mailto:"].last_error or "")
 
 
-async def _settled(callbacks: Told, count: int) -> AsyncIterator[Callback]:
+async def _settled(callbacks: WatchedCallbacks, count: int) -> AsyncIterator[Callback]:
     for _ in range(count):
         yield await callbacks.next()
 
 
 async def test_without_a_mail_server_the_failure_says_what_to_set() -> None:
-    async with delivering(told_storage()) as at:
+    async with delivering(watched_storage()) as at:
         await write(at.store, NodeStarted("ask"), form("ann@example.com"), RunPaused())
         at.webhook_sender.wake()
         assert "HEADRACE_SMTP_URL" in ((await at.callbacks.next("failed")).last_error or "")

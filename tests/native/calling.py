@@ -46,12 +46,12 @@ class Caller:
     ) -> Answer:
         """The answer to one request; `target` is path and query as they stand on the wire. A client that is to leave
         does so after that many seconds, and is content with what came until then."""
-        given: dict[str, str | bytes] = {"host": "test"}
+        all_headers: dict[str, str | bytes] = {"host": "test"}
         if self.key is not None:
-            given["authorization"] = f"Bearer {self.key}"
+            all_headers["authorization"] = f"Bearer {self.key}"
         if json is not None:
-            body, given["content-type"] = _dumped(json), "application/json"
-        given |= {name.lower(): value for name, value in (headers or {}).items()}
+            body, all_headers["content-type"] = _dumped(json), "application/json"
+        all_headers |= {name.lower(): value for name, value in (headers or {}).items()}
         path, _, query = target.partition("?")
         raw = path.encode("utf-8", "surrogatepass")
         scope = {
@@ -66,7 +66,7 @@ class Caller:
             "root_path": "",
             "headers": [
                 (name.encode("latin-1"), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
-                for name, value in given.items()
+                for name, value in all_headers.items()
             ],
             "client": ("127.0.0.1", 1),
             "server": ("test", 80),

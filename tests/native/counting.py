@@ -16,7 +16,7 @@ from tests.cli.flows import field, flow
 
 class Counting(ThreadingHTTPServer):
     """Answers POST /hit/N with N, or `no` if that is to fail; the first `free` calls at once, the others once `gate` is
-    open. `held` says that a call waits there."""
+    open. `call_waiting` is set when a call waits there."""
 
     daemon_threads = True
     request_queue_size = 100
@@ -24,7 +24,7 @@ class Counting(ThreadingHTTPServer):
     def __init__(self, free: int) -> None:
         self.hits: Counter[str] = Counter()
         self.gate = threading.Event()
-        self.held = threading.Event()
+        self.call_waiting = threading.Event()
         self.failing: set[str] = set()  # of those it answers `no`
         self._free = free
         self._lock = threading.Lock()
@@ -38,9 +38,9 @@ class Counting(ThreadingHTTPServer):
         with self._lock:
             self.hits[name] += 1
             self._free -= 1
-            held = self._free < 0
-        if held:
-            self.held.set()
+            is_full = self._free < 0
+        if is_full:
+            self.call_waiting.set()
             self.gate.wait(120)
 
     def hold(self) -> None:

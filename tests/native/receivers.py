@@ -90,7 +90,7 @@ async def receiver(*statuses: int, answer: Answer | None = None) -> AsyncGenerat
         yield listening
 
 
-class Told(MemoryCallbacks):
+class WatchedCallbacks(MemoryCallbacks):
     """Callbacks that tell what becomes of them, in a store that can be full."""
 
     def __init__(self) -> None:
@@ -119,8 +119,8 @@ class Told(MemoryCallbacks):
                     return saved
 
 
-def told_storage() -> Storage:
-    return memory_storage(MemoryJournal(Told()))
+def watched_storage() -> Storage:
+    return memory_storage(MemoryJournal(WatchedCallbacks()))
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Delivering:
     """A run service with a worker and webhook sender."""
 
     store: Storage
-    callbacks: Told
+    callbacks: WatchedCallbacks
     where: RunService
     webhook_sender: WebhookSender
 
@@ -141,9 +141,9 @@ async def delivering(
     mails: FormMails | None = None,
     **changes: Any,
 ) -> AsyncGenerator[Delivering]:
-    store = store or told_storage()
+    store = store or watched_storage()
     callbacks = store.callbacks
-    assert isinstance(callbacks, Told)
+    assert isinstance(callbacks, WatchedCallbacks)
     where = run_service(store)
     http = HttpClient(allow)
     policy = replace(policy, **changes)

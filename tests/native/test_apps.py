@@ -154,22 +154,24 @@ async def test_the_server_describes_itself(server: Serving, caller: Holder):
 
 
 async def test_an_app_is_created_renamed_and_removed(server: Serving, caller: Holder):
-    made = await caller.call("POST", "/api/v1/apps", json={"content": workflow(secrets={"TOKEN": "s3cret"})})
-    check_response("POST", "/api/v1/apps", made.status, made.json)
-    assert (made.status, made.json["name"], made.json["problems"]) == (201, "tiny", [])
-    path = f"/api/v1/apps/{made.json['id']}"
+    creation = await caller.call("POST", "/api/v1/apps", json={"content": workflow(secrets={"TOKEN": "s3cret"})})
+    check_response("POST", "/api/v1/apps", creation.status, creation.json)
+    assert (creation.status, creation.json["name"], creation.json["problems"]) == (201, "tiny", [])
+    path = f"/api/v1/apps/{creation.json['id']}"
     source = await get(caller, f"{path}/source")
     assert (source["masked"], "s3cret" in source["content"]) == (True, False)
     renamed = await caller.call("PATCH", path, json={"name": "  Größer \n und besser "})
     assert (renamed.status, renamed.json["name"]) == (200, "Größer und besser")
     version = workflow().replace("title: Start", "title: Begin")
-    published = await caller.call("POST", f"/api/v1/workflows/{made.json['id']}/versions", json={"content": version})
+    published = await caller.call(
+        "POST", f"/api/v1/workflows/{creation.json['id']}/versions", json={"content": version}
+    )
     assert published.status == 201
     assert (await get(caller, path))["name"] == "Größer und besser", "the name is not the file's"
     for name in ("", " ", "x" * 101, "\u202e", 1):
         assert (await caller.call("PATCH", path, json={"name": name})).status == 400, name
     removed = await caller.call("DELETE", path)
-    assert (removed.status, removed.json) == (200, {"id": made.json["id"]})
+    assert (removed.status, removed.json) == (200, {"id": creation.json["id"]})
     assert (await caller.call("GET", path)).status == 404
     assert (await caller.call("DELETE", path)).status == 404
 
@@ -192,8 +194,8 @@ async def test_a_new_app_is_loaded_once(caller: Holder, monkeypatch: pytest.Monk
         raise AssertionError("the content was loaded before")
 
     monkeypatch.setattr("headrace.apps.catalog.load", refuse)
-    made = await caller.call("POST", "/api/v1/apps", json={"content": workflow()})
-    assert (made.status, made.json["version"]["number"]) == (201, 1)
+    creation = await caller.call("POST", "/api/v1/apps", json={"content": workflow()})
+    assert (creation.status, creation.json["version"]["number"]) == (201, 1)
 
 
 async def test_a_file_is_compared_with_what_an_app_serves(server: Serving, caller: Holder):

@@ -32,7 +32,7 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(tmp_path: Path) -> No
         with Serve(tmp_path, [flow], environ) as serve:
             path = f"/api/v1/workflows/{serve.apps['flow']['app_id']}/batch?concurrency=10"
             batch = json.loads(call(serve, path, fields))["batch_id"]
-            assert peer.held.wait(60)
+            assert peer.call_waiting.wait(60)
             before = results(serve, batch)
             serve.kill()
         assert BEFORE - 10 <= len(before) < LINES

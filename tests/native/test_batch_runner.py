@@ -58,21 +58,21 @@ async def over(batch_runner: BatchRunner) -> Batch:
     raise AssertionError("the batch does not end")
 
 
-async def told(batch_runner: BatchRunner, which: Batch) -> list[Any]:
+async def outputs_of(batch_runner: BatchRunner, which: Batch) -> list[Any]:
     return [result.outputs async for result in batch_runner.lines.results(which)]
 
 
 class Counting(MemoryJournal):
-    """Notes which runs were asked for, and fails where it is told to."""
+    """Notes which runs were submitted, and fails where it is told to."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[RunId] = []
+        self.submitted: list[RunId] = []
         self.failing: set[RunId] = set()
 
     def append(self, records: Sequence[Record]) -> asyncio.Future[None]:
         if records[0].seq == 1:
-            self.asked.append(records[0].run)
+            self.submitted.append(records[0].run)
             if records[0].run in self.failing:
                 self.failing.discard(records[0].run)
                 failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -90,15 +90,15 @@ async def test_lines_begun_before_are_not_begun_again(before: int) -> None:
     store = memory_storage(journal)
     where = run_service(store)
     served = await publish(where, ECHO)
-    kept = batch(served, 300)
-    await store.batches.add_batch(kept, texts(300))
+    stored_batch = batch(served, 300)
+    await store.batches.add_batch(stored_batch, texts(300))
     async with working(where):
         for n in range(before):
             await where.submit(Submission(served, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n))
         async with dispatching(where, store) as batch_runner:
             assert (await over(batch_runner)).status == "ended"
-            assert await told(batch_runner, kept) == [{"q": f"line {n}"} for n in range(300)]
-    assert Counter(journal.asked) == Counter(run_of(BATCH, n) for n in range(300))
+            assert await outputs_of(batch_runner, stored_batch) == [{"q": f"line {n}"} for n in range(300)]
+    assert Counter(journal.submitted) == Counter(run_of(BATCH, n) for n in range(300))
 
 
 async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +115,8 @@ async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.Monke
             await where.submit(Submission(served, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n))
         async with dispatching(where, store) as batch_runner:
             await over(batch_runner)
-            assert await told(batch_runner, batch(served, 30)) == [{"q": f"line {n}"} for n in range(30)]
-    assert Counter(journal.asked) == Counter(run_of(BATCH, n) for n in range(30))
+            assert await outputs_of(batch_runner, batch(served, 30)) == [{"q": f"line {n}"} for n in range(30)]
+    assert Counter(journal.submitted) == Counter(run_of(BATCH, n) for n in range(30))
 
 
 async def test_let_go_in_the_middle_and_taken_up_again() -> None:
@@ -129,12 +129,12 @@ async def test_let_go_in_the_middle_and_taken_up_again() -> None:
         async with dispatching(where, store) as batch_runner:
             await batch_runner.add(batch(served, 10, concurrency=4), [BatchLine(n, {}) for n in range(10)])
             await Gate.begun.wait()
-        assert len(journal.asked) <= 4
+        assert len(journal.submitted) <= 4
         Gate.release.set()
         async with dispatching(where, store) as batch_runner:
             await over(batch_runner)
             assert await batch_runner.lines.progress(batch(served, 10)) == Progress(succeeded=10)
-    assert len(journal.asked) == len(set(journal.asked)) == 10
+    assert len(journal.submitted) == len(set(journal.submitted)) == 10
 
 
 async def test_more_concurrent_than_before() -> None:
@@ -143,11 +143,11 @@ async def test_more_concurrent_than_before() -> None:
     where = run_service(store)
     served = await publish(where, GATED)
     async with working(where), dispatching(where, store) as batch_runner:
-        kept = await batch_runner.add(batch(served, 10, concurrency=1), [BatchLine(n, {}) for n in range(10)])
+        stored_batch = await batch_runner.add(batch(served, 10, concurrency=1), [BatchLine(n, {}) for n in range(10)])
         await Gate.begun.wait()
         assert Gate.entered == 1
-        kept = await batch_runner.set_pace(kept, 5, None)
-        assert (kept.concurrency, (await store.batches.find_batch(BATCH) or kept).concurrency) == (5, 5)
+        stored_batch = await batch_runner.set_pace(stored_batch, 5, None)
+        assert (stored_batch.concurrency, (await store.batches.find_batch(BATCH) or stored_batch).concurrency) == (5, 5)
         for _ in range(12_000):
             if Gate.entered == 5:
                 break
@@ -178,10 +178,10 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
     where = run_service(store)
     served = await publish(where, GATED)
     async with working(where), dispatching(where, store) as batch_runner:
-        kept = await batch_runner.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
+        stored_batch = await batch_runner.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
         await Gate.begun.wait()
         elsewhere = BatchRunner(where, store.batches, store.claims, Chats(where))
-        assert (await elsewhere.stop(kept)).status == "stopped"
+        assert (await elsewhere.stop(stored_batch)).status == "stopped"
         result = await over(batch_runner)
         assert (result.status, (await batch_runner.lines.progress(result)).stopped) == ("stopped", 50)
 
@@ -190,8 +190,8 @@ async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixt
     store = memory_storage()
     where = run_service(store)
     served = await publish(where, ECHO)
-    kept = Batch(BATCH, served.app.id, BATCH, "ada", 3, 1.0)  # of a version that nobody knows
-    await store.batches.add_batch(kept, texts(3))
+    stored_batch = Batch(BATCH, served.app.id, BATCH, "ada", 3, 1.0)  # of a version that nobody knows
+    await store.batches.add_batch(stored_batch, texts(3))
     async with working(where), dispatching(where, store) as batch_runner:
         assert (await over(batch_runner)).status == "stopped"
     assert "cannot continue: Workflow not found" in caplog.text
@@ -209,25 +209,27 @@ async def test_a_store_that_fails_costs_no_line(monkeypatch: pytest.MonkeyPatch)
     served = await publish(where, ECHO)
     journal.failing = {run_of(BATCH, n) for n in (0, 7, 29)}
     async with working(where), dispatching(where, store) as batch_runner:
-        kept = await batch_runner.add(batch(served, 30), texts(30))
+        stored_batch = await batch_runner.add(batch(served, 30), texts(30))
         assert (await over(batch_runner)).status == "ended"
-        assert await told(batch_runner, kept) == [{"q": f"line {n}"} for n in range(30)]
-    place = journal.asked.index(run_of(BATCH, 7))
-    assert journal.asked[place + 1 :].count(run_of(BATCH, 7)) == 1
-    again = journal.asked.index(run_of(BATCH, 7), place + 1)
-    assert run_of(BATCH, 12) not in journal.asked[:again], "lines are begun only so far ahead of one that is not safe"
+        assert await outputs_of(batch_runner, stored_batch) == [{"q": f"line {n}"} for n in range(30)]
+    place = journal.submitted.index(run_of(BATCH, 7))
+    assert journal.submitted[place + 1 :].count(run_of(BATCH, 7)) == 1
+    again = journal.submitted.index(run_of(BATCH, 7), place + 1)
+    assert run_of(BATCH, 12) not in journal.submitted[:again], (
+        "lines are begun only so far ahead of one that is not safe"
+    )
 
 
 class Asks(Node[Config]):
     """Pauses the first time."""
 
     type = "asks"
-    asked: ClassVar[set[str]] = set()
+    paused_runs: ClassVar[set[str]] = set()
 
     async def run(self, ctx: Context) -> Result | Pause:
-        if ctx.run in self.asked:
+        if ctx.run in self.paused_runs:
             return Result({})
-        self.asked.add(ctx.run)
+        self.paused_runs.add(ctx.run)
         return Pause({"node_id": ctx.spec.id})
 
 
@@ -238,16 +240,16 @@ async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: p
     served = await publish(where, GATED.replace("type: gate", "type: asks"))
     async with working(where):
         async with dispatching(where, store) as batch_runner:
-            kept = await batch_runner.add(batch(served, 3, concurrency=1), [BatchLine(n, {}) for n in range(3)])
+            stored_batch = await batch_runner.add(batch(served, 3, concurrency=1), [BatchLine(n, {}) for n in range(3)])
             for _ in range(12_000):
-                if (await batch_runner.lines.progress(kept)).paused == 3:
+                if (await batch_runner.lines.progress(stored_batch)).paused == 3:
                     break
                 await asyncio.sleep(0.005)
-            assert await batch_runner.lines.progress(kept) == Progress(paused=3)
-            assert [result.status async for result in batch_runner.lines.results(kept)] == ["paused"] * 3
+            assert await batch_runner.lines.progress(stored_batch) == Progress(paused=3)
+            assert [result.status async for result in batch_runner.lines.results(stored_batch)] == ["paused"] * 3
         async with dispatching(where, store) as batch_runner:
             for n in range(3):
-                assert (await store.batches.find_batch(BATCH) or kept).ended_at is None
+                assert (await store.batches.find_batch(BATCH) or stored_batch).ended_at is None
                 await where.resume(run_of(BATCH, n))
             assert (await over(batch_runner)).status == "ended"
 
@@ -258,8 +260,8 @@ async def test_whoever_waits_gets_each_result_as_soon_as_it_is_known() -> None:
     where = run_service(store)
     echo, gated = await publish(where, ECHO), await publish(where, GATED, "gated.yml")
     async with working(where), dispatching(where, store) as batch_runner:
-        kept = await batch_runner.add(batch(echo, 500), [BatchLine(0, {}, "no good"), *texts(500)[1:]])
-        matches = [result async for result in batch_runner.results(kept)]
+        stored_batch = await batch_runner.add(batch(echo, 500), [BatchLine(0, {}, "no good"), *texts(500)[1:]])
+        matches = [result async for result in batch_runner.results(stored_batch)]
         assert [item.index for item in matches] == list(range(500))
         assert [item.status for item in matches] == ["failed"] + ["succeeded"] * 499
 

@@ -42,8 +42,8 @@ class Caller:
 
     async def call(self, method: str, path: str, **headers: str) -> tuple[int, Any]:
         key = self.at.where.apps.own_key(self.served.app)
-        given = {"Authorization": f"Bearer {key}", **headers}
-        async with self.session.request(method, f"{self.url}/api/v1{path}", headers=given) as answer:
+        all_headers = {"Authorization": f"Bearer {key}", **headers}
+        async with self.session.request(method, f"{self.url}/api/v1{path}", headers=all_headers) as answer:
             body = await answer.read()
             return answer.status, json.loads(body) if body else None
 

@@ -133,12 +133,12 @@ async def test_the_examples_of_versions_are_like_real_answers():
         return detail["content"]["application/json"]["example"]
 
     for kind, body in next(item for item in ALL if item.description["operationId"] == "publishWorkflowVersion").bodies:
-        given = body if isinstance(body, str) else None
+        text = body if isinstance(body, str) else None
         answer = await call(
             "POST",
             f"{base}/versions",
-            json=None if given else body,
-            body=(given or "").encode(),
+            json=None if text else body,
+            body=(text or "").encode(),
             headers={"Content-Type": kind},
         )
         assert answer.status in (200, 201), "what the example publishes can be published"

@@ -201,21 +201,21 @@ async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) ->
         await go.wait()
         return Response(b"{}", 201, media_type="application/json")
 
-    def asked() -> Request:
+    def request() -> Request:
         scope = {"type": "http", "method": "POST", "path": "/api/v1/x", "query_string": b"", "server": ("t", 80)}
         return Request(scope | {"scheme": "http", "headers": [(b"idempotency-key", b"k")]})
 
-    async def opened() -> SqlStorage:
+    async def open_storage() -> SqlStorage:
         return await SqlStorage.open(f"sqlite:///{tmp_path}/one.db", full_sync=False)
 
-    stores = [await opened(), await opened()]
+    stores = [await open_storage(), await open_storage()]
     try:
         one, two = (Idempotency(store.idempotency) for store in stores)
-        first = asyncio.create_task(one.once(asked(), served, b"x", make))
+        first = asyncio.create_task(one.once(request(), served, b"x", make))
         await making.wait()
-        second = asyncio.create_task(two.once(asked(), served, b"x", make))
+        second = asyncio.create_task(two.once(request(), served, b"x", make))
         with pytest.raises(RequestError) as refused:
-            await two.once(asked(), served, b"y", make)
+            await two.once(request(), served, b"y", make)
         assert refused.value.code == "idempotency_conflict"
         go.set()
         answers = await asyncio.gather(first, second)
@@ -254,13 +254,18 @@ async def test_a_maker_that_fails_lets_the_next_one_try(server: Serving) -> None
 
 
 def test_what_makes_two_requests_the_same() -> None:
-    def asked(method: str = "POST", path: str = "/api/v1/x", query: bytes = b"") -> Request:
+    def request(method: str = "POST", path: str = "/api/v1/x", query: bytes = b"") -> Request:
         scope = {"type": "http", "method": method, "path": path, "query_string": query, "scheme": "http", "headers": []}
         return Request(scope | {"server": ("t", 80)})
 
-    same = digest_of(asked(), b"x")
-    assert digest_of(asked(path="/api/x"), b"x") == same
-    others = [(asked("PUT"), b"x"), (asked(path="/api/v1/y"), b"x"), (asked(query=b"a=1"), b"x"), (asked(), b"y")]
+    same = digest_of(request(), b"x")
+    assert digest_of(request(path="/api/x"), b"x") == same
+    others = [
+        (request("PUT"), b"x"),
+        (request(path="/api/v1/y"), b"x"),
+        (request(query=b"a=1"), b"x"),
+        (request(), b"y"),
+    ]
     assert len({same, *(digest_of(*item) for item in others)}) == 5
 
 

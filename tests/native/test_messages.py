@@ -238,7 +238,7 @@ async def test_what_a_process_did_before_it_died_is_not_done_again(tmp_path: Pat
     """The run was submitted, and its answer never kept: whoever asks again finds it, and one conversation."""
     async with serving(tmp_path) as server:
         app = await server.add("chat.yml", chatflow(COUNT))
-        kept = server.store.idempotency.complete
+        complete = server.store.idempotency.complete
 
         async def lost(*_: Any) -> None:
             raise RuntimeError("the process died")
@@ -246,7 +246,7 @@ async def test_what_a_process_did_before_it_died_is_not_done_again(tmp_path: Pat
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(server.store.idempotency, "complete", lost)
             assert (await submit(app, query="hey", key="k")).status == 500
-        assert server.store.idempotency.complete == kept
+        assert server.store.idempotency.complete == complete
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("headrace.api.native.idempotency.ABANDONED_SECONDS", 0.0)
             reply = await submit(app, query="hey", key="k")

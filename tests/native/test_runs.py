@@ -522,15 +522,15 @@ async def test_what_is_documented_is_what_is_answered(server: Serving) -> None:
         return paths[f"/api/v1{path}"][method]["responses"][status]["content"]["application/json"]["example"]
 
     # FastAPI leaves fields that are null out of examples
-    held = (
+    pairs = (
         (example("/workflow-runs/{workflow_run_id}"), body),
         (example("/workflows/{workflow_id}/run", "post"), body),
         (example("/workflows/{workflow_id}/run", "post", "202"), (await submit(app)).body),
         (example("/workflow-runs")["data"][0], (await ask(app, "GET", "/workflow-runs")).body["data"][0]),
     )
-    for shown, real in held:
-        assert set(shown) <= set(real)
-        assert {name for name, value in real.items() if value is not None} <= set(shown)
+    for documented, real in pairs:
+        assert set(documented) <= set(real)
+        assert {name for name, value in real.items() if value is not None} <= set(documented)
     assert str(uuid4()) not in paths
 
 

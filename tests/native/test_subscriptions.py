@@ -44,20 +44,24 @@ async def call(who: Holder, method: str, path: str = PATH, status: int = 200, **
 
 async def test_a_subscription_is_made_renewed_and_removed(server: Serving, plugins: StandInPlugins):
     who = await holder(server, "read", "run", "manage")
-    made = await call(who, "POST", status=201, json=WANTED)
-    assert made["url"] == plugins.service[0]
-    assert (made["status"], made["error"], made["expires_at"]) == ("active", None, 4_000_000_000)
-    assert await call(who, "GET") == {"data": [made]}
+    subscription = await call(who, "POST", status=201, json=WANTED)
+    assert subscription["url"] == plugins.service[0]
+    assert (subscription["status"], subscription["error"], subscription["expires_at"]) == (
+        "active",
+        None,
+        4_000_000_000,
+    )
+    assert await call(who, "GET") == {"data": [subscription]}
     plugins.expires_at += 86_400
-    renewed = await call(who, "POST", f"{PATH}/{made['id']}/refresh")
-    assert renewed == {**made, "expires_at": 4_000_086_400, "refresh_at": 4_000_082_800}
+    renewed = await call(who, "POST", f"{PATH}/{subscription['id']}/refresh")
+    assert renewed == {**subscription, "expires_at": 4_000_086_400, "refresh_at": 4_000_082_800}
     assert (await call(who, "POST", status=409, json=WANTED))["code"] == "subscription_exists"
 
     plugins.error = HeadraceError("out of order")
-    assert (await call(who, "DELETE", f"{PATH}/{made['id']}", 502))["code"] == "subscription_failed"
+    assert (await call(who, "DELETE", f"{PATH}/{subscription['id']}", 502))["code"] == "subscription_failed"
     (failing,) = (await call(who, "GET"))["data"]
     assert (failing["status"], failing["error"]) == ("failing", "out of order")
-    assert await call(who, "DELETE", f"{PATH}/{made['id']}?force=true") == {"id": made["id"]}
+    assert await call(who, "DELETE", f"{PATH}/{subscription['id']}?force=true") == {"id": subscription["id"]}
     assert await call(who, "GET") == {"data": []}
 
 
@@ -77,14 +81,14 @@ async def test_what_is_not_valid(server: Serving, plugins: StandInPlugins):
 
 async def test_each_needs_its_permission(server: Serving):
     owner = await holder(server, "read", "run", "manage")
-    made = await call(owner, "POST", status=201, json=WANTED)
+    subscription = await call(owner, "POST", status=201, json=WANTED)
     reader, manager = await holder(server, "read"), await holder(server, "manage")
-    assert (await call(reader, "GET"))["data"] == [{**made, "url": None}]
-    await call(reader, "DELETE", f"{PATH}/{made['id']}", 403)
-    assert (await call(manager, "POST", f"{PATH}/{made['id']}/refresh"))["url"] is None
+    assert (await call(reader, "GET"))["data"] == [{**subscription, "url": None}]
+    await call(reader, "DELETE", f"{PATH}/{subscription['id']}", 403)
+    assert (await call(manager, "POST", f"{PATH}/{subscription['id']}/refresh"))["url"] is None
     stranger = await holder(server, "read", "manage", workspace="elsewhere")
     assert await call(stranger, "GET") == {"data": []}
-    await call(stranger, "DELETE", f"{PATH}/{made['id']}", 404)
+    await call(stranger, "DELETE", f"{PATH}/{subscription['id']}", 404)
     app = (await server.add("hooks.yml", triggered(webhook()))).served.app.id
     of_some = await holder(server, "read", "manage", apps=frozenset({app}))
     for method in ("GET", "POST"):

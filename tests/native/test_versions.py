@@ -49,8 +49,10 @@ class World:
 
     async def publish(self, content: str | bytes, query: str = "", **headers: str) -> Answer:
         body = content.encode() if isinstance(content, str) else content
-        given = {"content-type": "application/yaml"} | {name.replace("_", "-"): text for name, text in headers.items()}
-        return await self.call("POST", f"{self.base}/versions{query}", body=body, headers=given)
+        all_headers = {"content-type": "application/yaml"} | {
+            name.replace("_", "-"): text for name, text in headers.items()
+        }
+        return await self.call("POST", f"{self.base}/versions{query}", body=body, headers=all_headers)
 
     async def listed(self) -> list[tuple[int, str, bool]]:
         answer = await self.call("GET", f"{self.base}/versions")

@@ -37,7 +37,7 @@ from headrace.stores.memory.catalog import MemoryCatalog
 from headrace.values import File, Value
 from headrace.webhooks import DeliveryPolicy, WebhookSender, signature
 from tests.api.serving import check_times
-from tests.native.receivers import Delivering, Post, Receiver, Told, delivering, receiver, told_storage
+from tests.native.receivers import Delivering, Post, Receiver, WatchedCallbacks, delivering, receiver, watched_storage
 from tests.runs.service import ECHO, GATED, SECRET, Gate, publish, run_service
 
 RUN = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
@@ -296,7 +296,7 @@ async def test_a_slow_receiver_holds_nobody_up():
 
 
 async def test_a_courier_that_dies_leaves_it_to_the_next():
-    store = told_storage()
+    store = watched_storage()
     gate = asyncio.Event()
 
     async def never(_: Post) -> int:
@@ -341,7 +341,7 @@ async def test_secrets_stay_secret():
 
 
 async def test_each_message_tells_the_run_as_it_stood():
-    store = told_storage()
+    store = watched_storage()
     reason: dict[str, Value] = {"node_id": "s", "type": "human_input"}
     async with receiver() as there:
         begun = (RunStarted(), NodeStarted("s"), RunPaused((reason,)))
@@ -367,7 +367,7 @@ async def test_each_message_tells_the_run_as_it_stood():
 
 
 async def test_usage_is_summed():
-    store = told_storage()
+    store = watched_storage()
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "total_price": "0.0000001"}
     async with receiver() as there:
         nodes = (
@@ -390,7 +390,7 @@ async def test_usage_is_summed():
 
 
 async def test_values_that_json_lacks_are_told():
-    store = told_storage()
+    store = watched_storage()
     picture = File("image", "remote_url", filename="a.png", url="https://example.com/a.png")
     odd = {"nan": float("nan"), "huge": 2**80, "half": "\ud800", "file": picture, "chinese": "中文"}
     async with receiver() as there:
@@ -408,7 +408,7 @@ async def test_what_cannot_be_told_ends_with_its_reason(caplog: pytest.LogCaptur
         async def app(self, app: str) -> None:
             return None
 
-    store = replace(told_storage(), catalog=Forgetful())
+    store = replace(watched_storage(), catalog=Forgetful())
     async with receiver() as there:
         await written(store, there.url, RunStarted(), RunEnded("succeeded"))
         async with delivering(store) as at:
@@ -428,7 +428,7 @@ async def test_an_address_that_is_none_fails_at_once():
 async def test_the_store_may_be_away_for_a_while(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)  # the store itself says that it is away
 
-    class Away(Told):
+    class Away(WatchedCallbacks):
         reads = 0
 
         async def due_callbacks(self, now: float, limit: int = 100) -> list[Callback]:
@@ -456,7 +456,7 @@ async def test_a_run_that_cannot_be_read_is_told_once_it_can(caplog: pytest.LogC
                 raise StoreError("the database is locked")
             return await super().read(run, after)
 
-    store = memory_storage(Locked(Told()))
+    store = memory_storage(Locked(WatchedCallbacks()))
     async with receiver() as there:
         await written(store, there.url, RunStarted(), RunEnded("succeeded"))
         async with delivering(store, poll_seconds=0.01) as at:
@@ -465,7 +465,7 @@ async def test_a_run_that_cannot_be_read_is_told_once_it_can(caplog: pytest.LogC
 
 
 async def test_a_workflow_that_no_longer_loads_is_told_once_it_does(monkeypatch: pytest.MonkeyPatch):
-    store = told_storage()
+    store = watched_storage()
     async with receiver() as there:
         await written(store, there.url, RunStarted(), RunEnded("succeeded", {"q": "hunter2!"}))
         async with delivering(store, back_off=(3600.0,)) as at:
@@ -498,7 +498,7 @@ async def test_a_message_that_cannot_be_made_does_not_end_the_courier(
 
 
 def test_the_signing_secret_is_the_installations_and_the_apps():
-    store = told_storage()
+    store = watched_storage()
 
     def secret(of: bytes, app: str) -> str:
         return WebhookSender(run_service(store), store.callbacks, store.claims, HttpClient(), of).signing_secret(app)

@@ -45,7 +45,7 @@ async def test_a_node_without_a_description_has_null():
 
 
 @pytest.mark.parametrize(
-    ("name", "operation", "value", "made"),
+    ("name", "operation", "value", "result_value"),
     [
         ("text", "over-write", ["n", "text"], "new"),
         ("text", "over-write", "typed", "typed"),
@@ -83,11 +83,11 @@ async def test_a_node_without_a_description_has_null():
         ("none", "over-write", ["n", "text"], "new"),
     ],
 )
-async def test_operations(name: str, operation: str, value: Any, made: Any):
+async def test_operations(name: str, operation: str, value: Any, result_value: Any):
     result = await assign(name, operation, value)
-    assert result.assigned == {"conversation": {name: made}}
+    assert result.assigned == {"conversation": {name: result_value}}
     assert result.outputs == {}
-    assert result.process[name] == made
+    assert result.process[name] == result_value
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ async def test_a_number_that_is_cleared_stays_an_integer_or_a_float(name: str, c
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "source", "value", "made"),
+    ("name", "mode", "source", "value", "result_value"),
     [
         ("text", "over-write", ["n", "text"], "new", "new"),
         ("texts", "append", ["n", "text"], "new", ["a", "b", "new"]),
@@ -166,14 +166,14 @@ async def test_a_number_that_is_cleared_stays_an_integer_or_a_float(name: str, c
         ("number", "clear", [], 0, 0),
     ],
 )
-async def test_the_first_version_of_the_node(name: str, mode: str, source: list[str], value: Any, made: Any):
+async def test_the_first_version_of_the_node(name: str, mode: str, source: list[str], value: Any, result_value: Any):
     config = {
         "assigned_variable_selector": ["conversation", name],
         "write_mode": mode,
         "input_variable_selector": source,
     }
     result = await run(Assigner, config, SCOPES)
-    assert (result.assigned, result.inputs) == ({"conversation": {name: made}}, {"value": value})
+    assert (result.assigned, result.inputs) == ({"conversation": {name: result_value}}, {"value": value})
 
 
 @pytest.mark.parametrize(

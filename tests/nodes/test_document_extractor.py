@@ -67,11 +67,11 @@ async def test_a_list_is_a_list_of_texts_in_order() -> None:
     assert result.process == {"documents": files}
 
 
-@pytest.mark.parametrize(("value", "shown"), [([], []), ([None], []), (None, [None]), ("", [""])])
-async def test_no_file_is_no_text(value: Value, shown: list[Value]) -> None:
+@pytest.mark.parametrize(("value", "documents"), [([], []), ([None], []), (None, [None]), ("", [""])])
+async def test_no_file_is_no_text(value: Value, documents: list[Value]) -> None:
     result = await extract(value)
     assert result.outputs == {"text": []}
-    assert result.process == {"documents": shown}
+    assert result.process == {"documents": documents}
 
 
 async def test_a_file_without_extension_goes_by_its_type() -> None:

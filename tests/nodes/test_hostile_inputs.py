@@ -76,7 +76,7 @@ def test_a_schema_of_endless_depth_is_reported_when_the_file_is_loaded():
 
 
 @pytest.mark.parametrize(
-    ("given", "taken"),
+    ("value", "taken"),
     [
         ("9223372036854775807", 2**63 - 1),
         ("12345678901234567890123", 1.2345678901234568e22),  # as that JSON number is read
@@ -86,23 +86,23 @@ def test_a_schema_of_endless_depth_is_reported_when_the_file_is_loaded():
         ("-0.0", -0.0),
     ],
 )
-async def test_numbers_out_of_the_ordinary(given: Value, taken: Value):
-    accepted = await accept("number", given)
+async def test_numbers_out_of_the_ordinary(value: Value, taken: Value):
+    accepted = await accept("number", value)
     assert accepted == taken
     assert type(accepted) is type(taken)
 
 
-@pytest.mark.parametrize("given", ["9" * 400, "9" * 5000, "1.0e999", float("inf"), float("nan"), "0x10", "1e5", "."])
-async def test_what_is_no_number(given: Value):
+@pytest.mark.parametrize("value", ["9" * 400, "9" * 5000, "1.0e999", float("inf"), float("nan"), "0x10", "1e5", "."])
+async def test_what_is_no_number(value: Value):
     with pytest.raises(InvalidParam, match="x in input form must be a valid number"):
-        await accept("number", given)
+        await accept("number", value)
 
 
 @pytest.mark.parametrize("kind", ["checkbox", "external_data_tool"])
-@pytest.mark.parametrize("given", [{"a": 1}, [{"a": 1}]])
-async def test_an_object_is_no_plain_value(kind: str, given: Value):
+@pytest.mark.parametrize("value", [{"a": 1}, [{"a": 1}]])
+async def test_an_object_is_no_plain_value(kind: str, value: Value):
     with pytest.raises(InvalidParam, match=r"Invalid input type for \['x'\]"):
-        await accept(kind, given)
+        await accept(kind, value)
 
 
 async def test_a_selector_that_names_no_variable_finds_nothing():

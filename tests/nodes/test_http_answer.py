@@ -75,8 +75,8 @@ def answer(
     ],
 )
 def test_files_by_type_and_content(body: bytes, kind: str | None, extension: str) -> None:
-    found = answer(body, kind)
-    assert (found.is_file, found.extension) == (True, extension)
+    content = answer(body, kind)
+    assert (content.is_file, content.extension) == (True, extension)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_text(body: bytes, kind: str | None) -> None:
 )
 @pytest.mark.parametrize("kind", ["application/octet-stream", "", None])
 def test_a_name_tells_the_type(kind: str | None, disposition: str, extension: str, mime_type: str) -> None:
-    found = answer(b"\0\1", kind, disposition)
-    assert found.is_file
-    assert (found.extension, found.mime_type) == (extension, mime_type)
+    content = answer(b"\0\1", kind, disposition)
+    assert content.is_file
+    assert (content.extension, content.mime_type) == (extension, mime_type)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ def test_a_name_tells_the_type(kind: str | None, disposition: str, extension: st
     ],
 )
 def test_a_url_tells_the_type_last(url: str, body: bytes, kind: str | None, extension: str) -> None:
-    found = answer(body, kind, None, url)
-    assert found.extension == extension
+    content = answer(body, kind, None, url)
+    assert content.extension == extension
 
 
 @pytest.mark.parametrize(

@@ -382,8 +382,8 @@ async def test_a_picture_becomes_a_file(run: Run, base: str, files: FileStore):
     assert len(file.filename) == 36
     assert file.url.startswith(f"http://files.example/files/tools/{file.related_id}.png?timestamp=")
     assert await files.read(file) == PNG
-    found, _ = await files.open(file.related_id)
-    assert (found.app, found.owner) == ("app", "user")
+    stored, _ = await files.open(file.related_id)
+    assert (stored.app, stored.owner) == ("app", "user")
 
 
 @pytest.mark.parametrize(
@@ -502,9 +502,9 @@ async def test_as_recorded_nobody_there(run: Run, base: str, unused_port: int):
 
 @pytest.fixture
 def unused_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
+    with socket.socket() as reservation:
+        reservation.bind(("127.0.0.1", 0))
+        return reservation.getsockname()[1]
 
 
 @pytest.mark.parametrize(

@@ -310,8 +310,8 @@ async def test_what_is_missing_is_reported_before_a_run() -> None:
 
 
 async def test_an_llm_takes_the_result_as_its_context() -> None:
-    found = Passage("two", "t", 0.1, {"_source": "knowledge"}, summary="in short", files=({"id": "f"},))
-    result = await retrieve(Base({"a": [passage("one", 0.9), found]}), config("a"))
+    second = Passage("two", "t", 0.1, {"_source": "knowledge"}, summary="in short", files=({"id": "f"},))
+    result = await retrieve(Base({"a": [passage("one", 0.9), second]}), config("a"))
     assert result.outputs["result"][1]["files"] == [{"id": "f"}]
     llm = llm_world.node(
         [{"role": "system", "text": "Use: {{#context#}}"}],

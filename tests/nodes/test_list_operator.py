@@ -24,13 +24,13 @@ async def operate(value: Value, **config: Any) -> Result:
     return await run(ListOperator, {"variable": ["n", "list"], **config}, scopes)
 
 
-async def kept(value: Value, *conditions: tuple[Any, ...]) -> list[Value]:
+async def filtered(value: Value, *conditions: tuple[Any, ...]) -> list[Value]:
     """What conditions (operator, value, key) leave."""
-    made = [
+    conditions_data = [
         {"comparison_operator": wanted, "value": value, "key": key[0] if key else ""}
         for wanted, value, *key in conditions
     ]
-    return (await operate(value, filter_by={"enabled": True, "conditions": made})).outputs["result"]
+    return (await operate(value, filter_by={"enabled": True, "conditions": conditions_data})).outputs["result"]
 
 
 async def failure(value: Value, **config: Any) -> NodeError:
@@ -57,8 +57,8 @@ async def test_the_recorded_case():
         var_type="array[string]",
         item_var_type="string",
     )
-    shown = {"variable": ["pear", "fig", "apple", "plum"]}
-    assert (result.inputs, result.process) == (shown, shown)
+    variables = {"variable": ["pear", "fig", "apple", "plum"]}
+    assert (result.inputs, result.process) == (variables, variables)
     assert result.outputs == {"result": ["apple", "pear"], "first_record": "apple", "last_record": "pear"}
 
 
@@ -97,7 +97,7 @@ async def test_what_is_switched_off_does_nothing():
     ],
 )
 async def test_texts(wanted: Any, value: Any, left: list[str]):
-    assert await kept(["pear", "fig", "", "plum"], (wanted, value)) == left
+    assert await filtered(["pear", "fig", "", "plum"], (wanted, value)) == left
 
 
 @pytest.mark.parametrize(
@@ -113,16 +113,16 @@ async def test_texts(wanted: Any, value: Any, left: list[str]):
     ],
 )
 async def test_numbers(wanted: str, value: Any, left: list[float]):
-    assert await kept([1, 2, 3.5], (wanted, value)) == left
+    assert await filtered([1, 2, 3.5], (wanted, value)) == left
 
 
 async def test_large_numbers_are_compared_exactly():
-    assert await kept([2**53, 2**53 + 1], ("=", str(2**53 + 1))) == [2**53 + 1]
+    assert await filtered([2**53, 2**53 + 1], ("=", str(2**53 + 1))) == [2**53 + 1]
 
 
 async def test_booleans():
-    assert await kept([True, False, True], ("is", True)) == [True, True]
-    assert await kept([True, False, True], ("is not", True)) == [False]
+    assert await filtered([True, False, True], ("is", True)) == [True, True]
+    assert await filtered([True, False, True], ("is not", True)) == [False]
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ async def test_booleans():
     ],
 )
 async def test_files(wanted: str, value: Any, key: str, left: list[File]):
-    assert await kept(FILES, (wanted, value, key)) == left
+    assert await filtered(FILES, (wanted, value, key)) == left
 
 
 async def test_all_conditions_must_hold():
-    assert await kept(["pear", "fig", "plum"], ("contains", "p"), ("end with", "r")) == ["pear"]
-    assert await kept(["pear"], ("is", "fig"), ("is", "plum")) == []
-    assert await kept(["pear"]) == ["pear"]
+    assert await filtered(["pear", "fig", "plum"], ("contains", "p"), ("end with", "r")) == ["pear"]
+    assert await filtered(["pear"], ("is", "fig"), ("is", "plum")) == []
+    assert await filtered(["pear"]) == ["pear"]
 
 
 # ------------------------------------------------------------------------------------------- order, limit, extraction
@@ -183,9 +183,9 @@ async def test_order_limit_and_extraction(value: Value, config: dict[str, Any], 
 
 
 async def test_the_list_that_was_given_stays_as_it_is():
-    given = ["b", "a"]
-    await operate(given, **ordered("asc"))
-    assert given == ["b", "a"]
+    items = ["b", "a"]
+    await operate(items, **ordered("asc"))
+    assert items == ["b", "a"]
 
 
 # --------------------------------------------------------------------------------------------------------- failures
@@ -236,8 +236,8 @@ async def test_what_cannot_be_done(value: Value, config: dict[str, Any], kind: s
 )
 async def test_conditions_that_cannot_be_decided(value: Value, condition: Any, kind: str, text: str):
     wanted, expected, *key = condition
-    made = [{"comparison_operator": wanted, "value": expected, "key": key[0] if key else ""}]
-    error = await failure(value, filter_by={"enabled": True, "conditions": made})
+    conditions_data = [{"comparison_operator": wanted, "value": expected, "key": key[0] if key else ""}]
+    error = await failure(value, filter_by={"enabled": True, "conditions": conditions_data})
     assert (error.kind, str(error)) == (kind, text)
     assert (error.inputs, error.process, error.outputs) == ({"variable": value}, {"variable": value}, {})
 

@@ -96,7 +96,7 @@ def long(tokens: int) -> Turn:
 
 
 @pytest.mark.parametrize(
-    ("model", "kept"),
+    ("model", "remaining"),
     [
         ({"name": "m"}, 15),  # 16,384 tokens for one that nobody knows, of which 1,024 are for the answer
         ({"name": "gpt-4"}, 7),
@@ -111,11 +111,11 @@ def long(tokens: int) -> Turn:
         ({"name": "gpt-4", "completion_params": {"max_tokens": None}}, 7),
     ],
 )
-async def test_the_oldest_go_where_the_model_has_no_room(model: dict[str, Any], kept: int):
+async def test_the_oldest_go_where_the_model_has_no_room(model: dict[str, Any], remaining: int):
     turns = [Turn(f"{number} {turn.query}", turn.answer) for number, turn in enumerate([long(1000)] * 30)]
     ran, _ = await ask(remembering(model=model), turns, start={"limit": 4096})
     questions = [message.text.split()[0] for message in ran.request.messages[1:-1:2]]
-    assert questions == [str(number) for number in range(30 - kept, 30)]
+    assert questions == [str(number) for number in range(30 - remaining, 30)]
 
 
 async def test_the_newest_exchange_stays_whatever_its_length():
@@ -212,7 +212,7 @@ async def test_what_somebody_wrote_is_no_place_for_them():
 
 
 async def test_what_a_caller_says_was_said_stands_for_the_conversation():
-    given = [
+    past_messages = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "one?"},
         {"role": "user", "content": "or two?"},
@@ -220,7 +220,7 @@ async def test_what_a_caller_says_was_said_stands_for_the_conversation():
         {"role": "user", "content": "three?"},
         {"role": "assistant", "content": "three"},
     ]
-    turns = {"query": "four?", "conversation_id": "c1", "history": given}
+    turns = {"query": "four?", "conversation_id": "c1", "history": past_messages}
     ran, history = await ask(remembering(), sys=turns)
     assert texts(ran) == ["Be terse.", "one?\n\nor two?", "one", "three?", "three", "four?"]
     assert history.requests == []

@@ -38,7 +38,7 @@ def saying(text: str) -> Model:
     return Model([ChatChunk(text)])
 
 
-async def found(kind: str, value: Any, **more: Any) -> tuple[Value, str | None]:
+async def extract(kind: str, value: Any, **more: Any) -> tuple[Value, str | None]:
     """What becomes of a parameter's value, and what is said of it."""
     ran = await run(node({"name": "p", "type": kind, "required": True} | more), calling({"p": value}), SCOPES)
     assert ran.result.outputs["__is_success"] == (0 if ran.result.outputs["__reason"] else 1)
@@ -199,7 +199,7 @@ def test_what_is_missing_is_reported_before_anything_runs():
     ],
 )
 async def test_values_that_fit(kind: str, value: Value, becomes: Value):
-    got, reason = await found(kind, value)
+    got, reason = await extract(kind, value)
     assert (got, type(got), reason) == (becomes, type(becomes), None)
 
 
@@ -223,7 +223,7 @@ async def test_values_that_fit(kind: str, value: Value, becomes: Value):
     ],
 )
 async def test_values_that_do_not(kind: str, value: Value, becomes: Value, actual: str):
-    got, reason = await found(kind, value)
+    got, reason = await extract(kind, value)
     assert (got, type(got)) == (becomes, type(becomes))
     assert reason == (
         f"Invalid value for parameter p, expected segment type: {kind}, actual_type: {actual}, "
@@ -265,8 +265,8 @@ async def test_all_parameters_may_be_left_out_where_all_are_optional():
 
 
 async def test_options():
-    assert await found("select", "L", options=["S", "L"]) == ("L", None)
-    assert await found("select", "M", options=["S", "L"]) == ("M", "Invalid `select` value for parameter p")
+    assert await extract("select", "L", options=["S", "L"]) == ("L", None)
+    assert await extract("select", "M", options=["S", "L"]) == ("M", "Invalid `select` value for parameter p")
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ async def call(name: str, model: Model, /, **request: Value) -> tuple[Any, list[
 
 
 async def test_a_parameter_extractor() -> None:
-    found = ToolCall("c", "extract_parameters", '{"city": "Rome"}')
-    model = Model([ChatChunk(tool_calls=[found])])
+    tool_call = ToolCall("c", "extract_parameters", '{"city": "Rome"}')
+    model = Model([ChatChunk(tool_calls=[tool_call])])
     body, usages = await call("extract", model, parameters=[CITY], model=MODEL, query="Weather in Rome?")
     assert (body["outputs"]["city"], body["outputs"]["__is_success"]) == ("Rome", 1)
     assert body["inputs"]["query"] == "Weather in Rome?"

@@ -79,8 +79,8 @@ async def test_what_the_model_is_asked():
         choices = {
             category["category_id"]: category["category_name"] for category in json.loads(question.text)["categories"]
         }
-        shown = json.loads(right.text)
-        assert choices[shown["category_id"]] == shown["category_name"]
+        category = json.loads(right.text)
+        assert choices[category["category_id"]] == category["category_name"]
 
 
 async def test_a_question_is_data_not_part_of_the_prompt():
@@ -134,11 +134,11 @@ async def test_a_failed_call_shows_the_question():
     assert error.inputs == {"query": "Where is my parcel?"}
 
 
-@pytest.mark.parametrize(("value", "shown"), [(None, ""), (7, "7"), (["a", "b"], '["a", "b"]'), ("", "")])
-async def test_questions_that_are_no_text(value: Any, shown: str):
+@pytest.mark.parametrize(("value", "input_text"), [(None, ""), (7, "7"), (["a", "b"], '["a", "b"]'), ("", "")])
+async def test_questions_that_are_no_text(value: Any, input_text: str):
     model = saying(answer("17"))
     ran = await run(node(), model, SCOPES | {"start": {"q": value}})
-    assert (sent(model)["input_text"], ran.result.inputs) == ([shown], {"query": value})
+    assert (sent(model)["input_text"], ran.result.inputs) == ([input_text], {"query": value})
 
 
 async def test_a_question_that_was_never_asked():
@@ -190,8 +190,8 @@ async def test_memory_tells_what_was_said_before():
     scopes = SCOPES | {"sys": {"conversation_id": "c1"}}
     await run(node(memory=memory), model, scopes, history=conversation)
     assert conversation.requests == [("c1", "r", 5)]
-    shown = "Human: a {histories} b\nAssistant: first\nHuman: second?\nAssistant: second"
-    assert f"<histories>\n{shown}\n</histories>" in model.requests[0].messages[0].text
+    histories = "Human: a {histories} b\nAssistant: first\nHuman: second?\nAssistant: second"
+    assert f"<histories>\n{histories}\n</histories>" in model.requests[0].messages[0].text
     assert len(model.requests[0].messages) == 6
 
 

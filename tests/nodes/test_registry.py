@@ -47,7 +47,7 @@ def plugin(value: str) -> EntryPoint:
 def test_own_types_are_known_by_their_names():
     known = registry(())
     assert known.keys() >= OWN
-    assert all(name == made.type for name, made in known.items())
+    assert all(name == node_class.type for name, node_class in known.items())
 
 
 def test_a_plugin_brings_a_type():

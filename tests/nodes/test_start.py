@@ -39,7 +39,7 @@ async def test_what_is_not_given_has_its_default_and_what_is_unknown_is_left_out
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "taken"),
+    ("name", "value", "taken"),
     [
         ("text", "", ""),
         ("text", "a\x00b", "ab"),
@@ -64,14 +64,14 @@ async def test_what_is_not_given_has_its_default_and_what_is_unknown_is_left_out
         ("defd", "x", "x"),
     ],
 )
-async def test_what_is_taken(name: str, given: Value, taken: Value):
-    accepted = await accept(**{"text": "t", name: given})
+async def test_what_is_taken(name: str, value: Value, taken: Value):
+    accepted = await accept(**{"text": "t", name: value})
     assert accepted[name] == taken
     assert type(accepted[name]) is type(taken)
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "message"),
+    ("name", "value", "message"),
     [
         ("text", None, "text is required in input form"),
         ("text", 5, "(type 'text-input') text in input form must be a string"),
@@ -92,9 +92,9 @@ async def test_what_is_taken(name: str, given: Value, taken: Value):
         ("files", [{}, {}, {}], "files in input form must be less than 2 files"),
     ],
 )
-async def test_what_is_refused(name: str, given: Value, message: str):
+async def test_what_is_refused(name: str, value: Value, message: str):
     with pytest.raises(InvalidParam) as refused:
-        await accept(**{"text": "t", name: given})
+        await accept(**{"text": "t", name: value})
     assert refused.value.message == message
 
 

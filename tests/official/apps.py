@@ -113,8 +113,8 @@ def _http(url: str, strategy: str | None) -> dict[str, Any]:
 
 
 def _node(id_: str, type_: str, inside: str | None = None, **data: Any) -> dict[str, Any]:
-    made: dict[str, Any] = {"id": id_, "data": {"type": type_, "title": id_, **data}}
-    return made if inside is None else {**made, "parentId": inside}
+    fields: dict[str, Any] = {"id": id_, "data": {"type": type_, "title": id_, **data}}
+    return fields if inside is None else {**fields, "parentId": inside}
 
 
 def _file(mode: str, nodes: Sequence[dict[str, Any]]) -> str:

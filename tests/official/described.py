@@ -59,7 +59,7 @@ class Described:
     """One operation, as the official description tells of it. `path` is without /v1."""
 
     name: str
-    told: Mapping[str, Any]
+    description: Mapping[str, Any]
 
     @property
     def method(self) -> str:
@@ -71,11 +71,11 @@ class Described:
 
     @property
     def parameters(self) -> list[Mapping[str, Any]]:
-        return self.told.get("parameters", [])
+        return self.description.get("parameters", [])
 
     @property
     def answers(self) -> Mapping[int, Mapping[str, Any]]:
-        return {int(status): answer for status, answer in self.told["answers"].items()}
+        return {int(status): answer for status, answer in self.description["answers"].items()}
 
     @property
     def good(self) -> int:
@@ -84,7 +84,7 @@ class Described:
     @property
     def body(self) -> tuple[str, Schema] | None:
         """(content type, schema) of the body it takes."""
-        content = self.told.get("body", {}).get("content", {})
+        content = self.description.get("body", {}).get("content", {})
         return next(iter(content.items()), None)
 
     @property
@@ -102,7 +102,7 @@ class Described:
         return self.answers[self.good].get("text/event-stream", {}).get("events", {})
 
 
-ALL = [Described(name, told) for name, told in FACTS["operations"].items()]
+ALL = [Described(name, description) for name, description in FACTS["operations"].items()]
 
 
 def resolved(schema: Schema) -> Schema:
@@ -113,13 +113,13 @@ def resolved(schema: Schema) -> Schema:
 
 
 @dataclass
-class Held:
+class SchemaCheck:
     """What comes out where values are held against schemas. `problems` are "PLACE: KEYWORD" of a schema, under `answer`
     or an event's name."""
 
     problems: set[str] = field(default_factory=set[str])
     seen_events: set[str] = field(default_factory=set[str])
-    _told: dict[str, bool] = field(default_factory=dict[str, bool])
+    _field_seen: dict[str, bool] = field(default_factory=dict[str, bool])
 
     def value(self, schema: Schema, value: Any, name: str = "answer") -> None:
         validator = TYPED({"schemas": SCHEMAS, **schema}, format_checker=FORMATS)
@@ -127,7 +127,7 @@ class Held:
             at = f"{name} {_place(error.absolute_path)}".rstrip()
             self.problems.add(f"{at}: {error.validator}")
         for place, there in _fields(schema, value, f"{name} "):
-            self._told[place] = self._told.get(place, False) or there
+            self._field_seen[place] = self._field_seen.get(place, False) or there
 
     def event(self, known: Mapping[str, Schema], event: Any) -> None:
         name = event["event"]
@@ -139,7 +139,7 @@ class Held:
 
     def all(self) -> set[str]:
         """The problems, and the fields that are described, and that no value had."""
-        return self.problems | {f"never told: {place}" for place, there in self._told.items() if not there}
+        return self.problems | {f"never told: {place}" for place, there in self._field_seen.items() if not there}
 
 
 def _fields(schema: Schema, value: Any, place: str) -> Iterator[tuple[str, bool]]:

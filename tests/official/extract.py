@@ -30,25 +30,25 @@ STREAMS = {
 
 def facts(described: Mapping[str, Any]) -> dict[str, Any]:
     """`operations` by "METHOD /path", and the `schemas` they refer to."""
-    found = {
+    operations = {
         f"{method.upper()} {path}": _operation(f"{method.upper()} {path}", received, described)
         for path, methods in described["paths"].items()
         for method, received in methods.items()
     }
     components = {name: schema_of(schema) for name, schema in described["components"]["schemas"].items()}
     used: dict[str, Any] = {}
-    wanted = list(_references(found))
+    wanted = list(_references(operations))
     while wanted:
         name = wanted.pop()
         if name not in used:
             used[name] = components[name]
             wanted += _references(components[name])
-    return {"operations": found, "schemas": dict(sorted(used.items()))}
+    return {"operations": operations, "schemas": dict(sorted(used.items()))}
 
 
-def _operation(name: str, told: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(name: str, description: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {}
-    if parameters := told.get("parameters"):
+    if parameters := description.get("parameters"):
         operation["parameters"] = [
             {
                 "name": parameter["name"],
@@ -58,22 +58,22 @@ def _operation(name: str, told: Mapping[str, Any], described: Mapping[str, Any])
             }
             for parameter in parameters
         ]
-    if body := told.get("requestBody"):
+    if body := description.get("requestBody"):
         operation["body"] = {
             "required": body.get("required", False),
             "content": {kind: schema_of(media["schema"]) for kind, media in body["content"].items()},
         }
     operation["answers"] = {
-        status: _answer(name, int(status), answer, described) for status, answer in told["responses"].items()
+        status: _answer(name, int(status), answer, described) for status, answer in description["responses"].items()
     }
     return operation
 
 
-def _answer(name: str, status: int, told: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(name: str, status: int, description: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
     components = described["components"]
-    if reference := told.get("$ref"):
-        told = components["responses"][reference.rpartition("/")[2]]
-    content = told.get("content", {})
+    if reference := description.get("$ref"):
+        description = components["responses"][reference.rpartition("/")[2]]
+    content = description.get("content", {})
     if status >= 400:
         examples = [example["value"] for media in content.values() for example in media.get("examples", {}).values()]
         return {"codes": sorted({example["code"] for example in examples if "code" in example})}
@@ -87,10 +87,10 @@ def _answer(name: str, status: int, told: Mapping[str, Any], described: Mapping[
     return answers
 
 
-def schema_of(told: Mapping[str, Any]) -> dict[str, Any]:
+def schema_of(description: Mapping[str, Any]) -> dict[str, Any]:
     """A schema without its sentences, in today's JSON Schema."""
     schema: dict[str, Any] = {}
-    for key, value in told.items():
+    for key, value in description.items():
         match key, value:
             case "$ref", str():
                 schema[key] = _moved(value)
@@ -104,7 +104,7 @@ def schema_of(told: Mapping[str, Any]) -> dict[str, Any]:
                 schema[key] = value
             case _:
                 pass
-    if not told.get("nullable"):
+    if not description.get("nullable"):
         return schema
     if "type" not in schema:
         return {"anyOf": [schema, {"type": "null"}]}
@@ -123,9 +123,9 @@ def _references(value: Any) -> list[str]:
         return [name for item in value for name in _references(item)]
     if not isinstance(value, dict):
         return []
-    found = [name for item in value.values() for name in _references(item)]
+    names = [name for item in value.values() for name in _references(item)]
     reference = value.get("$ref")
-    return [*found, reference.rpartition("/")[2]] if isinstance(reference, str) else found
+    return [*names, reference.rpartition("/")[2]] if isinstance(reference, str) else names
 
 
 def written(value: Mapping[str, Mapping[str, Any]]) -> str:

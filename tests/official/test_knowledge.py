@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.api.knowledge import Bases, bases_in
-from tests.official.described import ALL, Described, Held
+from tests.official.described import ALL, Described, SchemaCheck
 from tests.official.ours import KNOWLEDGE, ours
 from tests.official.test_official import as_documented
 
@@ -36,8 +36,8 @@ NULL |= {"reranking_model", "weights", "score_threshold", "answer", "tsne_positi
 
 @pytest.fixture
 async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as opened:
-        yield opened
+    async with bases_in(tmp_path) as running:
+        yield running
 
 
 def test_all_operations_are_here():
@@ -56,12 +56,12 @@ def test_it_is_described_as_officially(operation: Described):
 
 async def test_responses_are_as_described(bases: Bases):
     """Each operation that returns something, once it has something to return."""
-    held: dict[str, Held] = {}
+    checks: dict[str, SchemaCheck] = {}
 
     async def good(name: str, path: str, **request: Any) -> Any:
         operation = BY_NAME[name]
         body = await bases.good(operation.method, path, **request)
-        held.setdefault(name, Held()).value(operation.answers[operation.good]["application/json"], body)
+        checks.setdefault(name, SchemaCheck()).value(operation.answers[operation.good]["application/json"], body)
         return body
 
     created = await good("POST /datasets", "/datasets", json={"name": "Manuals", "indexing_technique": "economy"})
@@ -99,12 +99,12 @@ async def test_responses_are_as_described(bases: Bases):
         ("GET /workspaces/current/models/model-types/{model_type}", "/workspaces/current/models/model-types/rerank"),
     ):
         await good(name, path)
-    found = await good(f"POST {BASE}/retrieve", f"{base}/retrieve", json={"query": "pump"})
-    assert found["records"]
+    retrieved = await good(f"POST {BASE}/retrieve", f"{base}/retrieve", json={"query": "pump"})
+    assert retrieved["records"]
     await good(f"PATCH {BASE}", base, json={"description": "All"})
-    problems = {f"{name}: {problem}" for name, each in held.items() for problem in each.problems}
+    problems = {f"{name}: {problem}" for name, check in checks.items() for problem in check.problems}
     unknown = {problem for problem in problems if problem.rpartition(": ")[0].split(".")[-1].split(" ")[-1] not in NULL}
     assert unknown == set()
     assert problems, "the list of fields that are null is needed"
-    missing = {f"{name}: {each}" for name, item in held.items() for each in item.all() - item.problems}
+    missing = {f"{name}: {field}" for name, item in checks.items() for field in item.all() - item.problems}
     assert {item for item in missing if "partial_member_list" not in item} == set()

@@ -19,14 +19,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from docs.compatibility import done_events
 from tests.native.calling import Answer
 from tests.official import differs
-from tests.official.described import ALL, FACTS, Described, Held
+from tests.official.described import ALL, FACTS, Described, SchemaCheck
 from tests.official.making import Request, right, wrong
 from tests.official.ours import HERE, ours, resolved
 from tests.official.world import App, World, events_of, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = 12
-BY_NAME = {each.name: each for each in ALL}
+BY_NAME = {operation.name: operation for operation in ALL}
 ALWAYS = {
     400: {"invalid_param", "bad_request"},
     401: {"unauthorized"},
@@ -39,8 +39,8 @@ FOLLOWED = BY_NAME[differs.EVENTS]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
-    async with world(tmp_path_factory.mktemp("official")) as made:
-        yield made
+    async with world(tmp_path_factory.mktemp("official")) as official_world:
+        yield official_world
 
 
 def apps_for(operation: Described) -> tuple[str, ...]:
@@ -69,31 +69,33 @@ def as_documented(operation: Described) -> set[str]:
     """What our own description of an operation lacks, or asks for beyond the official one."""
     received = ours(operation)
     assert received is not None
-    taken = {(each["in"], each["name"]): each["required"] for each in received.get("parameters", ())}
-    found: set[str] = set()
-    for each in operation.parameters:
-        required = taken.pop((each["in"], each["name"]), None)
+    taken = {
+        (parameter["in"], parameter["name"]): parameter["required"] for parameter in received.get("parameters", ())
+    }
+    problems: set[str] = set()
+    for parameter in operation.parameters:
+        required = taken.pop((parameter["in"], parameter["name"]), None)
         if required is None:
-            found.add(f"parameter {each['name']}: unknown")
-        elif required and not each["required"]:
-            found.add(f"parameter {each['name']}: required")
-    found |= {f"parameter {name}: required" for (_, name), required in taken.items() if required}
+            problems.add(f"parameter {parameter['name']}: unknown")
+        elif required and not parameter["required"]:
+            problems.add(f"parameter {parameter['name']}: required")
+    problems |= {f"parameter {name}: required" for (_, name), required in taken.items() if required}
     if operation.body is not None:
         schema = resolved(received["requestBody"]["content"][operation.body[0]]["schema"])
         fields, required = operation.fields()
         example = received["requestBody"]["content"][operation.body[0]].get("example", {})
         known = schema.get("properties", example)
-        found |= {f"field {name}: unknown" for name in fields.keys() - known.keys()}
-        found |= {f"field {name}: required" for name in set(schema.get("required", ())) - required}
+        problems |= {f"field {name}: unknown" for name in fields.keys() - known.keys()}
+        problems |= {f"field {name}: required" for name in set(schema.get("required", ())) - required}
     statuses = {int(status) for status in received["responses"]}
-    return found | {f"status {status}" for status in statuses - operation.answers.keys() - ALWAYS.keys()}
+    return problems | {f"status {status}" for status in statuses - operation.answers.keys() - ALWAYS.keys()}
 
 
 # --------------------------------------------------------------------------------------------------- what it answers
 
 
 def made(operation: Described, app: App, url: str) -> list[Request]:
-    found: list[Request] = []
+    requests: list[Request] = []
 
     @seed(1)
     @settings(
@@ -103,11 +105,11 @@ def made(operation: Described, app: App, url: str) -> list[Request]:
         suppress_health_check=list(HealthCheck),
     )
     @given(right(operation, app, url))
-    def collect(each: Request) -> None:
-        found.append(each)
+    def collect(new_request: Request) -> None:
+        requests.append(new_request)
 
     collect()
-    return found
+    return requests
 
 
 async def send(there: World, app: App, request: Request) -> Answer:
@@ -120,7 +122,7 @@ async def send(there: World, app: App, request: Request) -> Answer:
 
 async def as_answered(there: World, operation: Described) -> set[str]:
     """Where the answers to right and to wrong requests are not as described."""
-    held = Held()
+    check = SchemaCheck()
     for name in apps_for(operation):
         app, good = there.apps[name], 0
         requests = made(operation, app, there.url)
@@ -128,17 +130,17 @@ async def as_answered(there: World, operation: Described) -> set[str]:
             answer = await send(there, app, request)
             if answer.status == operation.good:
                 good += 1
-                hold(held, operation, answer, app.mode)
+                hold(check, operation, answer, app.mode)
             elif (problem := unlike(operation, answer)) is not None:
-                held.problems.add(f"right: {problem}")
+                check.problems.add(f"right: {problem}")
         assert good, f"nothing that is right was taken from {name}"
         for request in wrong(operation, requests[0]):
             if (problem := unlike(operation, await send(there, app, request))) is not None:
-                held.problems.add(f"wrong {request.wrong}: {problem}")
-    return held.all()
+                check.problems.add(f"wrong {request.wrong}: {problem}")
+    return check.all()
 
 
-def hold(held: Held, operation: Described, answer: Answer, mode: str) -> None:
+def hold(check: SchemaCheck, operation: Described, answer: Answer, mode: str) -> None:
     """Holds a good answer against its description."""
     kind = answer.headers.get("content-type", "").partition(";")[0]
     described = operation.answers[operation.good]
@@ -146,12 +148,12 @@ def hold(held: Held, operation: Described, answer: Answer, mode: str) -> None:
         # whoever follows a chatflow is told what is told to whoever asked it
         known = CHAT if operation == FOLLOWED and mode == "advanced-chat" else operation
         for event in events_of(answer.body):
-            held.event(known.events(), event)
+            check.event(known.events(), event)
     elif kind in described:
         if kind == "application/json":
-            held.value(described[kind], answer.json)
-    elif not any(each.get("format") == "binary" for each in described.values()) and (described or answer.body):
-        held.problems.add(f"answer: {kind}")
+            check.value(described[kind], answer.json)
+    elif not any(media.get("format") == "binary" for media in described.values()) and (described or answer.body):
+        check.problems.add(f"answer: {kind}")
 
 
 def unlike(operation: Described, answer: Answer) -> str | None:
@@ -166,16 +168,18 @@ def unlike(operation: Described, answer: Answer) -> str | None:
     return None if received["code"] in codes else f"{answer.status} {received['code']}"
 
 
-@pytest.mark.parametrize("operation", HERE, ids=lambda each: each.name)
+@pytest.mark.parametrize("operation", HERE, ids=lambda operation: operation.name)
 async def test_it_is_as_described(there: World, operation: Described):
-    found = as_documented(operation) | await as_answered(there, operation)
+    differences = as_documented(operation) | await as_answered(there, operation)
     known = differs.of(operation.name)
-    assert found == known, {"not known": found - known, "known, and not so any more": known - found}
+    assert differences == known, {"not known": differences - known, "known, and not so any more": known - differences}
 
 
 async def test_there_is_something_to_hold():
     assert len(HERE) > 30
-    assert {name for each in differs.DIFFERENCES for name in each.operations} <= {each.name for each in HERE}
+    assert {name for difference in differs.DIFFERENCES for name in difference.operations} <= {
+        operation.name for operation in HERE
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- streams
@@ -204,13 +208,13 @@ ELSEWHERE = {
 async def test_every_event_that_the_page_tells_of_comes_as_described(there: World):
     seen: set[str] = set()
     for app, path in PATHS.items():
-        held = Held()
+        check = SchemaCheck()
         body = {"inputs": {}, "query": "hello", "user": "u1", "response_mode": "streaming"}
         answer = await there.apps[app].call("POST", f"/v1{path}", json=body)
         for event in events_of(answer.body):
-            held.event(BY_NAME[f"POST {path}"].events(), event)
-        assert held.problems <= differs.of(f"POST {path}")
-        seen |= held.seen_events
+            check.event(BY_NAME[f"POST {path}"].events(), event)
+        assert check.problems <= differs.of(f"POST {path}")
+        seen |= check.seen_events
     assert seen | ELSEWHERE == done_events()
 
 
@@ -230,15 +234,17 @@ def recordings(difference: differs.Difference) -> Iterable[tuple[bool, Any]]:
         yield from ((True, event) for event in events_of(stream.read_bytes()))
 
 
-@pytest.mark.parametrize("difference", differs.recorded(), ids=lambda each: f"{each.operations[0]} {each.what}")
+@pytest.mark.parametrize(
+    "difference", differs.recorded(), ids=lambda difference: f"{difference.operations[0]} {difference.what}"
+)
 async def test_dify_itself_differs(difference: differs.Difference):
-    held, operation = Held(), BY_NAME[difference.operations[0]]
+    check, operation = SchemaCheck(), BY_NAME[difference.operations[0]]
     for is_event, value in recordings(difference):
         if is_event:
-            held.event(operation.events(), value)
+            check.event(operation.events(), value)
         else:
-            held.value(operation.answers[operation.good]["application/json"], value)
-    assert difference.what in held.all()
+            check.value(operation.answers[operation.good]["application/json"], value)
+    assert difference.what in check.all()
 
 
 # -------------------------------------------------------------------------------------------------------- the checks
@@ -246,23 +252,23 @@ async def test_dify_itself_differs(difference: differs.Difference):
 
 async def test_a_wrong_value_would_be_found():
     described = BY_NAME["GET /info"].answers[200]["application/json"]
-    held = Held()
-    held.value(described, {"name": 1, "tags": "none"})
-    assert held.all() >= {"answer name: type", "answer tags: type", "never told: answer mode"}
+    check = SchemaCheck()
+    check.value(described, {"name": 1, "tags": "none"})
+    assert check.all() >= {"answer name: type", "answer tags: type", "never told: answer mode"}
 
 
 async def test_an_integer_with_a_fraction_would_be_found():
     described = BY_NAME[differs.RUN].answers[200]["application/json"]
-    held = Held()
-    held.value(described, {"data": {"created_at": 1700000000.0, "total_steps": 1.5, "total_tokens": True}})
-    assert held.problems >= {f"answer data.{name}: type" for name in ("created_at", "total_steps", "total_tokens")}
+    check = SchemaCheck()
+    check.value(described, {"data": {"created_at": 1700000000.0, "total_steps": 1.5, "total_tokens": True}})
+    assert check.problems >= {f"answer data.{name}: type" for name in ("created_at", "total_steps", "total_tokens")}
 
 
 async def test_a_wrong_event_would_be_found():
-    held = Held()
-    held.event(CHAT.events(), {"event": "message", "answer": 7, "message_id": "x"})
-    held.event(CHAT.events(), {"event": "surprise"})
-    assert held.problems == {"message answer: type", "message message_id: format", "event surprise: unknown"}
+    check = SchemaCheck()
+    check.event(CHAT.events(), {"event": "message", "answer": 7, "message_id": "x"})
+    check.event(CHAT.events(), {"event": "surprise"})
+    assert check.problems == {"message answer: type", "message message_id: format", "event surprise: unknown"}
 
 
 async def test_the_facts_hold_no_sentences():
@@ -271,9 +277,9 @@ async def test_the_facts_hold_no_sentences():
             yield value
         elif isinstance(value, dict):
             yield from value
-            yield from (text for each in value.values() for text in texts(each))
+            yield from (text for item in value.values() for text in texts(item))
         elif isinstance(value, list):
-            yield from (text for each in value for text in texts(each))
+            yield from (text for item in value for text in texts(item))
 
     assert {text for text in texts(FACTS) if len(text.split()) > 2} == set()
 

@@ -98,8 +98,8 @@ async def world(folder: Path) -> AsyncGenerator[World]:
                 "failing": apps.chatflow(url, fails=True),
                 "people": apps.people(),
             }
-            made = {name: await _used(running, api, name, text) for name, text in files.items()}
-            yield World(url, made)
+            used_apps = {name: await _used(running, api, name, text) for name, text in files.items()}
+            yield World(url, used_apps)
 
 
 async def _used(running: Service, api: Any, name: str, text: str) -> App:
@@ -149,14 +149,14 @@ def multipart(fields: Mapping[str, str], file: tuple[str, str, bytes] | None) ->
 
 def events_of(stream: bytes) -> Sequence[Any]:
     """The events of a stream, as a client of Dify reads them: by their data, pings by their name."""
-    found: list[Any] = []
+    events: list[Any] = []
     for block in stream.decode().split("\n\n"):
         name, _, value = block.partition(": ")
         if name == "data":
-            found.append(json.loads(value))
+            events.append(json.loads(value))
         elif name == "event":
-            found.append({"event": value})
-    return found
+            events.append({"event": value})
+    return events
 
 
 async def _answer(request: web.Request) -> web.Response:

@@ -82,11 +82,11 @@ async def answer(tool: Tool, do: str = "", **parameters: Value) -> str:
 
 def processes_of(folder: Path) -> list[int]:
     """The processes of the plugins that are installed in a folder."""
-    found: list[int] = []
+    pids: list[int] = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if file.read_text().startswith(str(folder)):  # the interpreter of its environment
-                found.append(int(file.parent.name))
+                pids.append(int(file.parent.name))
         except OSError:
             continue  # it has ended
-    return found
+    return pids

@@ -94,8 +94,10 @@ async def test_what_a_plugin_may_not_do_and_what_is_not_offered(tool: Tool) -> N
 async def test_a_plugin_that_serves_as_a_model_may_not_call_back(plugins: tuple[PluginTools, Plugins]) -> None:
     (plugin,) = plugins[1].installed.all()
     request = {"type": "model", "action": "invoke_tool", "credentials": {}, "provider": "fake", "tool": "act"}
-    given = {"do": "call back", "type": "storage", "request": {"opt": "exist", "key": "k"}}
-    results = [result async for result in plugins[1].host.call(plugin, {**request, "tool_parameters": given}, CALLER)]
+    parameters = {"do": "call back", "type": "storage", "request": {"opt": "exist", "key": "k"}}
+    results = [
+        result async for result in plugins[1].host.call(plugin, {**request, "tool_parameters": parameters}, CALLER)
+    ]
     assert "you can not invoke dify from model" in results[0]["message"]["text"]
 
 

@@ -30,49 +30,51 @@ def test_names_of_variables():
 
 
 def test_from_the_environment_and_defaults(tmp_path: Path):
-    found = store(tmp_path, TAVILY_API_KEY="tvly-1").of(PLUGIN, "tavily", [KEY, UNITS])
-    assert found.values == {"tavily_api_key": "tvly-1", "units": "metric"}
-    assert (found.secrets, found.type, found.missing) == ({"tvly-1"}, "api-key", None)
-    assert "tvly-1" not in repr(found)
+    credentials = store(tmp_path, TAVILY_API_KEY="tvly-1").of(PLUGIN, "tavily", [KEY, UNITS])
+    assert credentials.values == {"tavily_api_key": "tvly-1", "units": "metric"}
+    assert (credentials.secrets, credentials.type, credentials.missing) == ({"tvly-1"}, "api-key", None)
+    assert "tvly-1" not in repr(credentials)
 
 
 def test_the_file_goes_before_the_environment(tmp_path: Path):
     text = "tavily: {default: {tavily_api_key: one}, '7f3c': {tavily_api_key: '${SECOND}', units: imperial}}"
-    given = store(tmp_path, text, TAVILY_API_KEY="three", SECOND="two")
-    assert given.of(PLUGIN, "tavily", [KEY]).values == {"tavily_api_key": "one"}
-    assert given.of(PLUGIN, "tavily", [KEY], chosen="unknown").values == {"tavily_api_key": "one"}
-    assert given.of(PLUGIN, "tavily", [KEY, UNITS], chosen="7f3c").values["units"] == "imperial"
-    assert given.of(PLUGIN, "tavily", [KEY], chosen="7f3c").values == {"tavily_api_key": "two"}
+    credential_store = store(tmp_path, text, TAVILY_API_KEY="three", SECOND="two")
+    assert credential_store.of(PLUGIN, "tavily", [KEY]).values == {"tavily_api_key": "one"}
+    assert credential_store.of(PLUGIN, "tavily", [KEY], chosen="unknown").values == {"tavily_api_key": "one"}
+    assert credential_store.of(PLUGIN, "tavily", [KEY, UNITS], chosen="7f3c").values["units"] == "imperial"
+    assert credential_store.of(PLUGIN, "tavily", [KEY], chosen="7f3c").values == {"tavily_api_key": "two"}
 
 
 def test_a_plugin_of_another_author_with_the_same_provider(tmp_path: Path):
     text = "tavily: {default: {tavily_api_key: one}}\nacme/tavily/tavily: {default: {tavily_api_key: two}}"
-    given = store(tmp_path, text)
-    assert given.of("acme/tavily", "tavily", [KEY]).values == {"tavily_api_key": "two"}
-    assert given.of(PLUGIN, "tavily", [KEY]).values == {"tavily_api_key": "one"}
+    credential_store = store(tmp_path, text)
+    assert credential_store.of("acme/tavily", "tavily", [KEY]).values == {"tavily_api_key": "two"}
+    assert credential_store.of(PLUGIN, "tavily", [KEY]).values == {"tavily_api_key": "one"}
 
 
 def test_what_is_missing_is_named(tmp_path: Path):
     secret = CredentialField("secret", "secret-input", required=True)
-    found = store(tmp_path).of(PLUGIN, "tavily", [KEY, secret])
-    assert found.missing == "The plugin's provider 'tavily' needs credentials: set TAVILY_API_KEY and TAVILY_SECRET."
+    credentials = store(tmp_path).of(PLUGIN, "tavily", [KEY, secret])
+    assert (
+        credentials.missing == "The plugin's provider 'tavily' needs credentials: set TAVILY_API_KEY and TAVILY_SECRET."
+    )
 
 
 def test_a_set_that_the_file_lacks(tmp_path: Path):
-    given = store(tmp_path, "tavily: {a: {tavily_api_key: one}, b: {tavily_api_key: two}}")
-    missing = given.of(PLUGIN, "tavily", [KEY], chosen="c").missing
+    credential_store = store(tmp_path, "tavily: {a: {tavily_api_key: one}, b: {tavily_api_key: two}}")
+    missing = credential_store.of(PLUGIN, "tavily", [KEY], chosen="c").missing
     assert missing == f"{tmp_path}/credentials.yaml has no set 'c' for tavily, only a, b."
 
 
 def test_a_variable_of_the_file_that_is_not_set(tmp_path: Path):
-    found = store(tmp_path, "tavily: {default: {tavily_api_key: '${NOT_SET}'}}").of(PLUGIN, "tavily", [KEY])
-    assert found.missing == f"{tmp_path}/credentials.yaml, tavily: set NOT_SET."
+    credentials = store(tmp_path, "tavily: {default: {tavily_api_key: '${NOT_SET}'}}").of(PLUGIN, "tavily", [KEY])
+    assert credentials.missing == f"{tmp_path}/credentials.yaml, tavily: set NOT_SET."
 
 
 def test_values_get_the_types_of_their_fields(tmp_path: Path):
     flag = CredentialField("verify", "boolean")
-    given = store(tmp_path, "tavily: {default: {port: 80}}", TAVILY_VERIFY="True")
-    assert given.of(PLUGIN, "tavily", [flag, CredentialField("port", "text-input")]).values == {
+    credential_store = store(tmp_path, "tavily: {default: {port: 80}}", TAVILY_VERIFY="True")
+    assert credential_store.of(PLUGIN, "tavily", [flag, CredentialField("port", "text-input")]).values == {
         "verify": True,
         "port": "80",
     }
@@ -90,15 +92,15 @@ def test_a_field_that_another_one_hides(tmp_path: Path):
 
 def test_oauth(tmp_path: Path):
     token = CredentialField("access_token", "secret-input", required=True)
-    found = store(tmp_path, GMAIL_ACCESS_TOKEN="ya29").of("langgenius/gmail", "gmail", [], [token])
-    assert (found.type, found.values, found.secrets) == ("oauth2", {"access_token": "ya29"}, {"ya29"})
+    credentials = store(tmp_path, GMAIL_ACCESS_TOKEN="ya29").of("langgenius/gmail", "gmail", [], [token])
+    assert (credentials.type, credentials.values, credentials.secrets) == ("oauth2", {"access_token": "ya29"}, {"ya29"})
     either = store(tmp_path, GMAIL_ACCESS_TOKEN="ya29").of("langgenius/gmail", "gmail", [KEY], [token])
     assert either.type == "oauth2"
 
 
 def test_a_provider_without_credentials(tmp_path: Path):
-    found = store(tmp_path).of("langgenius/regex", "regex", [])
-    assert (found.values, found.type, found.missing) == ({}, "unauthorized", None)
+    credentials = store(tmp_path).of("langgenius/regex", "regex", [])
+    assert (credentials.values, credentials.type, credentials.missing) == ({}, "unauthorized", None)
 
 
 @pytest.mark.parametrize("text", ["tavily: {tavily_api_key: one}", "tavily: []", "tavily: {default: 1}"])

@@ -70,17 +70,17 @@ async def test_a_request_and_its_response(client: httpx.AsyncClient) -> None:
     sent |= {"Connection": "close", "Cookie": "session=x"}
     response = await client.request("PATCH", "/e/open/a%2Fb/%C3%BC?q=1&q=%20", content=b"body", headers=sent)
     assert (response.status_code, response.headers["x-fake"]) == (201, "yes")
-    shown = response.json()
-    assert shown["line"] == "PATCH /a%2Fb/%C3%BC?q=1&q=%20 HTTP/1.1"
-    headers = [header.split(": ", 1) for header in shown["headers"]]
+    echo = response.json()
+    assert echo["line"] == "PATCH /a%2Fb/%C3%BC?q=1&q=%20 HTTP/1.1"
+    headers = [header.split(": ", 1) for header in echo["headers"]]
     values = {name.lower(): value for name, value in headers}
     assert len(values) == len(headers)
     assert (values["host"], values["x-mine"], values["content-length"]) == ("host.example", "1", "4")
     assert values["dify-hook-id"] == "open"
     assert values["dify-hook-url"].startswith("http://host.example/e/open/a%2Fb/%C3%BC")
     assert not {"x_odd", "x-forwarded-for", "connection", "cookie"} & values.keys()
-    assert shown["body"] == "body"
-    assert shown["settings"] == {"token": TOKEN, "app": {"app_id": "support"}, "mode": "calm"}
+    assert echo["body"] == "body"
+    assert echo["settings"] == {"token": TOKEN, "app": {"app_id": "support"}, "mode": "calm"}
 
 
 @pytest.mark.parametrize("path", ["/e/open", "/e/open/"])
@@ -96,14 +96,14 @@ async def test_the_path_is_passed_on_as_it_is(client: httpx.AsyncClient, path: s
 async def test_headers_of_the_connection_are_not_passed_on(client: httpx.AsyncClient) -> None:
     sent = {"Connection": "close, X-Hop", "X-Hop": "1", "TE": "trailers", "Proxy-Authorization": "Basic x"}
     sent |= {"Forwarded": "for=1.2.3.4", "X-Kept": "1"}
-    shown = (await client.get("/e/open", headers=sent)).json()
-    names = {header.split(":")[0].lower() for header in shown["headers"]}
+    echo = (await client.get("/e/open", headers=sent)).json()
+    names = {header.split(":")[0].lower() for header in echo["headers"]}
     assert "x-kept" in names
     assert not {"connection", "x-hop", "te", "proxy-authorization", "forwarded"} & names
 
 
-def results(*given: dict[str, Any]) -> str:
-    return f"/e/open?results={quote(json.dumps(given))}"
+def results(*commands: dict[str, Any]) -> str:
+    return f"/e/open?results={quote(json.dumps(commands))}"
 
 
 async def test_a_response_in_pieces(client: httpx.AsyncClient) -> None:

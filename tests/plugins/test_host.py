@@ -89,8 +89,8 @@ async def test_thousands_of_calls_at_once(tool: Tool) -> None:
     holding = [call(tool, "hold", number=number) for number in range(2000)]
     assert await asyncio.gather(*map(first, holding)) == [TextMessage("held")] * 2000
     assert await answer(tool, "release") == "2000"
-    for held in holding:
-        assert [message async for message in held] == [TextMessage("released")]
+    for waiting_call in holding:
+        assert [message async for message in waiting_call] == [TextMessage("released")]
     answers = await asyncio.gather(*(answer(tool, number=number) for number in range(2000)))
     assert [json.loads(text)["number"] for text in answers] == list(range(2000))
 
@@ -128,13 +128,13 @@ async def test_a_line_that_is_too_long_fails_its_call_only(tmp_path: Path, monke
     install(tmp_path)
     async with running(tmp_path) as (tools, _):
         tool = await find(tools)
-        held = call(tool, "hold")
-        await first(held)
+        waiting_call = call(tool, "hold")
+        await first(waiting_call)
         assert "error type: PluginOutputError, error details: The plugin sent a line of" in str(
             await error_of(tool, "long", size=100_000)
         )
         await answer(tool, "release")
-        assert [message async for message in held] == [TextMessage("released")]
+        assert [message async for message in waiting_call] == [TextMessage("released")]
 
 
 async def test_a_result_that_is_too_large(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +224,9 @@ async def test_a_crash_fails_all_calls_and_the_next_is_served(tool: Tool, caplog
     await asyncio.gather(*map(first, holding))
     pid = cast("int", (await process_of(tool))["pid"])
     os.kill(pid, signal.SIGKILL)
-    for held in holding:
+    for waiting_call in holding:
         with pytest.raises(NodeError, match=r"^The plugin tests/fake was ended by SIGKILL\.$"):
-            await first(held)
+            await first(waiting_call)
     assert (await process_of(tool))["pid"] != pid
     assert caplog.text.count("The plugin tests/fake was ended by SIGKILL.") == 1
 

@@ -266,16 +266,16 @@ def test_versions_and_what_references_mean(tmp_path: Path, new_installer: NewIns
     plugins = InstalledPlugins(tmp_path / "plugins")
     assert [plugin.id for plugin in plugins.all()] == [new.id, old.id]
 
-    def found(provider: str, identifier: str = "") -> PluginId | None:
+    def find(provider: str, identifier: str = "") -> PluginId | None:
         path = plugins.provider_of(ToolReference("builtin", provider, provider, "today", identifier))
         return path and path.plugin.id
 
-    assert found("acme/weather/weather") == new.id
-    assert found("Acme/Weather/weather", str(old.id)) == old.id
-    assert found("acme/weather/weather", f"acme/weather:0.1.2@{'0' * 64}") == old.id
-    assert found("acme/weather/weather", f"acme/weather:0.1.1@{'0' * 64}") == new.id
-    assert found("acme/weather/weather", "garbage") == new.id
-    assert [found(name) for name in ("weather", "*/*/weather", "../acme/weather", "acme/weather/other", "")] == [
+    assert find("acme/weather/weather") == new.id
+    assert find("Acme/Weather/weather", str(old.id)) == old.id
+    assert find("acme/weather/weather", f"acme/weather:0.1.2@{'0' * 64}") == old.id
+    assert find("acme/weather/weather", f"acme/weather:0.1.1@{'0' * 64}") == new.id
+    assert find("acme/weather/weather", "garbage") == new.id
+    assert [find(name) for name in ("weather", "*/*/weather", "../acme/weather", "acme/weather/other", "")] == [
         None
     ] * 5
 

@@ -81,8 +81,12 @@ def user(content: Value) -> dict[str, Value]:
 
 
 async def test_llm(tmp_path: Path) -> None:
-    made = ToolCall("c1", "add", "{}", {"signed": "x"})
-    chunks = (ChatChunk("a"), ChatChunk("b"), ChatChunk(finish_reason="tool_calls", usage=USAGE, tool_calls=[made]))
+    tool_call = ToolCall("c1", "add", "{}", {"signed": "x"})
+    chunks = (
+        ChatChunk("a"),
+        ChatChunk("b"),
+        ChatChunk(finish_reason="tool_calls", usage=USAGE, tool_calls=[tool_call]),
+    )
     tool = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
     async with answering(tmp_path, *chunks) as (answer, models, usages):
         first, second, last = await answer("llm", **MODEL, prompt_messages=[user("hi")], tools=[tool], stop=["x"])
@@ -101,7 +105,7 @@ async def test_llm(tmp_path: Path) -> None:
         result = {"role": "tool", "content": "2", "tool_call_id": "c1"}
         await answer("llm", **MODEL, prompt_messages=[user("hi"), said, result])
         _, message, answered = models.requests[-1].messages
-        assert message.tool_calls == [made], "what the provider added to the call is returned with it"
+        assert message.tool_calls == [tool_call], "what the provider added to the call is returned with it"
         assert (answered.role, answered.tool_call, answered.text) == ("tool", "c1", "2")
 
 

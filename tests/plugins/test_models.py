@@ -294,8 +294,8 @@ async def test_speech(tmp_path: Path) -> None:
         assert speech.missing() is None
         assert "headrace plugins add" not in str(speech.missing("openai"))
         assert await speech.transcribe(b"hello", filename="a.wav", mime_type="audio/wav") == "hearing heard hello"
-        heard = await speech.transcribe(b"x", filename="", mime_type="", provider=PROVIDER, model="whisper")
-        assert heard == "whisper heard x"
+        transcript = await speech.transcribe(b"x", filename="", mime_type="", provider=PROVIDER, model="whisper")
+        assert transcript == "whisper heard x"
         assert await speech.speak("Hi ") == (b"Hi alto", "audio/x-test")
         assert await speech.speak("Hi ", voice="bass", model="of-mine") == (b"Hi bass", "audio/x-test")
         with pytest.raises(NodeError, match="speech has no provider"):

@@ -44,16 +44,16 @@ def test_a_folder_has_the_same_checksum_without_what_belongs_to_its_developer(tm
 
 
 def archive(path: Path, *names: str, **modes: int) -> Path:
-    with zipfile.ZipFile(path, "w") as made, warnings.catch_warnings():
+    with zipfile.ZipFile(path, "w") as bundle, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that are there twice
         for name, content in files().items():
-            made.writestr(name, content)
+            bundle.writestr(name, content)
         for name in names:
-            made.writestr(name, b"x")
+            bundle.writestr(name, b"x")
         for name, mode in modes.items():
             entry = zipfile.ZipInfo(name)
             entry.external_attr = mode << 16
-            made.writestr(entry, b"/etc/passwd")
+            bundle.writestr(entry, b"/etc/passwd")
     return path
 
 

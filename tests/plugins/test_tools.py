@@ -62,7 +62,7 @@ async def knows_its_tools(plugins: tuple[PluginTools, Plugins]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("reference", "problem"),
     [
         (
             reference("a/b/c", plugin="a/b:1.0.0@" + "0f" * 32),
@@ -77,10 +77,10 @@ async def knows_its_tools(plugins: tuple[PluginTools, Plugins]) -> None:
         ),
     ],
 )
-async def test_what_is_missing(plugins: tuple[PluginTools, Plugins], given: ToolReference, problem: str) -> None:
-    assert plugins[0].missing(given) == problem
+async def test_what_is_missing(plugins: tuple[PluginTools, Plugins], reference: ToolReference, problem: str) -> None:
+    assert plugins[0].missing(reference) == problem
     with pytest.raises(NodeError) as raised:
-        await plugins[0].find(given)
+        await plugins[0].find(reference)
     assert (str(raised.value), raised.value.kind) == (problem, "ToolNotFoundError")
 
 
@@ -164,17 +164,17 @@ async def test_a_plugin_fetches_its_files(plugins: tuple[PluginTools, Plugins]) 
 
 async def test_a_remote_file_keeps_its_url(plugins: tuple[PluginTools, Plugins]) -> None:
     file = File("image", "remote_url", "a.png", ".png", "image/png", 3, "https://x.example/a.png", None, None)
-    given = json.loads(await answer(await find(plugins[0]), "request", files=[file], nested={"file": file}))
-    assert given["tool_parameters"]["files"][0]["url"] == "https://x.example/a.png"
-    assert given["tool_parameters"]["nested"]["file"]["url"] == "https://x.example/a.png"
+    echo = json.loads(await answer(await find(plugins[0]), "request", files=[file], nested={"file": file}))
+    assert echo["tool_parameters"]["files"][0]["url"] == "https://x.example/a.png"
+    assert echo["tool_parameters"]["nested"]["file"]["url"] == "https://x.example/a.png"
 
 
 async def test_a_file_that_is_not_stored_any_more(plugins: tuple[PluginTools, Plugins]) -> None:
     file = await plugins[1].stored_files.save(b"content", filename="a.txt", mime_type="text/plain")
     _, path = await plugins[1].stored_files.open(file.related_id or "")
     await asyncio.to_thread(path.unlink)
-    async with plugins[1].files.for_plugin({"file": file}) as given, httpx.AsyncClient() as client:
-        assert (await client.get(given["file"]["url"])).status_code == 404
+    async with plugins[1].files.for_plugin({"file": file}) as plugin_files, httpx.AsyncClient() as client:
+        assert (await client.get(plugin_files["file"]["url"])).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/files/x/y", "/upload/x", "/files/../x"])

@@ -64,8 +64,8 @@ async def test_the_variables_of_an_event(triggers: PluginTriggers) -> None:
 
 
 async def test_an_event_that_is_ignored(triggers: PluginTriggers) -> None:
-    given = request({"cancelled": True, "variables": {}})
-    assert await triggers.variables(PROVIDER, "pushed", SUBSCRIPTION, given, {}, {}) is None
+    payload = request({"cancelled": True, "variables": {}})
+    assert await triggers.variables(PROVIDER, "pushed", SUBSCRIPTION, payload, {}, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ URL = "https://x.example/triggers/plugin/h"
 async def test_it_subscribes_renews_and_unsubscribes(triggers: PluginTriggers) -> None:
     parameters = triggers.check(PROVIDER, {"repository": "r"}, "")
     assert parameters == {"repository": "r", "events": ["pushed"]}
-    made = await triggers.subscribe(PROVIDER, URL, parameters, "")
-    assert (made.endpoint, made.parameters, made.expires_at) == (URL, parameters, 2_000_000_000)
-    sent = made.properties["request"]
+    subscription = await triggers.subscribe(PROVIDER, URL, parameters, "")
+    assert (subscription.endpoint, subscription.parameters, subscription.expires_at) == (URL, parameters, 2_000_000_000)
+    sent = subscription.properties["request"]
     assert (sent["type"], sent["action"], sent["provider"]) == ("trigger", "subscribe_trigger", "fake")
     assert (sent["credentials"], sent["credential_type"]) == ({"api_key": SECRET}, "api-key")
     assert (sent["endpoint"], sent["parameters"]) == (URL, parameters)

@@ -17,7 +17,7 @@ from tests.soak.load import FLOW_WITH_TEXT, Load
 
 __all__ = ["hook", "peer"]
 
-RUNS = 48
+RUNS = 24
 
 
 @pytest.fixture(params=SERVERS)

@@ -21,10 +21,10 @@ PATIENCE = 60.0  # seconds
 @contextmanager
 def collector(passes_on_to: str) -> Generator[str]:
     """Its URL. It takes OTLP over HTTP, and sends it on in the same way."""
-    found = importlib.util.find_spec("rotel")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("rotel")
+    if spec is None or spec.origin is None:
         pytest.skip("NOT TESTED: with an OpenTelemetry collector, because rotel has no wheel for this machine")
-    program = Path(found.origin).with_name("rotel-agent")
+    program = Path(spec.origin).with_name("rotel-agent")
     http, grpc = _free(), _free()
     command = [program, "start", "--exporter", "otlp", "--otlp-exporter-endpoint", passes_on_to, "--disable-batching"]
     command += ["--otlp-exporter-protocol", "http", "--otlp-http-endpoint", http, "--otlp-grpc-endpoint", grpc]
@@ -38,8 +38,8 @@ def collector(passes_on_to: str) -> Generator[str]:
 
 
 def _free() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        return f"127.0.0.1:{made.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def _until_listening(process: subprocess.Popen[str], address: str) -> None:

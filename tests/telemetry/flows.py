@@ -40,8 +40,8 @@ def llm(id_: str, text: str, inside: str | None = None, **data: Any) -> dict[str
 
 
 def http(id_: str, url: str, headers: str = "", **data: Any) -> dict[str, Any]:
-    asked = {"method": "post", "url": url, "headers": headers, "params": "", "authorization": {"type": "no-auth"}}
-    return node(id_, "http-request", **asked, body={"type": "none", "data": []}, **data)
+    request = {"method": "post", "url": url, "headers": headers, "params": "", "authorization": {"type": "no-auth"}}
+    return node(id_, "http-request", **request, body={"type": "none", "data": []}, **data)
 
 
 def rounds(items: list[str], output: list[str]) -> list[dict[str, Any]]:

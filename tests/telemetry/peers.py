@@ -51,7 +51,7 @@ class Peers:
     waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     failures: int = 0
     deaf: bool = False  # the collector answers 503
-    heard: list[str] = field(default_factory=list[str])
+    paths: list[str] = field(default_factory=list[str])
     spans: list[Span] = field(default_factory=list[Span])
     resource: dict[str, Any] = field(default_factory=dict[str, Any])
     news: threading.Condition = field(default_factory=threading.Condition)
@@ -74,9 +74,9 @@ class Peers:
         self._server.server_close()
 
     def collect(self, raw: bytes) -> None:
-        asked = ExportTraceServiceRequest.FromString(raw)
+        export = ExportTraceServiceRequest.FromString(raw)
         with self.news:
-            for resource in asked.resource_spans:
+            for resource in export.resource_spans:
                 self.resource = _plain(resource.resource.attributes)
                 for scope in resource.scope_spans:
                     self.spans += [_span(span) for span in scope.spans]
@@ -103,20 +103,20 @@ def _value(value: Any) -> Any:
     return getattr(value, kind)
 
 
-def _span(told: Any) -> Span:
+def _span(span: Any) -> Span:
     return Span(
-        told.name,
-        told.trace_id.hex(),
-        told.span_id.hex(),
-        told.parent_span_id.hex(),
-        told.kind,
-        told.start_time_unix_nano / 1e9,
-        told.end_time_unix_nano / 1e9,
-        _plain(told.attributes),
-        told.status.code,
-        told.status.message,
-        [(event.name, _plain(event.attributes)) for event in told.events],
-        [(link.trace_id.hex(), link.span_id.hex()) for link in told.links],
+        span.name,
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        span.kind,
+        span.start_time_unix_nano / 1e9,
+        span.end_time_unix_nano / 1e9,
+        _plain(span.attributes),
+        span.status.code,
+        span.status.message,
+        [(event.name, _plain(event.attributes)) for event in span.events],
+        [(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
     )
 
 
@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         world = self.world
         with world.news:
-            world.heard.append(self.path)
+            world.paths.append(self.path)
             world.news.notify_all()
         if self.path == "/v1/traces":
             if world.deaf:
@@ -153,8 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST
 
-    def _chat(self, asked: dict[str, Any]) -> None:
-        prompt = asked["messages"][-1]["content"]
+    def _chat(self, body: dict[str, Any]) -> None:
+        prompt = body["messages"][-1]["content"]
         if "FAIL" in prompt:
             error = {"error": {"message": f"the model will not do: {prompt}"}}
             self._answer(json.dumps(error).encode(), 400, "application/json")

@@ -237,14 +237,16 @@ def test_a_server_at_debug_logs_no_key_and_no_secret(peers: Peers, tmp_path: Pat
                 refused = client.get("/v1/info", headers={"Authorization": f"Bearer {bearer}"})
                 assert refused.status_code == 401
             app = serve.apps["all"]["app_id"]
-            asked = client.post(f"/api/v1/workflows/{app}/run", json={"inputs": {"q": "x"}, "user": "ada"})
-            assert asked.status_code == 202
+            response = client.post(f"/api/v1/workflows/{app}/run", json={"inputs": {"q": "x"}, "user": "ada"})
+            assert response.status_code == 202
     said = serve.said
-    told = [json.loads(line) for line in said]
-    ready = next(line for line in told if line["event"] == f"Headrace is ready at {serve.url}")
+    entries = [json.loads(line) for line in said]
+    ready = next(line for line in entries if line["event"] == f"Headrace is ready at {serve.url}")
     assert [app["name"] for app in ready["apps"]] == ["all"]
-    assert {"debug", "info"} <= {line["level"] for line in told}
-    assert any(line.get("request_id") == "asked-by-ada" and line["status"] == 200 for line in told if "status" in line)
+    assert {"debug", "info"} <= {line["level"] for line in entries}
+    assert any(
+        line.get("request_id") == "asked-by-ada" and line["status"] == 200 for line in entries if "status" in line
+    )
     for secret in (key, wrong, flows.SECRET, KEY, "the-token-of-metrics", "dataset-0123456789"):
         assert not [line for line in said if secret in line]
 
@@ -270,13 +272,13 @@ def test_the_suite_notices_a_key_wherever_one_is_logged(tmp_path: Path):
 
 def test_a_request_has_an_id(tmp_path: Path):
     with Serve(tmp_path, []) as serve, httpx.Client(base_url=serve.url, verify=False) as client:
-        made = [client.get("/healthz").headers["x-request-id"] for _ in range(2)]
-        assert len({*made}) == 2
-        assert all(re.fullmatch(r"[0-9a-f-]{36}", each) for each in made)
-        for given, kept in (("abc-1/2", True), ("x" * 129, False), ("two words", False), ("", False)):
+        request_ids = [client.get("/healthz").headers["x-request-id"] for _ in range(2)]
+        assert len({*request_ids}) == 2
+        assert all(re.fullmatch(r"[0-9a-f-]{36}", request_id) for request_id in request_ids)
+        for sent_id, is_used in (("abc-1/2", True), ("x" * 129, False), ("two words", False), ("", False)):
             for path in ("/healthz", "/no/such"):
-                told = client.get(path, headers={"X-Request-Id": given}).headers.get_list("x-request-id")
-                assert len(told) == 1
-                assert (told[0] == given) is kept
-        asked = {"Origin": "http://a", "Access-Control-Request-Method": "GET", "X-Request-Id": "pre"}
-        assert client.options("/v1/info", headers=asked).headers["x-request-id"] == "pre"
+                returned_ids = client.get(path, headers={"X-Request-Id": sent_id}).headers.get_list("x-request-id")
+                assert len(returned_ids) == 1
+                assert (returned_ids[0] == sent_id) is is_used
+        headers = {"Origin": "http://a", "Access-Control-Request-Method": "GET", "X-Request-Id": "pre"}
+        assert client.options("/v1/info", headers=headers).headers["x-request-id"] == "pre"

@@ -53,17 +53,17 @@ def run(serve: Serve, name: str, headers: Mapping[str, str] | None = None, **inp
 
 def of(spans: list[Span], run: str) -> dict[str, Span]:
     """The spans of a run, by node id and round: "", "llm", "it", "it[0]", "it[0]/llm"."""
-    found: dict[str, Span] = {}
+    by_place: dict[str, Span] = {}
     for span in spans:
-        told = span.attributes
-        if told.get("headrace.run.id") == run:
-            index = told.get("headrace.round")
-            where = told.get("headrace.node.path") or (
-                f"{told['headrace.node.id']}[{index}]" if index is not None else ""
+        attributes = span.attributes
+        if attributes.get("headrace.run.id") == run:
+            index = attributes.get("headrace.round")
+            where = attributes.get("headrace.node.path") or (
+                f"{attributes['headrace.node.id']}[{index}]" if index is not None else ""
             )
-            assert where not in found
-            found[where] = span
-    return found
+            assert where not in by_place
+            by_place[where] = span
+    return by_place
 
 
 def whole(run: str) -> Any:
@@ -95,47 +95,47 @@ def test_a_runs_spans_are_nested_and_say_what_the_models_used(through: str, peer
         data = run(serve, "nested", {"traceparent": CALLER}, q="Yes?")
         assert data["status"] == "succeeded", data
         run_id = data["id"]
-        found = of(peers.wait_for(whole(run_id)), run_id)
+        run_spans = of(peers.wait_for(whole(run_id)), run_id)
         app = serve.apps["nested"]
 
-    assert set(found) == {"", "start", "first", "make", "it", "it[0]", "it[1]", "it[0]/inner", "it[1]/inner", "end"}
+    assert set(run_spans) == {"", "start", "first", "make", "it", "it[0]", "it[1]", "it[0]/inner", "it[1]/inner", "end"}
     assert peers.resource["service.name"] == "shop"
-    assert {item.trace for item in found.values()} == {CALLER.split("-")[1]}
-    assert len({item.id for item in found.values()}) == len(found)
+    assert {item.trace for item in run_spans.values()} == {CALLER.split("-")[1]}
+    assert len({item.id for item in run_spans.values()}) == len(run_spans)
     inside = {"": "", "it[0]": "it", "it[1]": "it", "it[0]/inner": "it[0]", "it[1]/inner": "it[1]"}
-    for where, item in found.items():
-        parent = found[inside.get(where, "")] if where else None
+    for where, item in run_spans.items():
+        parent = run_spans[inside.get(where, "")] if where else None
         assert item.parent == (parent.id if parent else CALLER.split("-")[2]), where
         assert item.status == 0
         assert item.began <= item.ended
         if parent:
             assert parent.began <= item.began <= item.ended <= parent.ended, where
 
-    whole_run = found[""].attributes
-    assert found[""].name == "run nested"
+    whole_run = run_spans[""].attributes
+    assert run_spans[""].name == "run nested"
     assert whole_run["headrace.app.id"] == app["app_id"]
     assert whole_run["headrace.workflow.version"] == app["workflow_id"]
     assert whole_run["headrace.status"] == "succeeded"
     assert whole_run["headrace.tokens"] == data["total_tokens"] == 3 * (PROMPT_TOKENS + COMPLETION_TOKENS)
     assert whole_run["headrace.cost"] == pytest.approx(3 * COST)
     for where in ("first", "it[0]/inner", "it[1]/inner"):
-        told = found[where].attributes
-        assert found[where].name == "chat gpt-4o-mini"
-        assert found[where].kind == 3  # client
-        assert told["gen_ai.operation.name"] == "chat"
-        assert told["gen_ai.provider.name"] == told["gen_ai.system"] == "openai"
-        assert told["gen_ai.request.model"] == "gpt-4o-mini"
-        assert told["gen_ai.request.temperature"] == 0.5
-        assert told["gen_ai.usage.input_tokens"] == PROMPT_TOKENS
-        assert told["gen_ai.usage.output_tokens"] == COMPLETION_TOKENS
-        assert told["gen_ai.response.finish_reasons"] == ["stop"]
-        assert told["headrace.cost"] == pytest.approx(COST)
-        assert told["headrace.cost.currency"] == "USD"
-    said = {name for item in found.values() for name in item.attributes if name.startswith("gen_ai.")}
+        attributes = run_spans[where].attributes
+        assert run_spans[where].name == "chat gpt-4o-mini"
+        assert run_spans[where].kind == 3  # client
+        assert attributes["gen_ai.operation.name"] == "chat"
+        assert attributes["gen_ai.provider.name"] == attributes["gen_ai.system"] == "openai"
+        assert attributes["gen_ai.request.model"] == "gpt-4o-mini"
+        assert attributes["gen_ai.request.temperature"] == 0.5
+        assert attributes["gen_ai.usage.input_tokens"] == PROMPT_TOKENS
+        assert attributes["gen_ai.usage.output_tokens"] == COMPLETION_TOKENS
+        assert attributes["gen_ai.response.finish_reasons"] == ["stop"]
+        assert attributes["headrace.cost"] == pytest.approx(COST)
+        assert attributes["headrace.cost.currency"] == "USD"
+    said = {name for item in run_spans.values() for name in item.attributes if name.startswith("gen_ai.")}
     known = {value for value in vars(gen_ai_attributes).values() if isinstance(value, str)}
     assert said <= known, "of what the conventions know"
     # a container's own usage is what was used inside
-    assert not [name for name in found["it"].attributes if "usage" in name or "cost" in name]
+    assert not [name for name in run_spans["it"].attributes if "usage" in name or "cost" in name]
 
 
 def test_what_failed_says_so_and_tells_no_secret(peers: Peers, tmp_path: Path):
@@ -157,18 +157,18 @@ def test_what_failed_says_so_and_tells_no_secret(peers: Peers, tmp_path: Path):
         failed, saved = run(serve, "fails"), run(serve, "flaky")
         assert (failed["status"], saved["status"]) == ("failed", "partial-succeeded")
         spans = peers.wait_for(lambda spans: whole(failed["id"])(spans) and whole(saved["id"])(spans))
-    found = of(spans, failed["id"])
-    assert found[""].trace == failed["id"].replace("-", "")  # nobody asked for another one
-    assert found[""].parent == ""
-    assert found[""].status == found["model"].status == 2
-    assert found["model"].attributes["error.type"] == "InvokeBadRequestError"
-    assert found["model"].attributes["gen_ai.request.model"] == "gpt-4o-mini"
-    assert "the model will not do: FAIL ****" in found["model"].message
-    assert "the model will not do: FAIL ****" in found[""].message
+    run_spans = of(spans, failed["id"])
+    assert run_spans[""].trace == failed["id"].replace("-", "")  # nobody asked for another one
+    assert run_spans[""].parent == ""
+    assert run_spans[""].status == run_spans["model"].status == 2
+    assert run_spans["model"].attributes["error.type"] == "InvokeBadRequestError"
+    assert run_spans["model"].attributes["gen_ai.request.model"] == "gpt-4o-mini"
+    assert "the model will not do: FAIL ****" in run_spans["model"].message
+    assert "the model will not do: FAIL ****" in run_spans[""].message
     call = of(spans, saved["id"])["call"]
     assert call.status == 0
-    ((name, told),) = call.events
-    assert (name, told["headrace.attempt"]) == ("exception", 1)
+    ((name, attributes),) = call.events
+    assert (name, attributes["headrace.attempt"]) == ("exception", 1)
     assert flows.SECRET not in str(spans)
     assert KEY not in str(spans)
 
@@ -195,13 +195,13 @@ def test_a_run_that_two_processes_do_is_one_trace(peers: Peers, tmp_path: Path):
         ],
     )
     with Serve(tmp_path, [file], environ(peers, OTEL_BSP_SCHEDULE_DELAY="20")) as first:
-        asked = httpx.post(
+        response = httpx.post(
             f"{first.url}/api/v1/workflows/{first.apps['waits']['app_id']}/run",
             headers={"Authorization": f"Bearer {first.keys['waits']}", "traceparent": CALLER},
             json={"inputs": {}, "user": "ada"},
         )
-        assert asked.status_code == 202, asked.text
-        run_id = asked.json()["workflow_run_id"]
+        assert response.status_code == 202, response.text
+        run_id = response.json()["workflow_run_id"]
         assert peers.waiting.acquire(timeout=60)
         before = of(peers.wait_for(lambda spans: "before" in of(spans, run_id)), run_id)
         first.kill()

@@ -20,7 +20,7 @@ CITIES = ["Rome", "Oslo", "Bern"]
 
 
 async def looks(request: ReceivedRequest) -> None:
-    """A model that calls the tool for the city that it is queued_record about, and then says what it answered."""
+    """A model that calls the tool for the city that it is asked about, and then says what it answered."""
     messages = request.body["messages"]
     if messages[-1]["role"] == "tool":
         await request.stream(*says(f"In {messages[-1]['content']}."))

@@ -59,11 +59,11 @@ def with_model_only() -> Flow:
     return loaded(yaml.safe_dump(file))
 
 
-def shown(flow: Flow, records: Sequence[Record]) -> str:
+def text_of(flow: Flow, records: Sequence[Record]) -> str:
     """What a client sees that follows the run from its start to its end."""
     events = RunEvents(RUN, flow)
-    told = [event for record in records for event in events.feed(record._replace(run=RUN))]
-    return "".join(event.data["text"] for event in told if event.event == "text_chunk")
+    stream_events = [event for record in records for event in events.feed(record._replace(run=RUN))]
+    return "".join(event.data["text"] for event in stream_events if event.event == "text_chunk")
 
 
 async def cut_off(request: ReceivedRequest) -> None:
@@ -93,7 +93,7 @@ async def test_the_text_of_an_interrupted_answer_begins_anew_as_that_of_any_mode
     before = "Let me look.\n" if agent else ""
     assert state.ended is not None
     assert state.ended.outputs["answer"] == f"{before}It is It is 20 C."
-    assert shown(flow, await journal.read("run")) == state.ended.outputs["answer"]
+    assert text_of(flow, await journal.read("run")) == state.ended.outputs["answer"]
     ended = [record.event for record in await journal.read("run") if isinstance(record.event, NodeSucceeded)]
     assert ended[1].outputs["text"] == f"{before}It is 20 C."
     assert len(server.requests) == (3 if agent else 2), "no round that has ended is repeated"

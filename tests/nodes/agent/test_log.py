@@ -88,16 +88,23 @@ async def test_steps_that_fail_are_logged_as_errors(server: ModelServer, client:
     server.answer(fails)
     flow = loaded(agent_file(tool("weather")))
     ran = await drive(flow, client)
-    told = events(flow, ran.records)
-    log = [(event.data["label"], event.data["status"]) for event in told if event.event == "agent_log"]
+    stream_events = events(flow, ran.records)
+    log = [(event.data["label"], event.data["status"]) for event in stream_events if event.event == "agent_log"]
     assert log == [("ROUND 1", "start"), ("m Thought", "start"), ("m Thought", "error"), ("ROUND 1", "error")]
-    finished = next(event.data for event in told if event.event == "node_finished" and event.data["node_id"] == "agent")
+    finished = next(
+        event.data for event in stream_events if event.event == "node_finished" and event.data["node_id"] == "agent"
+    )
     assert "no such model" in finished["error"]
-    ended = [event.data for event in told if event.event == "agent_log" and event.data["status"] == "error"]
+    ended = [event.data for event in stream_events if event.event == "agent_log" and event.data["status"] == "error"]
     assert {entry["error"] for entry in ended} == {finished["error"]}
     assert all(entry["metadata"]["elapsed_time"] >= 0 for entry in ended)
     assert [entry["status"] for entry in finished["execution_metadata"]["agent_log"]] == ["error", "error"]
-    assert [event.event for event in told][-4:] == ["agent_log", "agent_log", "node_finished", "workflow_finished"]
+    assert [event.event for event in stream_events][-4:] == [
+        "agent_log",
+        "agent_log",
+        "node_finished",
+        "workflow_finished",
+    ]
 
 
 async def test_a_retry_of_an_agent_begins_anew_and_logs_what_failed(server: ModelServer, client: ModelClient):
@@ -113,10 +120,10 @@ async def test_a_retry_of_an_agent_begins_anew_and_logs_what_failed(server: Mode
         "run/agent/0/round[1]/call[0]",
         "run/agent/1/round[1]/call[0]",
     ]
-    told = events(flow, ran.records)
-    names = [event.event for event in told if event.event in ("agent_log", "node_retry")]
+    stream_events = events(flow, ran.records)
+    names = [event.event for event in stream_events if event.event in ("agent_log", "node_retry")]
     retried = names.index("node_retry")
-    log = [event.data for event in told if event.event == "agent_log"]
+    log = [event.data for event in stream_events if event.event == "agent_log"]
     assert [(entry["label"], entry["status"]) for entry in log[retried - 2 : retried]] == [
         ("m Thought", "error"),
         ("ROUND 2", "error"),
@@ -134,17 +141,21 @@ async def test_a_stream_continues_after_any_event_of_a_failure(server: ModelServ
     strategy = {"error_strategy": "default-value", "default_value": [{"key": "text", "type": "string", "value": "?"}]}
     flow = loaded(agent_file(tool("weather"), data={**retry, **strategy}))
     ran = await drive(flow, client)
-    told = events(flow, ran.records)
-    assert sum(event.event == "agent_log" and event.data["status"] == "error" for event in told) == 4
-    for at, event in enumerate(told):
+    stream_events = events(flow, ran.records)
+    assert sum(event.event == "agent_log" and event.data["status"] == "error" for event in stream_events) == 4
+    for at, event in enumerate(stream_events):
         rest = events(flow, ran.records, event.position)
-        assert [(item.event, item.data) for item in rest] == [(item.event, item.data) for item in told[at + 1 :]]
+        assert [(item.event, item.data) for item in rest] == [
+            (item.event, item.data) for item in stream_events[at + 1 :]
+        ]
 
 
 async def test_an_agent_starts_with_its_strategy(server: ModelServer, client: ModelClient):
     server.answer(by_round(says("Hi.")))
     flow = loaded(agent_file())
     ran = await drive(flow, client)
-    told = events(flow, ran.records)
-    started = {event.data["node_id"]: event.data["agent_strategy"] for event in told if event.event == "node_started"}
+    stream_events = events(flow, ran.records)
+    started = {
+        event.data["node_id"]: event.data["agent_strategy"] for event in stream_events if event.event == "node_started"
+    }
     assert started == {"start": None, "agent": {"name": "function_calling", "icon": None}, "answer": None}

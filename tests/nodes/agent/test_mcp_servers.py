@@ -46,8 +46,8 @@ async def test_the_tools_of_mcp_servers_are_offered(
     server: ModelServer, client: ModelClient, parameters: dict[str, Value], named: list[tuple[str, McpEndpoint | None]]
 ):
     data = {"agent_strategy_provider_name": "hjlarry/agent/mcp_agent"}
-    given: dict[str, Any] = {name: constant(value) for name, value in parameters.items()}
-    flow = loaded(agent_file(data=data, **given))
+    constants: dict[str, Any] = {name: constant(value) for name, value in parameters.items()}
+    flow = loaded(agent_file(data=data, **constants))
     server.answer(by_round(calls(ROME), says("Done.")) if named else by_round(says("Done.")))
     ran = await drive(flow, client)
     assert [(reference.provider_name, reference.endpoint) for reference in ran.shelf.references] == named
@@ -68,7 +68,7 @@ async def test_an_agent_calls_servers_over_stdio_and_http(server: ModelServer, c
         flow = loaded(agent_file(ours, data=data, mcp_server=constant(f"{url}/mcp")))
         ran = await drive(flow, client, tools=ToolRegistry({"mcp": tools}))
     assert ran.outputs["text"].strip() == "Done."
-    functions = {each["function"]["name"] for each in server.requests[0].body["tools"]}
+    functions = {function["function"]["name"] for function in server.requests[0].body["tools"]}
     assert {"convert_time", "add", "search"} <= functions
     tokyo, total = (message["content"] for message in server.requests[1].body["messages"] if message["role"] == "tool")
     assert "T21:00:00+09:00" in tokyo

@@ -16,11 +16,13 @@ WEATHER = tool("weather")
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("arguments", "sent"),
     [("", "{}"), ('{"city": ', "{}"), ("[1]", "{}"), ('{"city":"Zürich"}', '{"city": "Zürich"}')],
 )
-async def test_arguments_are_sent_back_as_an_object(server: ModelServer, client: ModelClient, given: str, sent: str):
-    server.answer(by_round(calls(("weather", given)), says("Done.")))
+async def test_arguments_are_sent_back_as_an_object(
+    server: ModelServer, client: ModelClient, arguments: str, sent: str
+):
+    server.answer(by_round(calls(("weather", arguments)), says("Done.")))
     await drive(loaded(agent_file(WEATHER)), client)
     [call] = server.requests[1].body["messages"][2]["tool_calls"]
     assert call["function"] == {"name": "weather", "arguments": sent}

@@ -102,8 +102,10 @@ async def acted(client: ModelClient, *tools: Mapping[str, Value], **more: Value)
 
 
 async def test_the_parameters_are_what_the_sdk_expects(client: ModelClient, strategy: Strategy) -> None:
-    given = {"city": {"auto": 0, "value": constant("Rome")}}
-    weather = tool("weather", parameters=given, settings={"unit": {"value": "F"}}, extra={"description": "Ask."})
+    city_parameters = {"city": {"auto": 0, "value": constant("Rome")}}
+    weather = tool(
+        "weather", parameters=city_parameters, settings={"unit": {"value": "F"}}, extra={"description": "Ask."}
+    )
     ran = await acted(client, weather, tool("broken", enabled=False), undeclared=constant("x"))
     (parameters,) = strategy.parameters
     assert parameters["query"] == "Weather in Rome?"
@@ -118,7 +120,10 @@ async def test_the_parameters_are_what_the_sdk_expects(client: ModelClient, stra
     assert entity["identity"] == {"author": "", "name": "weather", "label": {"en_US": "Weather"}, "provider": "a"}
     assert entity["description"]["llm"] == "Ask."
     assert entity["runtime_parameters"] == {"city": "Rome", "unit": "F"}
-    assert [(each["name"], each["form"]) for each in entity["parameters"]] == [("city", "form"), ("unit", "form")]
+    assert [(parameter["name"], parameter["form"]) for parameter in entity["parameters"]] == [
+        ("city", "form"),
+        ("unit", "form"),
+    ]
     assert entity["provider_type"] == "builtin"
     assert ran.shelf.references[0].provider_type == STRATEGY
     assert ran.result.inputs["tools"] == ["weather"]

@@ -52,7 +52,7 @@ async def run(
     if strategy == "ReAct":
         server.answer(react_by_round(*(map(_written, rounds))))
     else:
-        server.answer(by_round(*(says(each) if isinstance(each, str) else calls(*each) for each in rounds)))
+        server.answer(by_round(*(says(part) if isinstance(part, str) else calls(*part) for part in rounds)))
     file = agent_file(*map(tool, TOOLS), strategy=strategy, maximum_iterations=constant(limit))
     ran = await drive(loaded(file), client)
     messages = server.requests[-1].body["messages"]
@@ -74,9 +74,9 @@ def cities(ran: Ran) -> list[Value]:
 async def test_parallel_calls(server: ModelServer, client: ModelClient, strategy: str):
     """ReAct has one call at a time: what the model writes after the first one is not read."""
     ran, results = await run(server, client, strategy, [ROME, OSLO], "Done.")
-    made = ["Rome"] if strategy == "ReAct" else ["Rome", "Oslo"]
-    assert cities(ran) == made
-    assert results == [f"{city}: 20 C" for city in made]
+    expected = ["Rome"] if strategy == "ReAct" else ["Rome", "Oslo"]
+    assert cities(ran) == expected
+    assert results == [f"{city}: 20 C" for city in expected]
     assert ran.outputs["text"].strip() == "Done."
 
 
@@ -115,8 +115,8 @@ async def test_a_loop_without_end(server: ModelServer, client: ModelClient, stra
     """With a limit of one, function calling makes the calls, and what they result in is the text."""
     ran, _ = await run(server, client, strategy, [ROME], limit=limit)
     assert len(server.requests) == limit
-    made = 1 if (strategy, limit) == ("function_calling", 1) else limit - 1
-    assert cities(ran) == ["Rome"] * made
+    expected = 1 if (strategy, limit) == ("function_calling", 1) else limit - 1
+    assert cities(ran) == ["Rome"] * expected
     *_, last = (entry for entry in ran.outputs["json"] if entry.get("label") == "CALL weather")
     refused = "limit is reached" in json.dumps(last["data"])
     assert refused == ((strategy, limit) != ("function_calling", 1))

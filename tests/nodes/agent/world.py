@@ -227,8 +227,8 @@ def question(query: str = "Weather in Rome?", run: str = "run", **system: Value)
 def agent_world(
     client: ModelClient, shelf: ToolShelf | None = None, journal: Any = None, **more: Any
 ) -> EngineEnvironment:
-    given = {"models": client, "tools": shelf or ToolShelf(), "files": Files(), **more}
-    return replace(world(journal), resources=only(**given))
+    resources = {"models": client, "tools": shelf or ToolShelf(), "files": Files(), **more}
+    return replace(world(journal), resources=only(**resources))
 
 
 @dataclass
@@ -262,19 +262,19 @@ async def drive(flow: Flow, client: ModelClient, first: Record | None = None, **
 # ------------------------------------------------------------------------------------------------------- the model
 
 
-def calls(*given: tuple[str, object], text: str = "") -> list[Any]:
+def calls(*named_arguments: tuple[str, object], text: str = "") -> list[Any]:
     """The events of an answer that calls tools: (name, arguments); arguments that are text are sent as they are."""
-    made = [
+    tool_calls = [
         {
             "index": index,
             "id": f"call_{index}",
             "type": "function",
             "function": {"name": name, "arguments": value if isinstance(value, str) else json.dumps(value)},
         }
-        for index, (name, value) in enumerate(given)
+        for index, (name, value) in enumerate(named_arguments)
     ]
     spoken = [piece(text)] if text else []
-    return [*spoken, piece(tool_calls=made), piece(finish="tool_calls"), usage(10, 5)]
+    return [*spoken, piece(tool_calls=tool_calls), piece(finish="tool_calls"), usage(10, 5)]
 
 
 def says(*pieces: str) -> list[Any]:

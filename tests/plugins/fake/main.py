@@ -10,7 +10,7 @@ import urllib.request
 
 lock = threading.Lock()
 checks: list[int] = []  # of the parent
-held: list[str] = []  # sessions that wait for `release`
+waiting: list[str] = []  # sessions that wait for `release`
 replies: dict[str, list] = {}
 replied = threading.Condition()
 
@@ -52,23 +52,23 @@ def call_back(id_: str, type_: str, request: object, call: str) -> list:
             answers.append(answer["data"])
 
 
-def in_thread(id_: str, given: dict) -> None:
-    match given["do"]:
+def in_thread(id_: str, command: dict) -> None:
+    match command["do"]:
         case "call back":
-            numbers = range(given.get("times", 1))
-            answers = [call_back(id_, given["type"], given["request"], f"{id_}-{number}") for number in numbers]
+            numbers = range(command.get("times", 1))
+            answers = [call_back(id_, command["type"], command["request"], f"{id_}-{number}") for number in numbers]
             text(id_, answers[0] if len(answers) == 1 else len(answers))
         case "fetch":
-            files = given["files"] if isinstance(given["files"], list) else [given["files"]]
+            files = command["files"] if isinstance(command["files"], list) else [command["files"]]
             for file in files:
                 with urllib.request.urlopen(file["url"]) as response:
                     text(id_, {"size": len(response.read()), "type": response.headers["Content-Type"], **file})
         case "upload":
-            request = {"filename": given["filename"], "mimetype": given["mimetype"]}
+            request = {"filename": command["filename"], "mimetype": command["mimetype"]}
             (answer,) = call_back(id_, "upload_file", request, id_)
             body = (
                 '--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
-                + given["content"]
+                + command["content"]
                 + "\r\n--b--\r\n"
             )
             headers = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -102,23 +102,23 @@ USAGE = {
 def serve_model(id_: str, data: dict) -> None:
     match data["action"]:
         case "invoke_llm":
-            given = data["model_parameters"]
-            if "error" in given:
-                session(id_, "error", given["error"])
-            elif "rounds" in given:  # what is answered after so many results of tools
+            settings = data["model_parameters"]
+            if "error" in settings:
+                session(id_, "error", settings["error"])
+            elif "rounds" in settings:  # what is answered after so many results of tools
                 results = sum(message["role"] == "tool" for message in data["prompt_messages"])
-                for said in given["rounds"][results]:
+                for said in settings["rounds"][results]:
                     chunk(id_, **said)
-            elif "chunks" in given:
-                for said in given["chunks"]:
+            elif "chunks" in settings:
+                for said in settings["chunks"]:
                     chunk(id_, **said)
-            elif "results" in given:
-                for result in given["results"]:
+            elif "results" in settings:
+                for result in settings["results"]:
                     session(id_, "stream", result)
             else:
-                shown = json.dumps(data)
-                chunk(id_, shown[:10])
-                chunk(id_, shown[10:])
+                dump = json.dumps(data)
+                chunk(id_, dump[:10])
+                chunk(id_, dump[10:])
                 chunk(id_, "", usage=USAGE, finish_reason="stop")
         case "invoke_text_embedding":
             usage = {"tokens": 4, "total_tokens": 4, "total_price": "0.004", "currency": "USD", "latency": 0.1}
@@ -163,10 +163,10 @@ def serve_endpoint(id_: str, data: dict) -> None:
         return None
     elif "hold" in query:
         session(id_, "stream", {"status": 200, "headers": {}, "result": b"held".hex()})
-        return held.append(id_)
+        return waiting.append(id_)
     else:
-        shown = {"line": line, "headers": headers, "body": body.decode(), "settings": data["settings"]}
-        respond(id_, 201, shown)
+        echo = {"line": line, "headers": headers, "body": body.decode(), "settings": data["settings"]}
+        respond(id_, 201, echo)
     end(id_)
 
 
@@ -206,8 +206,8 @@ def serve(id_: str, data: dict) -> None:
     if data["action"] == "get_tool_runtime_parameters":
         session(id_, "stream", {"parameters": [{"name": "extra", "type": "number", "form": "llm", "required": True}]})
         return end(id_)
-    given = data["agent_strategy_params"] if data["type"] == "agent_strategy" else data["tool_parameters"]
-    match given.get("do"):
+    parameters = data["agent_strategy_params"] if data["type"] == "agent_strategy" else data["tool_parameters"]
+    match parameters.get("do"):
         case "request":
             text(id_, data)
         case "checks":
@@ -218,31 +218,31 @@ def serve(id_: str, data: dict) -> None:
             )
         case "open":
             try:
-                with open(given["path"], given.get("mode", "rb")) as file:
+                with open(parameters["path"], parameters.get("mode", "rb")) as file:
                     text(id_, f"opened {file.name}")
             except OSError as error:
                 text(id_, type(error).__name__)
         case "allocate":
             try:
-                text(id_, len(bytearray(given["size"])))
+                text(id_, len(bytearray(parameters["size"])))
             except MemoryError:
                 text(id_, "MemoryError")
         case "start":
             import subprocess
 
             command = [sys.executable, "-c", "import time; time.sleep(600)"]
-            text(id_, subprocess.Popen(command, start_new_session=given["session"]).pid)
+            text(id_, subprocess.Popen(command, start_new_session=parameters["session"]).pid)
         case "umask":
             text(id_, oct(os.umask(0o077)))
         case "fail":
             traceback = f"Traceback with {data.get('credentials')}"
-            error = {"error_type": "ValueError", "message": given["message"], "args": {"traceback": traceback}}
+            error = {"error_type": "ValueError", "message": parameters["message"], "args": {"traceback": traceback}}
             session(id_, "error", error)
         case "crash":
             sys.stderr.write(f"the last words {data['credentials']}\n")
-            os._exit(given.get("code", 3))
+            os._exit(parameters.get("code", 3))
         case "signal":
-            os.kill(os.getpid(), given["number"])
+            os.kill(os.getpid(), parameters["number"])
         case "garbage":
             write('no JSON at all\n[1]\n"text"\n{"event": "news"}\n{"event": "session"}\n{broken\n\x00\xff\n')
             write('{"event": "session", "session_id": "unknown", "data": {"type": "stream", "data": {}}}\n')
@@ -251,10 +251,10 @@ def serve(id_: str, data: dict) -> None:
             sys.stderr.write("printed\n")
             text(id_, "after garbage")
         case "long":
-            text(id_, "x" * given["size"])
+            text(id_, "x" * parameters["size"])
         case "many":
-            for _ in range(given["count"]):
-                text(id_, "x" * given.get("size", 1))
+            for _ in range(parameters["count"]):
+                text(id_, "x" * parameters.get("size", 1))
         case "parts":
             line = json.dumps(
                 {"event": "session", "session_id": id_, "data": {"type": "stream", "data": TEXT}}, ensure_ascii=False
@@ -264,34 +264,34 @@ def serve(id_: str, data: dict) -> None:
                     os.write(1, bytes([byte]))
             write("\n\n")
         case "messages":
-            for type_, content, meta in given["messages"]:
+            for type_, content, meta in parameters["messages"]:
                 message(id_, type_, content, meta)
         case "call back without end":
-            for number in range(given["count"]):
+            for number in range(parameters["count"]):
                 session(id_, "invoke", {"type": "storage", "backwards_request_id": str(number), "request": {}})
         case "stream":
-            session(id_, "stream", given["data"])
+            session(id_, "stream", parameters["data"])
         case "blob":
-            content, total = base64.b64decode(given["content"]), given.get("total")
+            content, total = base64.b64decode(parameters["content"]), parameters.get("total")
             pieces = [content[at : at + 8192] for at in range(0, len(content), 8192)]
             for number, piece in enumerate([*pieces, b""]):
                 is_end = number == len(pieces)
-                if is_end and given.get("cut"):
+                if is_end and parameters.get("cut"):
                     break
                 chunk = {"id": "b", "sequence": number, "total_length": len(content) if total is None else total}
                 chunk |= {"blob": base64.b64encode(piece).decode(), "end": is_end}
-                message(id_, "blob_chunk", chunk, given.get("meta"))
+                message(id_, "blob_chunk", chunk, parameters.get("meta"))
         case "unknown type":
             return session(id_, "sing", {})
         case "hold":
             text(id_, "held")
-            return held.append(id_)
+            return waiting.append(id_)
         case "release":
-            for other in held:
+            for other in waiting:
                 text(other, "released")
                 end(other)
-            text(id_, len(held))
-            held.clear()
+            text(id_, len(waiting))
+            waiting.clear()
         case "never, then at once":  # the first call never ends
             marker = os.path.join(os.environ["HOME"], "called")
             if not os.path.exists(marker):
@@ -303,9 +303,9 @@ def serve(id_: str, data: dict) -> None:
             os.close(1)
             return None
         case "call back" | "fetch" | "upload":
-            return threading.Thread(target=in_thread, args=(id_, given), daemon=True).start()
+            return threading.Thread(target=in_thread, args=(id_, parameters), daemon=True).start()
         case _:
-            text(id_, given)
+            text(id_, parameters)
     end(id_)
 
 

@@ -35,8 +35,8 @@ class Act(Tool):
                 file = self.session.file.upload("a.txt", b"content", "text/plain")
                 yield self.create_json_message(file.model_dump(mode="json"))
             case "tool":
-                given = {"do": "messages"}
-                yield from self.session.tool.invoke(ToolProviderType.BUILT_IN, "tests/sdk/sdk", "act", given)
+                parameters = {"do": "messages"}
+                yield from self.session.tool.invoke(ToolProviderType.BUILT_IN, "tests/sdk/sdk", "act", parameters)
             case "classify":
                 classes, model = [ClassConfig(id="1", name="a")], ModelConfig(provider="p", name="m")
                 answer = self.session.workflow_node.question_classifier.invoke(classes, model, "q", "i")
