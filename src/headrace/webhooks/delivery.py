@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from headrace import __version__
 from headrace.background import Periodic, back_off, cancel
@@ -28,6 +27,7 @@ from headrace.runs.reader import RunView
 from headrace.runs.service import RunService
 from headrace.webhooks.delivery_policy import DeliveryPolicy
 from headrace.webhooks.payload import message, signature, signing_secret
+from headrace.webhooks.receivers import Receiver, Receivers
 
 if TYPE_CHECKING:
     from headrace.webhooks.form_mail import FormMails
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 _PAGE = 200  # callbacks read from the store at once
 _GATHER_SECONDS = 0.02  # runs often end together
 _POSTPONED_SECONDS = 0.25  # how often the store is polled while callbacks are postponed
-_LONGEST_POSTPONED = 300.0  # seconds: a slow receiver may have become faster
 _LONGEST_PAUSE = 60.0  # seconds between attempts to save the result of an attempt
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 15.0
@@ -46,17 +45,6 @@ _RESPONSE = 16 * 1024  # bytes of a response that are read
 _PERMANENT = frozenset({"EgressRefused", "InvalidURLError"})  # errors that a retry would not change
 _GONE = 410
 _NO_MAIL = "no e-mail can be sent: set HEADRACE_SMTP_URL, HEADRACE_SMTP_FROM and HEADRACE_PUBLIC_URL"
-
-
-@dataclass(slots=True)
-class _Receiver:
-    """A host that receives callbacks. `queued`: those in its queue; `room`: for attempts; `seconds`: the average
-    duration of an attempt; `busy_until`: when the postponed ones will have been sent."""
-
-    room: asyncio.Semaphore
-    queued: int = 0
-    seconds: float = 0.05
-    busy_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +85,7 @@ class WebhookSender:
         self._claims = claims
         self._unclaimed: set[str] = set()  # claims to be released
         self._room = asyncio.Semaphore(self._policy.concurrency)
-        self._receivers: dict[str, _Receiver] = {}
+        self._receivers = Receivers(self._policy)
         self._deliveries: dict[str, asyncio.Task[None]] = {}  # by the callback's id
         self._to_resend: set[str] = set()  # of these: to be sent again unless they are delivered now
         self._postponed_until = 0.0
@@ -158,11 +146,13 @@ class WebhookSender:
         for callback in new:
             if _claim(callback) not in claimed:
                 continue
-            receiver = self._receiver(callback.url)
+            receiver = self._receivers.of(callback.url)
             if receiver.queued < self._policy.backlog:
                 self._start(callback, receiver)
             else:
-                postponed.append(replace(callback, next_at=self._postponed_to(receiver, now)))
+                at = self._receivers.postponed_to(receiver, now)
+                self._postponed_until = max(self._postponed_until, at)
+                postponed.append(replace(callback, next_at=at))
         try:
             await asyncio.gather(*map(self._postpone, postponed))
         finally:
@@ -188,22 +178,7 @@ class WebhookSender:
         else:
             self._unclaimed -= names
 
-    def _postponed_to(self, receiver: _Receiver, now: float) -> float:
-        """When a callback that does not fit into the queue will be due."""
-        seconds = receiver.seconds / self._policy.per_receiver
-        receiver.busy_until = max(receiver.busy_until, now + receiver.queued * seconds) + seconds
-        at = min(receiver.busy_until, now + _LONGEST_POSTPONED)
-        self._postponed_until = max(self._postponed_until, at)
-        return at
-
-    def _receiver(self, url: str) -> _Receiver:
-        host = _host(url)
-        receiver = self._receivers.get(host)
-        if receiver is None:
-            receiver = self._receivers[host] = _Receiver(asyncio.Semaphore(self._policy.per_receiver))
-        return receiver
-
-    def _start(self, callback: Callback, receiver: _Receiver) -> None:
+    def _start(self, callback: Callback, receiver: Receiver) -> None:
         receiver.queued += 1
         task = asyncio.create_task(self._deliver(callback, receiver), name=f"callback {callback.id}")
         self._deliveries[callback.id] = task
@@ -211,7 +186,7 @@ class WebhookSender:
 
     # ---------------------------------------------------------------------------------------------------- delivering
 
-    async def _deliver(self, queued: Callback, receiver: _Receiver) -> None:
+    async def _deliver(self, queued: Callback, receiver: Receiver) -> None:
         """Tries a callback once, and saves the result."""
         try:
             async with receiver.room, self._room:
@@ -233,9 +208,7 @@ class WebhookSender:
             self._unclaimed.add(_claim(queued))
             self._to_resend.discard(queued.id)
             del self._deliveries[queued.id]
-            receiver.queued -= 1
-            if not receiver.queued:
-                del self._receivers[_host(queued.url)]
+            self._receivers.leave(queued.url, receiver)
 
     def _after(self, callback: Callback, outcome: _Outcome) -> Callback:
         """The callback after an attempt."""
@@ -334,11 +307,3 @@ def _log_failure(task: asyncio.Task[None]) -> None:
             logger.log(error.level, "%s was postponed: %s", task.get_name(), error)
         else:
             logger.error("%s was postponed: %s", task.get_name(), error, exc_info=error)
-
-
-def _host(url: str) -> str:
-    """The receiver of a URL, for its queue."""
-    try:
-        return urlsplit(url).netloc.rpartition("@")[2].lower()
-    except ValueError:
-        return url
