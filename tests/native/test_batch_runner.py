@@ -201,7 +201,7 @@ async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_store_that_fails_costs_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working_at, "_BACK_OFF_SECONDS", 0.02)
+    monkeypatch.setattr("headrace.batches.line_submitter._BACK_OFF_SECONDS", 0.02)
     monkeypatch.setattr(working_at, "_AHEAD", 5)
     journal = Counting()
     store = memory_storage(journal)

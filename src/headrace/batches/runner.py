@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from headrace.background import Periodic, back_off, cancel
+from headrace.background import Periodic, cancel
+from headrace.batches.line_submitter import LineSubmitter
 from headrace.batches.open_batch import OpenBatch
 from headrace.batches.progress import BatchProgress, LineResult, pages, run_of, source_of
-from headrace.conversations.messages import CHATS, Chats
+from headrace.conversations.messages import Chats
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.summary import FINAL, PAUSED, RUNNING, status_of
-from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, Principal, RunFilter
-from headrace.rate_limits import CURRENT_CALL, Call, LimitReached
+from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, RunFilter
 from headrace.runs.service import RunService, Submission
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ _AHEAD = 100  # how far lines may be started beyond the first whose run is not k
 _LISTEN_SECONDS = 10.0  # a run without records for so long is looked up: the bus may have lost something
 _ELSEWHERE_SECONDS = 0.2  # how often a batch is looked up that another process works on, or none yet
 _IN_A_ROW = 50  # lines reported as over at once
-_BACK_OFF_SECONDS = 1.0  # before a retry after a failure of the store or a reached limit
-_LONGEST_PAUSE = 30.0  # before a retry after many failures of the store
 
 
 class BatchRunner:
@@ -45,7 +43,7 @@ class BatchRunner:
         self.batches = batches
         self.lines = BatchProgress(run_service, batches)
         self._run_service = run_service
-        self._chats = chats
+        self._lines = LineSubmitter(run_service, chats)
         self._clock = run_service.environment.clock
         self._claims = claims
         self._unclaimed: set[str] = set()  # claims to be released
@@ -258,7 +256,7 @@ class BatchRunner:
         run_service, index = self._run_service, line.index
         async with run_service.environment.bus.subscribe(run) as live:
             if common is not None:
-                submitted = await self._submit(open_, line, common, run)
+                submitted = await self._lines.submit(open_, line, common, run)
                 del open_.unconfirmed[index]
                 open_.changed()
                 if not submitted:
@@ -282,38 +280,6 @@ class BatchRunner:
         open_.in_progress.discard(index)
         open_.active.discard(index)
         open_.changed()
-
-    async def _submit(self, open_: OpenBatch, line: BatchLine, common: Submission, run: RunId) -> bool:
-        """Submits a run, as soon as the store and the limits allow it. False if the batch is stopped before, or the run
-        can never be stored."""
-        caller = Principal(open_.batch.key, common.served.app.workspace, frozenset()) if open_.batch.key else None
-        failures = 0
-        while True:
-            CURRENT_CALL.set(Call(caller))  # of this line's task alone
-            try:
-                await self._run_service.submit(await self._submission(line, common, run), run)
-                return True
-            except StoreError as error:
-                logger.log(error.level, "run %s cannot be submitted: %s", run, error)
-                if not error.transient:
-                    return False
-                failures += 1
-                await asyncio.sleep(back_off(failures, _BACK_OFF_SECONDS, _LONGEST_PAUSE))
-            except LimitReached as reached:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(reached.wait, _BACK_OFF_SECONDS)):
-                        await open_.until(lambda: open_.stopping)
-                    return False
-
-    async def _submission(self, line: BatchLine, common: Submission, run: RunId) -> Submission:
-        """The submission of a line. If its conversation has been removed, it starts a new one."""
-        submission = replace(common, inputs=line.inputs, query=line.query)
-        if common.served.app.mode not in CHATS:
-            return submission
-        conversation = None
-        if line.conversation is not None:
-            conversation = await self._run_service.conversations.find_conversation(line.conversation)
-        return await self._chats.message(submission, conversation, run=run)
 
     async def _status(self, run: RunId) -> str:
         listed = await self._run_service.runs.find_run(run)
