@@ -253,7 +253,7 @@ async def service(
         temporal = None
         if settings.temporal_address and not memory:
             temporal = temporal_dispatch(settings, environ, storage.leases)
-            await temporal.open()
+            await temporal.connection.open()
             stack.push_async_callback(temporal.aclose)
         if temporal is not None:
             dispatch = temporal

@@ -41,7 +41,7 @@ async def test_missing_search_attributes_are_named_with_the_command_that_adds_th
 ) -> None:
     address = temporal_server.address
     with pytest.raises(HeadraceError) as error:
-        await dispatch(address, bare_namespace).open()
+        await dispatch(address, bare_namespace).connection.open()
     assert not isinstance(error.value, StoreError)
     message, _, command = str(error.value).partition(" To add them: temporal ")
     assert message == (
@@ -49,12 +49,12 @@ async def test_missing_search_attributes_are_named_with_the_command_that_adds_th
         "HeadraceWorkspace."
     )
     await asyncio.to_thread(subprocess.run, [program(), *shlex.split(command)], check=True, capture_output=True)
-    await dispatch(address, bare_namespace).open()
+    await dispatch(address, bare_namespace).connection.open()
 
 
 async def test_an_unknown_namespace_is_named(temporal_server: Server) -> None:
     with pytest.raises(HeadraceError, match="Namespace nowhere is not found") as error:
-        await dispatch(temporal_server.address, "nowhere").open()
+        await dispatch(temporal_server.address, "nowhere").connection.open()
     assert not isinstance(error.value, StoreError)
 
 
@@ -62,13 +62,13 @@ async def test_the_namespace_may_be_that_of_temporals_own_configuration(
     temporal_server: Server, bare_namespace: str
 ) -> None:
     with pytest.raises(HeadraceError, match=f"Temporal's namespace {bare_namespace} lacks"):
-        await dispatch(temporal_server.address, TEMPORAL_NAMESPACE=bare_namespace).open()
-    await dispatch(temporal_server.address, "default", TEMPORAL_NAMESPACE=bare_namespace).open()
+        await dispatch(temporal_server.address, TEMPORAL_NAMESPACE=bare_namespace).connection.open()
+    await dispatch(temporal_server.address, "default", TEMPORAL_NAMESPACE=bare_namespace).connection.open()
 
 
 async def test_a_process_starts_while_the_server_is_away(caplog: pytest.LogCaptureFixture) -> None:
     away = dispatch(f"127.0.0.1:{free_port()}")
-    await away.open()
+    await away.connection.open()
     assert "runs are accepted, and wait: Temporal at 127.0.0.1:" in caplog.text
     await away.ready(ReadyRun("run", 1, "default", "app", Priority.API))  # returns at once
     with pytest.raises(StoreError, match="does not answer"):
@@ -89,7 +89,7 @@ async def test_a_wrong_configuration_of_temporals_own_is_refused(
     temporal_server: Server, environ: dict[str, str], message: str
 ) -> None:
     with pytest.raises(HeadraceError, match=message) as error:
-        await dispatch(temporal_server.address, **environ).open()
+        await dispatch(temporal_server.address, **environ).connection.open()
     assert not isinstance(error.value, StoreError)
 
 
@@ -101,4 +101,4 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 async def test_an_unknown_host_does_not_answer() -> None:
     with pytest.raises(StoreError, match="does not answer"):
-        await dispatch("nowhere.invalid:7233").client()
+        await dispatch("nowhere.invalid:7233").connection.client()

@@ -6,21 +6,31 @@ read from Temporal's own configuration: its environment variables `TEMPORAL_*` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.common import SearchAttributeKey
+from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from headrace.errors import HeadraceError, StoreError
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 RUN = SearchAttributeKey.for_keyword("HeadraceRun")
 APP = SearchAttributeKey.for_keyword("HeadraceApp")
 WORKSPACE = SearchAttributeKey.for_keyword("HeadraceWorkspace")
 
+RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=5))
+_RPC_SECONDS = 10.0  # the SDK tries for about as long
 _UNCHECKED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED)  # a key may lack the right to list them
 
 
@@ -46,6 +56,57 @@ class TemporalOptions:
 
 class TemporalUnavailable(StoreError):
     """The server does not answer; the same may succeed later."""
+
+
+class Connection:
+    """Connects when that is first needed, so that a process starts while the server is away."""
+
+    def __init__(self, options: TemporalOptions, environ: Mapping[str, str]) -> None:
+        self.options = options
+        self._environ = environ
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+        self._available = True  # as last logged
+
+    async def open(self) -> None:
+        """HeadraceError if the server answers, but cannot be used. One that does not answer may do so later."""
+        try:
+            await self.client()
+        except TemporalUnavailable as error:
+            self.log(error)
+
+    async def client(self) -> Client:
+        """TemporalUnavailable while the server cannot be reached."""
+        async with self._connecting:
+            if self._client is None:
+                self._client = await connect(self.options, self._environ)
+            return self._client
+
+    async def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Calls the server. HeadraceError if nothing was done; TemporalUnavailable: it may have been."""
+        try:
+            async with asyncio.timeout(_RPC_SECONDS):
+                return await work(await self.client())
+        except TimeoutError as error:
+            raise TemporalUnavailable(f"Temporal at {self.options.address} does not answer") from error
+        except RPCError as error:
+            raise failure_of(error, self.options) from error
+
+    def log(self, error: HeadraceError | None) -> None:
+        """Logs the beginning and the end of an outage once."""
+        if (error is None) is self._available:
+            return
+        self._available = error is None
+        if error is None:
+            logger.info("Temporal at %s answers again", self.options.address)
+        else:
+            logger.error("runs are accepted, and wait: %s", error)
+
+
+def search_attributes(run: str = "", app: str = "", workspace: str = "") -> TypedSearchAttributes:
+    """By what people find an activity."""
+    pairs = ((RUN, run), (APP, app), (WORKSPACE, workspace))
+    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in pairs if value])
 
 
 async def connect(options: TemporalOptions, environ: Mapping[str, str]) -> Client:
