@@ -1,13 +1,16 @@
-"""Starts the Python processes of the sandbox, which start those that run users' code."""
+"""Starts the Python processes of the sandbox, which start those that run users' code, and reads what those send."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+MEGABYTE = 1024 * 1024
 BOOT = """
 import sys
 sys.path.insert(0, sys.argv[2])
@@ -40,3 +43,16 @@ def has_died(process: subprocess.Popen[bytes]) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
+
+
+async def read_exactly(connection: socket.socket, size: int) -> bytes:
+    """What the other end sends next. EOFError if it closes before that is complete."""
+    loop = asyncio.get_running_loop()
+    pieces, remaining = list[bytes](), size
+    while remaining:
+        piece = await loop.sock_recv(connection, min(remaining, MEGABYTE))
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        remaining -= len(piece)
+    return b"".join(pieces)

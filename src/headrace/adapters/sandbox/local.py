@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from headrace.adapters.sandbox import node_scan, quickjs, templates
+from headrace.adapters.sandbox.child_process import MEGABYTE
 from headrace.adapters.sandbox.egress_proxy import PROXY, EgressProxy, certificates_here
 from headrace.adapters.sandbox.imports import HTTP_MODULES, NETWORK_MODULES, NETWORK_PACKAGES, imports
 from headrace.adapters.sandbox.node import NodePool
 from headrace.adapters.sandbox.packages import Packages
 from headrace.adapters.sandbox.slots import Owner, Slots
-from headrace.adapters.sandbox.workers import MEGABYTE, NoConfinement, WorkerFailed, Workers
+from headrace.adapters.sandbox.workers import NoConfinement, WorkerFailed, Workers
 from headrace.adapters.sandbox.zygote_wire import Plan
 from headrace.content.python_json import load_json
 from headrace.content.surrogates import mend_text

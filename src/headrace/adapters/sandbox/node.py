@@ -12,12 +12,12 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
-from headrace.adapters.sandbox.child_process import has_died
+from headrace.adapters.sandbox.child_process import MEGABYTE, has_died, read_exactly
 from headrace.adapters.sandbox.egress_proxy import EgressProxy
 from headrace.adapters.sandbox.keeper import START_SECONDS, Keeper
 from headrace.adapters.sandbox.node_program import INSTALL, NETWORK, NodeProgram, NoNode, find_node
 from headrace.adapters.sandbox.node_wire import SIZE
-from headrace.adapters.sandbox.workers import MEGABYTE, NoConfinement, TimedOut, WorkerFailed
+from headrace.adapters.sandbox.workers import NoConfinement, TimedOut, WorkerFailed
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class NodePool:
         """Sends a process its job. False if it had ended before."""
         try:
             await asyncio.get_running_loop().sock_sendall(connection, SIZE.pack(len(job)) + job)
-            return await _read_exactly(connection, 1) == b"b"
+            return await read_exactly(connection, 1) == b"b"
         except (EOFError, ConnectionError):
             return False
 
@@ -163,11 +163,11 @@ class NodePool:
         return answer
 
     async def _framed(self, connection: socket.socket) -> tuple[bytes, bytes]:
-        sign = await _read_exactly(connection, 1)
-        (size,) = SIZE.unpack(await _read_exactly(connection, SIZE.size))
+        sign = await read_exactly(connection, 1)
+        (size,) = SIZE.unpack(await read_exactly(connection, SIZE.size))
         if size > self._answer or sign not in (b"R", b"E", b"X"):  # a program can write there, too
             raise WorkerFailed(f"The result is larger than {self._answer} bytes, or is not one.")
-        return sign, await _read_exactly(connection, size)
+        return sign, await read_exactly(connection, size)
 
     # ---------------------------------------------------------------------------------------- processes that wait
 
@@ -315,23 +315,11 @@ async def _start_failure(connection: socket.socket) -> str | None:
     """Waits until a process is ready; why it is not."""
     try:
         async with asyncio.timeout(START_SECONDS):
-            if await _read_exactly(connection, 1) == b"r":
+            if await read_exactly(connection, 1) == b"r":
                 return None
-            (size,) = SIZE.unpack(await _read_exactly(connection, SIZE.size))
-            return (await _read_exactly(connection, min(size, 4096))).decode("utf-8", "replace")
+            (size,) = SIZE.unpack(await read_exactly(connection, SIZE.size))
+            return (await read_exactly(connection, min(size, 4096))).decode("utf-8", "replace")
     except TimeoutError:
         return "it did not become ready"
     except (EOFError, ConnectionError):
         return "it ended while it started, for want of memory or of processes"
-
-
-async def _read_exactly(connection: socket.socket, size: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    pieces, remaining = list[bytes](), size
-    while remaining:
-        piece = await loop.sock_recv(connection, min(remaining, MEGABYTE))
-        if not piece:
-            raise EOFError
-        pieces.append(piece)
-        remaining -= len(piece)
-    return b"".join(pieces)

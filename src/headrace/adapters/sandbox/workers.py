@@ -14,12 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from headrace.adapters.sandbox.child_process import has_died, spawn
+from headrace.adapters.sandbox.child_process import MEGABYTE, has_died, read_exactly, spawn
 from headrace.adapters.sandbox.zygote_wire import BEGUN, CHILD, READY, RESULT, SIZE, UNCONFINED, Plan
 
 logger = logging.getLogger(__name__)
 
-MEGABYTE = 1024 * 1024
 START_SECONDS = 60.0
 KEPT = 4  # processes that wait for a job
 _ATTEMPTS = 20  # to start a job
@@ -160,38 +159,26 @@ class Workers:
     async def _converse(self, connection: socket.socket, job: Mapping[str, Any]) -> bytes:
         loop = asyncio.get_running_loop()
         try:
-            sign = await self._read_exactly(connection, 1)
+            sign = await read_exactly(connection, 1)
             if sign == READY:
                 body = json.dumps({"most": self._answer, **job}).encode()
                 await loop.sock_sendall(connection, SIZE.pack(len(body)) + body)
-                sign = await self._read_exactly(connection, 1)
+                sign = await read_exactly(connection, 1)
         except (EOFError, ConnectionError):
             raise _NotStarted from None
         try:
             if sign == BEGUN:
-                sign = await self._read_exactly(connection, 1)
-            (size,) = SIZE.unpack(await self._read_exactly(connection, SIZE.size))
+                sign = await read_exactly(connection, 1)
+            (size,) = SIZE.unpack(await read_exactly(connection, SIZE.size))
             if size > 4 * self._answer:
                 raise WorkerFailed(f"The result is larger than {self._answer} bytes.")
-            answer = await self._read_exactly(connection, size)
+            answer = await read_exactly(connection, size)
         except ConnectionError:
             raise EOFError from None
         if sign == RESULT:
             return answer
         text = answer.decode("utf-8", "replace")
         raise NoConfinement(text) if sign == UNCONFINED else WorkerFailed(text)
-
-    @staticmethod
-    async def _read_exactly(connection: socket.socket, size: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        pieces, remaining = list[bytes](), size
-        while remaining:
-            piece = await loop.sock_recv(connection, min(remaining, MEGABYTE))
-            if not piece:
-                raise EOFError
-            pieces.append(piece)
-            remaining -= len(piece)
-        return b"".join(pieces)
 
     # ------------------------------------------------------------------------------------------------- the zygote
 
