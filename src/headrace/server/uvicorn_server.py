@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -26,6 +27,7 @@ from headrace.server.tls import Tls
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0  # how often connections are checked for timeouts
+_COUNTS = 10  # of a tenth of a second each, as uvicorn's counter has them
 _RENEWAL_TICKS = 10  # how often, in these, the certificate is checked for renewal
 _DRAIN_TICK_SECONDS = 0.05
 _CLOSE_SECONDS = 2  # for tasks to end once they are cancelled
@@ -67,6 +69,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, serving: Serving) -> None:
         self._serving = serving
+        self._wake: Callable[[], object] = _nothing
         self._guard = Guard(app)
         limit = connection_limit()
         tls = serving.tls
@@ -96,19 +99,29 @@ class Server(uvicorn.Server):
         if self.should_exit:  # a signal has arrived meanwhile: then uvicorn returns without a shutdown
             await self.shutdown(sockets)
 
+    async def main_loop(self) -> None:
+        """As uvicorn's, but a signal wakes it: it does not look for one ten times a second."""
+        woken, loop, ticks = asyncio.Event(), asyncio.get_running_loop(), 0
+        self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+        while not await self.on_tick(ticks * _COUNTS):
+            ticks += 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await woken.wait()
+
     async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:  # of a tenth of a second each
-            now = asyncio.get_running_loop().time()
-            for connection in self._connections():
-                connection.check_timeout(now, self._serving.request_seconds, _TICK_SECONDS)
-            if self._serving.tls and counter % (10 * _RENEWAL_TICKS) == 0:
-                self._serving.tls.reload()
+        now = asyncio.get_running_loop().time()
+        for connection in self._connections():
+            connection.check_timeout(now, self._serving.request_seconds, _TICK_SECONDS)
+        if self._serving.tls and counter % (_COUNTS * _RENEWAL_TICKS) == 0:
+            self._serving.tls.reload()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
+        self._wake()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._drain()
