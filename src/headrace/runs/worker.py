@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from time import monotonic
 
 from headrace.background import Batched, Periodic, Slots, background
@@ -53,7 +55,8 @@ class Worker:
         # a process that takes over the runs of a dead worker, or starts again, has many at once
         self._reads = Batched(run_service.environment.journal.read_all, TAKEN_OVER)
         self._acquisitions = Batched(self._acquire, TAKEN_OVER)
-        self._overtaken = Periodic("overtaken runs", self._lose_overtaken, OVERTAKEN_SECONDS)
+        self._overtaken = Periodic("overtaken runs", self._lose_overtaken)
+        self._looks = False  # or will: nothing is to be looked for while no run is driven
         run_service.environment.bus.wire.on_signal(Signal.STOPPED, self._on_stopped)
 
     async def run(self) -> None:
@@ -151,6 +154,9 @@ class Worker:
             stored = await run_service.conversations.conversation_variables(queued.conversation)
             variables |= {variable.name: variable.value for variable in stored}
         driver = run_service.driving[run] = Driver(run, flow, run_service.environment, variables)
+        if not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_later(self._look_seconds, self._overtaken.wake)
         claim.on_lost = driver.lose_ownership
         if claim.lost:
             driver.lose_ownership()
@@ -210,18 +216,23 @@ class Worker:
         if run in self.run_service.driving:
             self._overtaken.wake()
 
-    async def _lose_overtaken(self) -> float | None:
+    async def _lose_overtaken(self) -> float:
         """Stops driving runs that another process has stopped or taken over, though their nodes are still working.
         Returns the time until the next look."""
         driving, began = self.run_service.driving, monotonic()
+        self._looks = bool(driving)
+        if not driving:
+            return inf
         # also where no other worker is known: a process without a worker may have stopped a run, and the wire lost that
         journal = self.run_service.environment.journal
-        last_sequences: Mapping[RunId, int] = await journal.last_sequences(driving.keys()) if driving else {}
+        last_sequences: Mapping[RunId, int] = await journal.last_sequences(driving.keys())
         for run, last in last_sequences.items():
             # a driver knows the records that it appends itself
             if (driver := driving.get(run)) is not None and last > driver.state.seq:
                 driver.lose_ownership()
-        if not self.run_service.leases.shared:
-            return None
-        seconds = min(OVERTAKEN_SECONDS, self.run_service.environment.bus.poll_seconds)
-        return max(seconds, _PAUSE_FACTOR * (monotonic() - began))
+        return max(self._look_seconds, _PAUSE_FACTOR * (monotonic() - began))
+
+    @property
+    def _look_seconds(self) -> float:
+        shared = self.run_service.leases.shared
+        return min(OVERTAKEN_SECONDS, self.run_service.environment.bus.poll_seconds) if shared else OVERTAKEN_SECONDS
