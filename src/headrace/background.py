@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
 
-MAX_PAUSE = 5.0  # seconds between attempts while work fails, unless its interval is longer
+MAX_PAUSE = 5.0  # seconds between attempts while work fails
 
 
 @asynccontextmanager
@@ -50,16 +50,24 @@ class Periodic:
 
     The work may return how long to wait before the next time instead (`inf`: until woken). `delay` is the time between
     `wake` and the work, so that events in quick succession are handled together. A failure of the database or the
-    file system does not end it: it is logged once, and the work repeated after longer and longer pauses.
+    file system does not end it: it is logged once, and the work repeated after longer and longer pauses, up to
+    `max_pause` seconds or `every`, whichever is longer.
     """
 
     def __init__(
-        self, name: str, work: Callable[[], Awaitable[float | None]], every: float = inf, *, delay: float = 0.0
+        self,
+        name: str,
+        work: Callable[[], Awaitable[float | None]],
+        every: float = inf,
+        *,
+        delay: float = 0.0,
+        max_pause: float = MAX_PAUSE,
     ) -> None:
         self._name = name
         self._work = work
         self._every = every
         self._delay = delay
+        self._max_pause = max_pause
         self._failures = 0
         self._woken = asyncio.Event()
 
@@ -85,7 +93,8 @@ class Periodic:
             self._failures += 1
             level = error.level if isinstance(error, StoreError) else logging.ERROR
             logger.log(level if self._failures == 1 else logging.DEBUG, "%s failed: %s", self._name, error)
-            return back_off(self._failures, self._every if isfinite(self._every) else self._delay or 1.0, MAX_PAUSE)
+            first_pause = self._every if isfinite(self._every) else self._delay or 1.0
+            return back_off(self._failures, first_pause, self._max_pause)
         self._failures = 0
         return self._every if pause is None else pause
 

@@ -19,7 +19,7 @@ from headrace.ports import Backlog, Claim, Drive, Leases, ReadyRun, RunQueue, Si
 logger = logging.getLogger(__name__)
 
 RECONCILE_SECONDS = 5.0
-LOOK_SECONDS = 1.0  # between heartbeats, so that a dead worker is noticed within its lease and 2 s
+LOOK_SECONDS = 1.0  # between heartbeats, at most
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0  # seconds before a run that could not be driven is retried
 POLL_SECONDS = 0.1  # between looks for runs that other processes have queued
 POLL_ALONE_SECONDS = 1.0  # the same, if no other process is known
@@ -83,7 +83,7 @@ class LocalDispatch:
     # -------------------------------------------------------------------------------------------------------- work
 
     async def work(self, drive: Drive, slots: Slots) -> None:
-        heartbeat = Periodic(f"{self.name}: heartbeat", self._heartbeat, LOOK_SECONDS)
+        heartbeat = Periodic(f"{self.name}: heartbeat", self._heartbeat, LOOK_SECONDS, max_pause=LOOK_SECONDS)
         await heartbeat.once()  # before any claim: others would take a run whose owner they do not know
         self._slots = slots
         async with (
@@ -172,9 +172,11 @@ class LocalDispatch:
         if orphaned := [run for run in await self.leases.orphaned() if run not in known]:
             await self._take_up(orphaned)
 
-    async def _heartbeat(self) -> None:
+    async def _heartbeat(self) -> float:
+        """Returns the time until the next one: when a lease expires, so that its runs do not wait for longer."""
         if await self.leases.heartbeat():
             self._reconciler.wake()  # another worker has died
+        return min(LOOK_SECONDS, self.leases.next_expiry)
 
     # --------------------------------------------------------------------------------------- for `SharedDispatch`
 

@@ -15,6 +15,7 @@ from time import time
 import pytest
 from sqlalchemy import Double, literal, select
 
+from headrace.dispatch import LOOK_SECONDS
 from headrace.errors import StoreError
 from headrace.kernel.events import NodeStarted, RunEnded, RunPaused, RunResumed, RunStarted, StopRequested
 from headrace.ports import CALLBACK, Storage
@@ -294,6 +295,19 @@ async def test_nobody_is_dead_for_one_lease_after_the_database_or_its_clock_was_
         assert await clock.look(other) is False
     assert await clock.look(other, jump) is False
     assert await clock.looks_until_dead(other) == 16
+
+
+async def test_a_silent_worker_is_found_dead_when_its_lease_expires(two: Two, clock: Clock) -> None:
+    mine, other = two
+    await mine.journal.append(numbered("r1", [queued("r1")]))
+    await mine.leases.heartbeat()
+    _edit(mine, "host = 'elsewhere'")
+    renewed_at = clock.now
+    assert await clock.look(other, 0.0) is False
+    assert await clock.look(other, 0.3) is False, "so that it does not look at full seconds"
+    while not await clock.look(other, min(LOOK_SECONDS, other.leases.next_expiry)):
+        assert clock.now < renewed_at + 60
+    assert leases.LEASE_SECONDS < clock.now - renewed_at < leases.LEASE_SECONDS + 0.1
 
 
 @pytest.mark.parametrize("names", [["a"], [f"claim {n}" for n in range(1200)]], ids=["one", "many"])

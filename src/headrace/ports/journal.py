@@ -64,6 +64,12 @@ class Leases(Protocol):
         """How many other workers were alive at the last heartbeat."""
         ...
 
+    @property
+    def next_expiry(self) -> float:
+        """How many seconds after the last heartbeat the lease of another worker expires, unless that one renews it;
+        `inf` if no other is known."""
+        ...
+
     async def heartbeat(self) -> bool:
         """Shows that this worker is alive: once before it can own runs, and then every few seconds. Returns whether
         another worker was found dead."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 
 from headrace.kernel.events import RunId
 from headrace.ports import Journal
@@ -13,6 +14,7 @@ class MemoryLeases:
 
     shared = False
     others = 0
+    next_expiry = inf
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, create_engine, event
 from sqlalchemy.engine import URL, RowMapping, make_url
@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from headrace.errors import NewerSchema, StoreError
 from headrace.stores.sql.failures import is_disconnected, is_transient, read_error, reason, write_error
-from headrace.stores.sql.migrations import migrate, revision_of
+from headrace.stores.sql.migrations import check, migrate
 from headrace.stores.sql.postgresql import postgresql_engine
 from headrace.stores.sql.transaction import begin
 
@@ -30,6 +30,7 @@ CONNECTIONS = READERS + WRITERS + 2  # and one each for the writer and the heart
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes to the same SQLite file
 
 T = TypeVar("T")
+Work: TypeAlias = Callable[[Connection], T]
 Access = Literal["read", "written"]
 
 
@@ -94,22 +95,20 @@ class Database:
         self._version_connection: Connection | None = None
         self._version: object = None
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Work[T]) -> T:
         """Runs reading work in a reader's thread. StoreError if the database fails."""
-        if self._closed:
-            raise StoreError(f"{self.name} is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, work)
+        return await self._execute(self._readers, self._run, work)
 
     async def check_schema(self) -> None:
         """Refuses all further work once a newer version has migrated the database so that this one cannot use it."""
         try:
-            await self.run(lambda connection: revision_of(connection, self.name))
+            await self.run(lambda connection: check(connection, self.name))
         except StoreError as error:
             if error.transient:
                 raise
             self.health.refuse(str(error))
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
+    def _run(self, work: Work[T]) -> T:
         if (refusal := self.health.refusal) is not None:
             raise NewerSchema(refusal)
         try:
@@ -131,21 +130,25 @@ class Database:
             self.health.succeeded("read")
         return result
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Work[T]) -> T:
         """Runs writing work in a transaction of its own, beside the writer: where one process need not wait for another
         (PostgreSQL), this one need not wait for itself. StoreError if the database fails."""
-        return await self._transaction(self._writers, work)
+        return await self._execute(self._writers, self._write, work)
 
-    async def heartbeat(self, work: Callable[[Connection], T]) -> T:
+    async def heartbeat(self, work: Work[T]) -> T:
         """As `write`, in a thread and on a connection that nothing else can keep waiting."""
-        return await self._transaction(self._heartbeats, work)
+        return await self._execute(self._heartbeats, self._write, work)
 
-    async def _transaction(self, executor: ThreadPoolExecutor, work: Callable[[Connection], T]) -> T:
+    async def look(self, work: Work[T]) -> T:
+        """As `run`, in the thread of the heartbeats."""
+        return await self._execute(self._heartbeats, self._run, work)
+
+    async def _execute(self, executor: ThreadPoolExecutor, run: Callable[[Work[T]], T], work: Work[T]) -> T:
         if self._closed:
             raise StoreError(f"{self.name} is closed.")
-        return await asyncio.get_running_loop().run_in_executor(executor, self._write, work)
+        return await asyncio.get_running_loop().run_in_executor(executor, run, work)
 
-    def _write(self, work: Callable[[Connection], T]) -> T:
+    def _write(self, work: Work[T]) -> T:
         if (refusal := self.health.refusal) is not None:
             raise NewerSchema(refusal)
         try:

@@ -16,7 +16,8 @@ import os
 import socket
 import sys
 from collections.abc import Collection, Sequence
-from functools import partial
+from functools import cache, partial
+from math import inf
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Double, and_, cast, delete, extract, func, or_, select, update
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 15.0  # of silence, after which a worker counts as dead
 RENEW_SECONDS = 2.5  # after which a heartbeat renews the worker's row
 OUTAGE_SECONDS = 5.0  # between two looks, after which silence is measured anew
+_SHORTEST_PAUSE = 0.05  # seconds between two looks
 _NAMED = 500  # claims in one statement
 _DEAD = frozenset({b"Z", b"X"})  # states of a process that has ended, but was not waited for
 
@@ -51,6 +53,7 @@ class SqlLeases(SqlRepository):
         self.registered = False  # the worker's row is there
         self._looked_at: float | None = None  # by the database's clock, as all times here
         self._others: dict[str, tuple[float, float]] = {}  # `seen_at` of other workers, and since when it is the same
+        self.next_expiry = inf
 
     @property
     def shared(self) -> bool:
@@ -61,14 +64,13 @@ class SqlLeases(SqlRepository):
         return len(self._others)
 
     async def heartbeat(self) -> bool:
-        # on PostgreSQL a transaction may wait for another process; that does not make this one dead
-        postgresql = self._database.engine.dialect.name == "postgresql"
-        rows = await (self._database.heartbeat(_look) if postgresql else self._database.run(_look))
+        rows = await self._database.look(_look)
         dead = self._silent(rows)
         own = next((row for row in rows if row["id"] == self.worker), None)
         if dead or own is None or not 0 <= own["now"] - own["seen_at"] < RENEW_SECONDS:
-            renew = partial(self._renew, dead=dead)
-            await (self._database.heartbeat(renew) if postgresql else self._write(renew))
+            # on PostgreSQL a transaction may wait for another process; that does not make this one dead
+            postgresql = self._database.engine.dialect.name == "postgresql"
+            await (self._database.heartbeat if postgresql else self._write)(partial(self._renew, dead=dead))
         self._looked_at = rows[0]["now"] if rows else None
         self.registered = True
         self._journal.owner = self.worker  # only now: others would acquire runs whose owner has no row
@@ -100,7 +102,7 @@ class SqlLeases(SqlRepository):
         """The other workers that are dead."""
         others = [row for row in rows if row["id"] != self.worker]
         if not others:
-            self._others = {}
+            self._others, self.next_expiry = {}, inf
             return []
         now, before, known = others[0]["now"], self._looked_at, self._others
         if before is None or not 0 <= now - before <= OUTAGE_SECONDS:
@@ -111,6 +113,9 @@ class SqlLeases(SqlRepository):
             # a row that has changed was renewed since the last look, whatever clock an older version took for it
             same = id in known and known[id][0] == seen_at
             self._others[id] = known[id] if same else (seen_at, min(max(seen_at, before), now))
+        expiring = (since + LEASE_SECONDS - now for _, since in self._others.values())
+        # a dead one's row is still there at the next look, if this one could not remove it
+        self.next_expiry = _SHORTEST_PAUSE + max(0.0, min(expiring))
         host = _host()
         return [other for other in others if self._is_dead(other, now, host)]
 
@@ -224,6 +229,7 @@ class SqlClaims(SqlRepository):
 # ------------------------------------------------------------------------------------------------------- processes
 
 
+@cache
 def _host() -> str | None:
     """The scope in which a process id names one process: a machine since its start, and a container of it. None if it
     is unknown."""

@@ -100,6 +100,8 @@ WITH RECURSIVE walk AS (
 SELECT picked.run, priority, workspace FROM picked JOIN taken ON taken.run = picked.run ORDER BY turn
 """)
 
+_FIRST = select(ready_runs.c.run).where(text(_readable("ready_runs")).bindparams(version=VERSION)).limit(1)
+
 
 class _Claimed(NamedTuple):
     run: RunId
@@ -170,8 +172,7 @@ class SqlRunQueue(SqlRepository):
         return picked
 
     async def is_empty(self) -> bool:
-        statement = select(ready_runs.c.run).where(text(_readable("ready_runs")).bindparams(version=VERSION))
-        return await self._database.row(statement.limit(1)) is None
+        return await self._database.row(_FIRST) is None
 
     async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
         at = ready_runs.c.ready_at

@@ -18,6 +18,7 @@ from headrace.stores.sql.transaction import begin
 FOLDER = Path(__file__).parent
 _LOCK = int.from_bytes(b"headrace")
 _READABLE_BY = "readable_by"
+_REVISION = text("SELECT version_num FROM alembic_version")
 
 
 def migrate(connection: Connection, name: str) -> None:
@@ -54,9 +55,12 @@ def pending(revision: str | None) -> Sequence[str]:
 
 def revision_of(connection: Connection, name: str) -> str | None:
     """The database's migration; None before the first one. StoreError if this version cannot work with it."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return check(connection, name) if inspect(connection).has_table("alembic_version") else None
+
+
+def check(connection: Connection, name: str) -> str | None:
+    """As `revision_of`, for a database that has been migrated before: one statement."""
+    revision = connection.execute(_REVISION).scalar()
     if revision is None or revision in REVISIONS:
         return revision
     query = select(installation.c.value).where(installation.c.name == _READABLE_BY)
