@@ -12,8 +12,6 @@ import random
 import resource
 import signal
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from itertools import count
@@ -26,6 +24,7 @@ from tests.server.gated import Peer
 from tests.server.test_one_database import Hook
 from tests.soak.fleet import SERVERS, Fleet, Worker, fleet, serving_all
 from tests.soak.load import FLOW_WITH_TEXT, Load
+from tests.soak.recovery import Loss, waits
 
 RECOVERED_SECONDS = LEASE_SECONDS + 2  # after which others continue all runs of a dead worker, on a machine with time
 _PATIENCE = 500.0  # seconds for which runs wait for the gate: longer than all faults of a round take
@@ -41,7 +40,7 @@ class Round:
         self._load = load
         self._chance = chance
         self._paused: list[Worker] = []
-        self._lost: list[tuple[float, set[str]]] = []  # when a worker died, and its runs
+        self._losses: list[Loss] = []
 
     async def run(self) -> str:
         await self._load.start()
@@ -59,9 +58,8 @@ class Round:
         for worker in self._paused:
             self._processes.resume_worker(worker)
         records = await self._load.check(self._processes.url)
-        recovered = ((fault, self._load.recovered_at(records, runs, fault)) for fault, runs in self._lost)
-        times = [[at - fault for at in resumed] for fault, resumed in recovered if resumed]
-        first, last = (max((item[index] for item in times), default=0.0) for index in (0, -1))
+        times = [seconds for seconds in waits(self._losses, records, self._processes.outages) if seconds]
+        first, last = (max((seconds[index] for seconds in times), default=0.0) for index in (0, -1))
         assert last <= self._within, f"the runs of a dead worker continued after {first:.1f} to {last:.1f} s"
         resumed = sum(stream.resumed for stream in self._load.streams.values())
         return (
@@ -77,16 +75,12 @@ class Round:
         return [worker for worker in self._processes.workers if worker not in self._paused]
 
     async def _kill_worker(self) -> None:
-        await self._lose(self._processes.kill_worker, self._chance.choice(self._running()))
+        self._losses.append(await self._processes.kill_worker(self._chance.choice(self._running())))
 
     async def _pause_worker(self) -> None:
         worker = self._chance.choice(self._running())
-        await self._lose(self._processes.pause_worker, worker)
+        self._losses.append(await self._processes.pause_worker(worker))
         self._paused.append(worker)
-
-    async def _lose(self, fault: Callable[[Worker], Awaitable[set[str]]], worker: Worker) -> None:
-        at = time.time()
-        self._lost.append((at, await fault(worker)))
 
     async def _restart_api(self) -> None:
         await self._processes.restart_api(self._chance.choice(self._processes.apis))

@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from tests import forking, postgresql, temporal_server, valkey
 from tests.postgresql import Server as PostgreSQL
 from tests.server.process import Serve
+from tests.soak.recovery import Loss
 from tests.temporal_server import Server as Temporal
 from tests.valkey import ValkeyServer
 from tests.wire.proxy import Proxy, proxy
@@ -100,6 +102,7 @@ class Fleet:
     apis: list[Api] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
     hosts: int = 0
+    outages: list[tuple[float, float]] = field(default_factory=list)  # of PostgreSQL: from when until when
 
     def __post_init__(self) -> None:
         self.url = self.servers.postgresql.new_database()
@@ -163,21 +166,23 @@ class Fleet:
 
     # --------------------------------------------------------------------------------------------------- faults
 
-    async def kill_worker(self, worker: Worker) -> set[str]:
-        """Kills it, and returns its runs once others have them. Another one starts in its place."""
-        lost = await asyncio.to_thread(self.owned, worker)
+    async def kill_worker(self, worker: Worker) -> Loss:
+        """Kills it, and returns once others have its runs. Another one starts in its place."""
+        runs = await asyncio.to_thread(self.owned, worker)
+        loss = Loss(time.time(), runs)
         await asyncio.to_thread(worker.kill)
         self.workers.remove(worker)
-        await until(lambda: self.are_acquired(lost, worker), "the runs of a killed worker are acquired by others")
+        await until(lambda: self.are_acquired(loss.runs, worker), "the runs of a killed worker are acquired by others")
         self.workers.append(await self.worker())
-        return lost
+        return loss
 
-    async def pause_worker(self, worker: Worker) -> set[str]:
-        """Stops it for longer than its lease, and returns its runs once others have them."""
-        lost = await asyncio.to_thread(self.owned, worker)
+    async def pause_worker(self, worker: Worker) -> Loss:
+        """Stops it for longer than its lease, and returns once others have its runs."""
+        runs = await asyncio.to_thread(self.owned, worker)
+        loss = Loss(time.time(), runs)
         worker.process.send_signal(signal.SIGSTOP)
-        await until(lambda: self.are_acquired(lost, worker), "the runs of a paused worker are acquired by others")
-        return lost
+        await until(lambda: self.are_acquired(loss.runs, worker), "the runs of a paused worker are acquired by others")
+        return loss
 
     def resume_worker(self, worker: Worker) -> None:
         worker.process.send_signal(signal.SIGCONT)
@@ -213,11 +218,13 @@ class Fleet:
         await asyncio.to_thread(self.servers.valkey.start)
 
     async def restart_postgresql(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        began = time.time()
         await asyncio.to_thread(self.servers.postgresql.stop)
         try:
             await meanwhile()
         finally:
             await asyncio.to_thread(self.servers.postgresql.start)
+            self.outages.append((began, time.time()))
 
     async def restart_temporal(self) -> None:
         if self.servers.temporal is not None:

@@ -232,15 +232,6 @@ class Load:
         assert len(mine) == len(self.submitted)
         self.repeated = sum(mine.values()) - len(mine)
 
-    @staticmethod
-    def recovered_at(records: dict[str, list[Record]], runs: set[str], after: float) -> list[float]:
-        """When runs were taken over after a fault, in order. Nothing is recorded of those between two nodes then."""
-        times = (
-            [r.at for r in records[run] if isinstance(r.event, RunResumed) and r.event.recovered and r.at > after]
-            for run in runs
-        )
-        return sorted(resumed[0] for resumed in times if resumed)
-
 
 def _started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task whose error is not reported again where nobody awaits it, because another one has failed before."""
