@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headrace.errors import SequenceConflict
 from headrace.kernel.events import (
@@ -204,6 +205,49 @@ async def test_every_event_comes_back_equal(store: Journal, event: Any) -> None:
     run = f"run {next(_names)}"
     await store.append([Record(run, 1, 1234.000001, event)])
     assert await store.read(run) == [Record(run, 1, 1234.000001, event)]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(st.lists(any_event, min_size=1, max_size=4), min_size=1, max_size=4))
+async def test_records_come_back_equal_however_they_were_appended(store: Journal, parts: list[list[Any]]) -> None:
+    run = f"run {next(_names)}"
+    records = [
+        Record(run, seq, 1234.000001 + seq / 7, event)
+        for seq, event in enumerate((event for part in parts for event in part), 1)
+    ]
+    written = 0
+    for part in parts:
+        await store.append(records[written : written + len(part)])
+        written += len(part)
+    for after in range(len(records) + 1):
+        assert await store.read(run, after) == records[after:]
+        assert await store.read(run, after, 2) == records[after : after + 2]
+    assert await store.read_all([run]) == {run: records}
+    assert await store.last_sequences([run]) == {run: len(records)}
+
+
+async def test_a_number_among_records_appended_together_is_a_conflict(store: Journal) -> None:
+    records = [*whole("r1")[:3], Record("r1", 4, 1000.0, StopRequested("ada"))]
+    await store.append(records)
+    for taken in (1, 2, 3, 4):
+        with pytest.raises(SequenceConflict):
+            await store.append([Record("r1", taken, 1001.0, RunResumed())])
+        with pytest.raises(SequenceConflict):
+            await store.append([Record("r1", seq, 1001.0, RunResumed()) for seq in range(taken, 9)])
+    assert await store.read("r1") == records
+
+
+async def test_another_process_conflicts_with_records_appended_together(url: str) -> None:
+    mine, other = await SqlStorage.open(url), await SqlStorage.open(url)
+    records = whole("r1")
+    await mine.journal.append(records[:2])
+    await other.journal.append(records[2:])
+    for seq in (3, 4, 5):
+        with pytest.raises(SequenceConflict):
+            await mine.journal.append([Record("r1", seq, 1.0, StopRequested("ada"))])
+    assert await mine.journal.read("r1") == records
+    await mine.aclose()
+    await other.aclose()
 
 
 async def test_unfinished_runs_oldest_first(store: Journal) -> None:

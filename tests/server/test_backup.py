@@ -12,6 +12,8 @@ import urllib.request
 from contextlib import closing
 from typing import Any
 
+from headrace.kernel.events import RunEnded
+from headrace.stores.encoding import unpack
 from tests.cli.flows import headrace
 from tests.server.gated import FLOW, Client, Peer
 from tests.server.process import Serve
@@ -56,8 +58,10 @@ def ended(database: pathlib.Path) -> dict[str, list[str]]:
     """How each run ended, by the journal: once, if all is well."""
     with closing(sqlite3.connect(database)) as connection:
         detail: dict[str, list[str]] = {run: [] for (run,) in connection.execute("SELECT run FROM runs")}
-        for run, body in connection.execute("SELECT run, body FROM events WHERE type = 'RunEnded'"):
-            detail[run].append(json.loads(body)[0])
+        for row in connection.execute("SELECT run, seq, at, type, body, more FROM events"):
+            for record in unpack(row):
+                if isinstance(record.event, RunEnded):
+                    detail[record.run].append(record.event.status)
         return detail
 
 

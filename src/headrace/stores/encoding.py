@@ -4,12 +4,17 @@ Nearly every event is plain JSON: an array of its fields. What JSON lacks (files
 bits, keys that are not strings, half surrogate pairs) needs the second form: a `~`, then JSON in which an object with
 the key `$` names what it stands for. Data that looks like such an object is wrapped too, so no value of a workflow is
 ever mistaken for one.
+
+The records of one append are one row of the journal. `seq` is the number of its first record, and `more` says how many
+follow it. As each append begins after the last record of a row, two of the same run that overlap begin with the same
+number, and the second one is a duplicate.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from operator import attrgetter
@@ -18,14 +23,18 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from headrace.errors import NewerRecord, StoreError
-from headrace.kernel.events import EVENTS, Event, Record, RunPaused
+from headrace.kernel.events import EVENTS, Event, Record, RunId, RunPaused
 from headrace.values import DEEPEST, TOO_DEEP, File, Value, Variable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Row = tuple[str, int, float, str, bytes]
-"""run, seq, at, type, body: a record as stores keep it."""
+"""run, seq, at, type, body: a record as it is sent to other processes."""
+
+PackedRow = tuple[str, int, float, str, bytes, int]
+"""run, seq, at, type, body, more. Time and type are those of the first record; the body of a row with several has the
+type, the time and the fields of each, and is deflated: most of it is repeated ids and names."""
 
 VERSION = 1
 """Of the records that this version of Headrace reads. A type of event that is new, or that gets another field, has a
@@ -33,6 +42,21 @@ higher one in SINCE: workers of older versions leave such runs to those of newer
 
 SINCE: Mapping[type[Event], int] = {}
 
+_LARGEST = 1 << 20  # bytes of several records in one row
+_DEFLATED = b"z"  # how a deflated body begins
+# a window and a memory of the usual size take seven times as long to set up as such a body takes to deflate
+_LEVEL, _WINDOW, _MEMORY = 1, 12, 5
+# what is common to most runs: a part of the format, which must never change
+_DICTIONARY = (
+    b'[["RunResumed",["StopRequested",["NodeFailed",["NodeSkipped",["RoundStarted",["Delta","text",'
+    b'["RunPaused",["FormRequested",["NodeRetried",["StepStarted",["StepEnded","prompt_tokens":"completion_tokens":'
+    b'"total_tokens":"total_price":"currency":"USD","latency":"model_provider":"model_name":"usage":"finish_reason":"stop"'
+    b'[["RunQueued",17,"","service-api",null,null,null,null,null,"",null,null],["RunStarted",17,{}],'
+    b'"files":[],"user_id":"","app_id":"","workflow_id":"","workflow_run_id":"","timestamp":17},'
+    b'"sys.files":[],"sys.user_id":"","sys.app_id":"","sys.workflow_id":"","sys.workflow_run_id":"","sys.timestamp":17},'
+    b'["NodeStarted",17,"",{}],["NodeSucceeded",17,"",{},{},{},"source",null,{}],'
+    b'["RunEnded",17,"succeeded",{},null,0,2,0,null,[],null]]'
+)
 _TAG = "$"
 _TAGGED = b"~"
 _FIELDS = {event: tuple(field.name for field in fields(event)) for event in EVENTS.values()}
@@ -45,15 +69,19 @@ def encode_value(value: Value) -> bytes:
 
     ValueError if it is nested more than 300 levels deep.
     """
+    return encode_fields(value, 0)
+
+
+def encode_fields(value: Value, nulls: int, levels: int = 0) -> bytes:
+    """As `encode_value`, for the fields of events: `nulls` of them are None, and so many `levels` are not of their
+    values."""
     try:
         body = orjson.dumps(value, option=_STRICT)
     except TypeError:
-        return _tagged(value)
+        return _tagged(value, DEEPEST + levels)
     # orjson writes NaN and the infinities as null, too. The fields of an event that are None need no closer look
-    if nulls := body.count(b"null"):
-        fields = cast("Sequence[Value]", value) if isinstance(value, list | tuple) else ()
-        if nulls > fields.count(None) and not _is_finite(value):
-            return _tagged(value)
+    if body.count(b"null") > nulls and not _is_finite(value):
+        return _tagged(value, DEEPEST + levels)
     return body
 
 
@@ -62,7 +90,7 @@ def decode_value(body: bytes) -> Value:
     return _untagged(json.loads(body[1:])) if body.startswith(_TAGGED) else orjson.loads(body)
 
 
-def pack(event: Event) -> tuple[Any, ...]:
+def field_values(event: Event) -> tuple[Any, ...]:
     """The values of an event's fields, in order, to be encoded."""
     kind = type(event)
     values = _READERS[kind](event)
@@ -72,19 +100,28 @@ def pack(event: Event) -> tuple[Any, ...]:
 def encode(record: Record) -> tuple[str, int | None, float, str, bytes]:
     """The row of a record; one that is not journaled has no number. ValueError: see `encode_value`."""
     event = record.event
-    return record.run, record.seq, record.at, type(event).__name__, encode_value(pack(event))
+    values = field_values(event)
+    return record.run, record.seq, record.at, type(event).__name__, encode_fields(values, values.count(None))
 
 
 def decode(row: Row) -> Record:
     """The record of a row. NewerRecord if it is of a newer version, StoreError if it is damaged."""
     run, seq, at, name, body = row
+    try:
+        values = decode_value(body)
+    except (ValueError, TypeError, KeyError) as error:
+        raise damaged(run, seq, name, error) from error
+    return Record(run, seq, at, event_of(run, seq, name, values))
+
+
+def event_of(run: RunId, seq: int, name: str, values: Sequence[Value]) -> Event:
+    """The event of this type that has these values; errors as those of `decode`."""
     if name not in EVENTS:
         raise NewerRecord(
             f"run {run}: event {seq} is of the unknown type {name}; "
             "a newer version of Headrace wrote it, and only such a version can read it."
         )
     try:
-        values = decode_value(body)
         if len(values) > len(_FIELDS[EVENTS[name]]):
             raise NewerRecord(
                 f"run {run}: event {seq} ({name}) has an unknown field; "
@@ -92,12 +129,60 @@ def decode(row: Row) -> Record:
             )
         # fields that were added since take their defaults, so that old journals stay readable
         event = EVENTS[name](*values)
+    except TypeError as error:
+        raise damaged(run, seq, name, error) from error
+    return replace(event, reasons=tuple(event.reasons)) if isinstance(event, RunPaused) else event
+
+
+def damaged(run: RunId, seq: int, name: str, error: Exception) -> StoreError:
+    return StoreError(f"run {run}: event {seq} ({name}) cannot be read: {error}", transient=False)
+
+
+def pack(records: Sequence[Record]) -> list[PackedRow]:
+    """The rows of the records of one append, one where that is possible. ValueError: see `encode_value`."""
+    if len(records) > 1:
+        items: list[tuple[Any, ...]] = []
+        nulls = 0
+        for record in records:
+            values = field_values(record.event)
+            nulls += values.count(None)
+            items.append((type(record.event).__name__, record.at, *values))
+        body = encode_fields(items, nulls, 1)
+        if len(body) <= _LARGEST:
+            run, seq, at, event = records[0]
+            return [(run, cast("int", seq), at, type(event).__name__, _deflate(body), len(records) - 1)]
+    return [(*cast("Row", encode(record)), 0) for record in records]
+
+
+def unpack(row: PackedRow) -> list[Record]:
+    """The records of a row. NewerRecord if one is of a newer version, StoreError if the row is damaged."""
+    run, first, at, name, body, more = row
+    try:
+        content = decode_value(inflated(body))
+        items: list[list[Value]] = content if more else [[name, at, *content]]
+        if len(items) != more + 1:
+            raise ValueError(f"{len(items)} records instead of {more + 1}")
+        fields = [(name, at, values) for name, at, *values in items]
     except (ValueError, TypeError, KeyError) as error:
-        damaged = f"run {run}: event {seq} ({name}) cannot be read: {error}"
-        raise StoreError(damaged, transient=False) from error
-    if isinstance(event, RunPaused):
-        event = replace(event, reasons=tuple(event.reasons))
-    return Record(run, seq, at, event)
+        raise damaged(run, first, name, error) from error
+    return [
+        Record(run, seq, at, event_of(run, seq, name, values)) for seq, (name, at, values) in enumerate(fields, first)
+    ]
+
+
+def _deflate(body: bytes) -> bytes:
+    deflating = zlib.compressobj(_LEVEL, zlib.DEFLATED, -_WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
+    return _DEFLATED + deflating.compress(body) + deflating.flush()
+
+
+def inflated(body: bytes) -> bytes:
+    """The body of a row as it was before it was deflated. ValueError if it is damaged."""
+    if not body.startswith(_DEFLATED):
+        return body
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS, _DICTIONARY).decompress(body[1:])
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
 
 
 def clean(text: str) -> str:
@@ -135,8 +220,8 @@ def _is_finite(value: Value) -> bool:
             return True
 
 
-def _tagged(value: Value) -> bytes:
-    return _TAGGED + json.dumps(_tag(value, DEEPEST), separators=(",", ":")).encode()
+def _tagged(value: Value, deepest: int) -> bytes:
+    return _TAGGED + json.dumps(_tag(value, deepest), separators=(",", ":")).encode()
 
 
 def _tag(value: Value, room: int) -> Value:

@@ -10,7 +10,7 @@ from headrace.errors import SequenceConflict
 from headrace.kernel.events import FormRequested, Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.summary import FAILED
 from headrace.ports import ListedRun, RunActivity, RunFilter, RunSums
-from headrace.stores.encoding import pack
+from headrace.stores.encoding import field_values
 from headrace.stores.form_projection import mails_of
 from headrace.stores.memory.async_api import MemoryCallbacks
 from headrace.stores.memory.conversations import MemoryConversations
@@ -55,7 +55,7 @@ class MemoryJournal:
         done: asyncio.Future[None] = loop.create_future()
         if records:
             run, first = check_numbers(records)
-            if any(nests_deeper(pack(record.event), DEEPEST) for record in records):
+            if any(nests_deeper(field_values(record.event), DEEPEST) for record in records):
                 raise ValueError(TOO_DEEP)  # as in every other store
             known = self._records.get(run)
             conflict = first != (len(known) if known else 0) + 1

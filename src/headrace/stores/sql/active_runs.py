@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, func, select
 
-from headrace.kernel.events import RunId, RunQueued, RunStarted
+from headrace.kernel.events import Record, RunId, RunQueued, RunStarted
 from headrace.ports import Message
-from headrace.stores.encoding import decode
+from headrace.stores.encoding import unpack
 from headrace.stores.projection import RunRow, exchange_of
 from headrace.stores.sql.exchanges import without_query
 from headrace.stores.sql.schema import events, forms, runs
 
 _NAMED = 500  # runs in one statement
+_FIRST = (RunQueued.__name__, RunStarted.__name__)  # one of these begins the row that has a run's start
 
 
 @dataclass(slots=True)
@@ -37,24 +38,29 @@ def load(connection: Connection, names: Sequence[RunId]) -> dict[RunId, ActiveRu
     for start in range(0, len(names), _NAMED):
         part = names[start : start + _NAMED]
         of_part = events.c.run.in_(part)
-        started = func.min(case((events.c.type == RunStarted.__name__, events.c.at)))
-        numbers = select(events.c.run, func.max(events.c.seq), started).where(of_part).group_by(events.c.run)
-        started_at: dict[RunId, float | None] = {}
-        for run, last, at in connection.execute(numbers):
-            loaded[run].last, started_at[run] = last, at
+        last = func.max(events.c.seq + events.c.more)
+        for run, number in connection.execute(select(events.c.run, last).where(of_part).group_by(events.c.run)):
+            loaded[run].last = number
         for row in connection.execute(select(runs).where(runs.c.run.in_(part))).mappings():
-            loaded[row["run"]].row = RunRow(**row, started_at=started_at.get(row["run"]))
-        first = select(events).where(of_part, events.c.seq == 1, events.c.type == RunQueued.__name__)
-        for row in connection.execute(first):
-            record = decode(tuple(row))
-            if isinstance(queued := record.event, RunQueued):
-                active = loaded[record.run]
-                active.queued = None if queued.callback is None else callback_request(queued)
-                active.exchange = without_query(exchange) if (exchange := exchange_of(record, queued)) else None
-                active.conversation = queued.conversation
+            loaded[row["run"]].row = RunRow(**row)
+        begin = select(events).where(of_part, events.c.type.in_(_FIRST)).order_by(events.c.run, events.c.seq)
+        for row in connection.execute(begin):
+            for record in unpack(tuple(row)):
+                _begin(loaded[record.run], record)
         for run in connection.execute(select(forms.c.run).where(forms.c.run.in_(part)).distinct()).scalars():
             loaded[run].forms = True
     return loaded
+
+
+def _begin(active: ActiveRun, record: Record) -> None:
+    """What a run's first records say about it."""
+    event = record.event
+    if isinstance(event, RunQueued) and record.seq == 1:
+        active.queued = None if event.callback is None else callback_request(event)
+        active.exchange = without_query(exchange) if (exchange := exchange_of(record, event)) else None
+        active.conversation = event.conversation
+    elif isinstance(event, RunStarted) and active.row and active.row.started_at is None:
+        active.row.started_at = record.at
 
 
 def callback_request(queued: RunQueued) -> RunQueued:

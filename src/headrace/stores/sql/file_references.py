@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncGenerator, Collection
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, Connection, LargeBinary, String, Table, select, tuple_
 
+from headrace.stores.encoding import inflated
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.schema import (
     callbacks,
@@ -94,12 +96,22 @@ def _search(
                 continue
             for value in row[len(key) : len(key) + len(texts)]:
                 if value is not None:
+                    value = _readable(value) if table is events else value
                     ids.update(_ids(value, strict=table in _STRICT_TABLES).intersection(wanted))
         if len(rows) < _PAGE:
             return ids, None
         after = tuple(rows[-1][: len(key)])
         if time.monotonic() >= until:
             return ids, after
+
+
+def _readable(value: str | bytes) -> str | bytes:
+    """The text of a row of the journal. What is damaged cannot be read as a record, either."""
+    if isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return inflated(value)
+    return value
 
 
 def _ids(value: str | bytes, *, strict: bool) -> set[str]:

@@ -23,7 +23,7 @@ from headrace.kernel.events import (
 )
 from headrace.kernel.summary import PAUSED
 from headrace.ports import Callback
-from headrace.stores.encoding import SINCE, Row, clean, decode, encode_value, pack
+from headrace.stores.encoding import SINCE, PackedRow, clean, pack, unpack
 from headrace.stores.form_projection import mails_of
 from headrace.stores.projection import (
     LARGEST_SUM,
@@ -83,12 +83,13 @@ _ADD_SUM = f"ON CONFLICT ({', '.join(SumKey._fields)}) DO UPDATE SET " + ", ".jo
 
 @dataclass(slots=True)
 class Append:
-    """Records of one run to be written, those of them that change its row, and what they assign to variables of its
-    conversation. `key` is the run's id, `name` the database's."""
+    """`count` records of one run to be written, those of them that change its row, and what they assign to variables of
+    its conversation. `key` is the run's id, `name` the database's."""
 
     key: RunId
     first: int
-    rows: list[Row]
+    count: int
+    rows: list[PackedRow]
     listed: list[Record]
     assigned: list[Assigned]
     name: str
@@ -106,7 +107,7 @@ class JournalWork:
         self.owner: str | None = None  # the worker that owns the runs started here; None: any worker may take them
         self._active: OrderedDict[RunId, ActiveRun] = OrderedDict()
         self._touched: dict[RunId, ActiveRun] = {}  # by this transaction
-        self._events = BulkInsert("events", ("run", "seq", "at", "type", "body"))
+        self._events = BulkInsert("events", ("run", "seq", "at", "type", "body", "more"))
         self._runs = BulkInsert("runs", _RUN, _UPDATE_RUN)
         self._callbacks = BulkInsert("callbacks", _CALLBACK, "ON CONFLICT DO NOTHING")
         self._sums = BulkInsert("run_sums", (*SumKey._fields, *_SUMMED), _ADD_SUM)
@@ -115,7 +116,7 @@ class JournalWork:
 
     def write(self, transaction: Transaction, jobs: list[Append | Call]) -> list[object]:
         results: list[object] = []
-        rows: list[Row] = []
+        rows: list[PackedRow] = []
         changed: dict[RunId, RunRow] = {}
         due: list[Callback] = []
         sums: dict[SumKey, Sum] = {}
@@ -131,7 +132,7 @@ class JournalWork:
                 conflicts.add(job.key)
                 results.append(SequenceConflict(job.key, job.first))
                 continue
-            active.last += len(job.rows)
+            active.last += job.count
             rows += job.rows
             for record in job.listed:
                 self._project(active, record, changed)
@@ -261,28 +262,32 @@ class SqlJournal(SqlRepository):
             done.set_result(None)
             return done
         run, first = check_numbers(records)
-        rows: list[Row] = []
+        # encoded here and now, so that it does not matter if the values change later
+        rows = pack(records)
         listed: list[Record] = []
         assigns = False
-        for seq, record in enumerate(records, first):
+        for record in records:
             event = record.event
             kind = type(event)
-            # encoded here and now, so that it does not matter if the values change later
-            rows.append((run, seq, record.at, kind.__name__, encode_value(pack(event))))
             if kind in PROJECTED or kind in SINCE:
                 listed.append(record)
             elif isinstance(event, NodeSucceeded) and event.assigned:
                 assigns = True
         assigned = [Assigned.of(assignment) for assignment in assignments(records)] if assigns else []
-        return self._writer.submit(Append(run, first, rows, listed, assigned, self._database.name))
+        return self._writer.submit(Append(run, first, len(records), rows, listed, assigned, self._database.name))
 
     async def read(self, run: RunId, after: int = 0, limit: int | None = None) -> list[Record]:
         """See `Journal.read`. StoreError if a record is damaged or of a newer version."""
-        later = events.c.seq > min(after, _LAST)
-        statement = select(events).where(events.c.run == clean(run), later).order_by(events.c.seq).limit(limit)
+        statement = select(events).where(events.c.run == clean(run)).order_by(events.c.seq).limit(limit)
+        if after > 0:
+            place = min(after, _LAST)
+            row = events.alias()  # the last one that begins up to there
+            begins = select(func.max(row.c.seq)).where(row.c.run == clean(run), row.c.seq <= place).scalar_subquery()
+            statement = statement.where(events.c.seq >= begins, events.c.seq + events.c.more > place)
 
         def work(connection: Connection) -> list[Record]:
-            return [decode(tuple(row)) for row in connection.execute(statement)]
+            records = [record for row in connection.execute(statement) for record in unpack(tuple(row))]
+            return records[max(0, after + 1 - (records[0].seq or 0)) :][:limit] if records else []
 
         return await self._database.run(work)
 
@@ -296,7 +301,7 @@ class SqlJournal(SqlRepository):
             for start in range(0, len(ids), _NAMED):
                 for row in connection.execute(statement.where(events.c.run.in_(ids[start : start + _NAMED]))):
                     try:
-                        records.setdefault(row.run, []).append(decode(tuple(row)))
+                        records.setdefault(row.run, []).extend(unpack(tuple(row)))
                     except StoreError:
                         unreadable.add(row.run)
             return {run: items for run, items in records.items() if run not in unreadable}
@@ -321,7 +326,8 @@ class SqlJournal(SqlRepository):
         parts = [ids[start : start + _NAMED] for start in range(0, len(ids), _NAMED)]
         # two steps into the index for each run, however many events it has
         later = events.alias()
-        last = select(func.max(later.c.seq)).where(later.c.run == events.c.run).scalar_subquery()
+        of_run = select(later.c.seq + later.c.more).where(later.c.run == events.c.run)
+        last = of_run.order_by(later.c.seq.desc()).limit(1).scalar_subquery()
         statement = select(events.c.run, last).where(events.c.seq == 1)
 
         def work(connection: Connection) -> dict[RunId, int]:

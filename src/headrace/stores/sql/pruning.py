@@ -272,17 +272,14 @@ def _delete_runs(
     # once more: another process may have deleted them in the meantime, or resent a callback
     still = select(runs.c.run).where(runs.c.run.in_(ids), *conditions).with_for_update(skip_locked=True)
     deleted = list(connection.execute(still).scalars())
-    counts = {
-        name: connection.execute(
-            delete(column.table).where(
-                column.in_(deleted), *(~partition.has(column) for partition in dropped if column.table is events)
-            )
-        ).rowcount
-        for name, column in _OF_A_RUN.items()
-    }
+    kept = [~partition.has(events.c.run) for partition in dropped]
+    pruned = _count(connection, deleted, kept)
+    for column in _OF_A_RUN.values():
+        conditions = kept if column.table is events else ()
+        connection.execute(delete(column.table).where(column.in_(deleted), *conditions))
     for table in (forms, form_tokens):
         connection.execute(delete(table).where(table.c.run.in_(deleted)))
-    return deleted, Pruned(**counts)
+    return deleted, pruned
 
 
 def _delete_conversations(connection: Connection, ids: Sequence[str], empty: Sequence[ColumnElement[bool]]) -> Pruned:
@@ -292,11 +289,15 @@ def _delete_conversations(connection: Connection, ids: Sequence[str], empty: Seq
     return Pruned(conversations=len(deleted))
 
 
-def _count(connection: Connection, ids: Sequence[RunId]) -> Pruned:
-    counts = {
-        name: connection.execute(select(func.count()).select_from(column.table).where(column.in_(ids))).scalar_one()
-        for name, column in _OF_A_RUN.items()
-    }
+def _count(connection: Connection, ids: Sequence[RunId], of_events: Sequence[ColumnElement[bool]] = ()) -> Pruned:
+    """What belongs to some runs; of their events those that meet conditions."""
+    counts: dict[str, int] = {}
+    for name, column in _OF_A_RUN.items():
+        if column.table is events:  # a row may have several
+            statement = select(func.coalesce(func.sum(1 + events.c.more), 0)).where(column.in_(ids), *of_events)
+        else:
+            statement = select(func.count()).select_from(column.table).where(column.in_(ids))
+        counts[name] = connection.execute(statement).scalar_one()
     return Pruned(**counts)
 
 

@@ -88,6 +88,7 @@ class Writer:
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Entry | _Acknowledged | None] = SimpleQueue()  # None closes
+        self._waiting: list[_Entry | _Acknowledged | None] = []  # to be queued
         self._closed = False
         self._connection: Connection | None = None
         self._broken: dict[str, Exception] = {}  # by key, until it is acknowledged
@@ -100,22 +101,35 @@ class Writer:
         if self._closed:
             future.set_exception(StoreError(f"{self._name} is closed."))
         else:
-            self._queue.put(_Entry(job, future))
+            self._put(_Entry(job, future))
         return future
 
     async def aclose(self) -> None:
         """Writes what is queued, and ends the thread."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
+            self._put(None)
+            self._hand_over()
         await asyncio.to_thread(self._thread.join)
+
+    def _put(self, item: _Entry | _Acknowledged | None) -> None:
+        """The thread receives at once what one turn of the event loop queues: for each item alone it would wake up, and
+        want Python's lock back from the loop."""
+        if not self._waiting:
+            self._loop.call_soon(self._hand_over)
+        self._waiting.append(item)
+
+    def _hand_over(self) -> None:
+        for item in self._waiting:
+            self._queue.put(item)
+        self._waiting.clear()
 
     def _resolve(self, entries: list[_Entry]) -> None:
         for entry in entries:
             result, future = entry.result, entry.future
             if isinstance(result, Exception):
                 if entry.job.key is not None:
-                    self._queue.put(_Acknowledged(entry.job.key))
+                    self._put(_Acknowledged(entry.job.key))
                 if not future.done():
                     future.set_exception(result)
             elif not future.done():  # it may have been cancelled
