@@ -17,7 +17,7 @@ from httpx._transports import default as httpx_transports
 from httpx2._transports import default as httpx2_transports
 from hypothesis import HealthCheck, settings
 
-from tests import forking, leftovers, logged, parallel
+from tests import forking, leftovers, logged, parallel, sqlite
 from tests.postgresql import partitioned_url as partitioned_url
 from tests.postgresql import postgresql_server as postgresql_server
 from tests.postgresql import postgresql_url as postgresql_url
@@ -66,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     logged.listen()
     leftovers.reset_signals()
     share_caches()
+    sqlite.copy_new_databases()
     handle, name = tempfile.mkstemp(prefix="headrace-leftovers-")
     os.close(handle)
     config.stash[_REPORT] = Path(name)

@@ -147,7 +147,7 @@ def serve_forks(descriptor: int) -> None:
 
 
 def _import() -> None:
-    """What `headrace serve` imports."""
+    """What `headrace serve` imports, and a new database."""
     import headrace.api.app
     import headrace.api.middleware.request_context
     import headrace.cli
@@ -156,6 +156,9 @@ def _import() -> None:
     import headrace.server.uvicorn_server
     import headrace.stores.sql.migrations
     import headrace.telemetry.setup  # noqa: F401
+    from tests import sqlite
+
+    sqlite.copy_new_databases()
 
 
 def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:

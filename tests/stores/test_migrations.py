@@ -22,11 +22,18 @@ from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunResumed
 from headrace.ports import Audited, Conversation, IdempotencyRecord, Key, RunFilter
 from headrace.stores.sql import SqlStorage, migrations
+from headrace.stores.sql.database import connect
 from headrace.stores.sql.schema import REVISIONS, metadata
 from tests.contracts.examples import numbered, queued, whole
 
 MIGRATIONS = Path(headrace.stores.sql.__file__).parent / "migrations"
 DATABASES = Path(__file__).parents[1] / "data" / "databases"  # NNNN.sql: one that a version with that schema has made
+
+
+@pytest.fixture(autouse=True)
+def created(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases are created, not copied as in other tests."""
+    monkeypatch.setattr(headrace.stores.sql, "connect", connect)
 
 
 def _schema(file: Path) -> list[tuple[str, ...]]:

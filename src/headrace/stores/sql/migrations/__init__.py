@@ -82,7 +82,7 @@ def _create_or_upgrade(connection: Connection, name: str) -> None:
     if foreign := tables & set(metadata.tables):
         raise StoreError(f"{name} has tables that Headrace did not make: {', '.join(sorted(foreign))}.")
     # a new database gets today's schema at once: what Alembic would arrive at, without the time to import it
-    metadata.create_all(connection)
+    metadata.create_all(connection, checkfirst=False)
     connection.execute(
         text(
             "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
