@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import forking, leftovers, logged, parallel, sqlite
 from tests.postgresql import partitioned_url as partitioned_url
+from tests.postgresql import pgvector_url as pgvector_url
 from tests.postgresql import postgresql_server as postgresql_server
 from tests.postgresql import postgresql_url as postgresql_url
 from tests.s3 import s3 as s3

@@ -1,4 +1,4 @@
-"""A real server of PostgreSQL, one for each process that runs tests and needs one.
+"""A real server of PostgreSQL, which has pgvector: one for each process that runs tests and needs one.
 
 Its programs come with a package, and refuse to run as root: then `nobody` runs a copy of them, since others may not be
 able to read the environment. Nothing that the server stores is safe from a crash of the machine.
@@ -185,6 +185,13 @@ def postgresql_server() -> Generator[Server]:
 def postgresql_url(postgresql_server: Server) -> str:
     """A database at the newest schema, without any rows."""
     return emptied(postgresql_server.migrated)
+
+
+@pytest.fixture
+def pgvector_url(postgresql_url: str) -> str:
+    """A database at the newest schema, without any rows and vector indexes."""
+    execute(postgresql_url, "DROP TABLE IF EXISTS vector_index")
+    return postgresql_url
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import secrets
 import shutil
@@ -252,9 +253,30 @@ async def _mail(settings: Settings) -> Sequence[Finding]:
     return [Finding("mail", Status.OK, "the server accepts a connection")]
 
 
+async def _vectors(settings: Settings) -> Sequence[Finding]:
+    part, kind = "vector index", settings.vector_index
+    if kind == "signs":
+        return []
+    if kind == "usearch":
+        if importlib.util.find_spec("usearch") is None:
+            return [Finding(part, Status.FAILED, "usearch is not installed", "Install headrace[usearch].")]
+        return [Finding(part, Status.OK, "usearch")]
+    if settings.database_kind == "sqlite":
+        advice = "Set HEADRACE_DATABASE_URL to one of PostgreSQL, or HEADRACE_VECTOR_INDEX to signs."
+        return [Finding(part, Status.FAILED, "pgvector needs a database on PostgreSQL", advice)]
+    from headrace.stores.sql.diagnosis import diagnose
+
+    version = (await asyncio.to_thread(diagnose, settings.database)).pgvector
+    if version is None:
+        advice = "Install pgvector on the server of the database, or set HEADRACE_VECTOR_INDEX to signs."
+        return [Finding(part, Status.FAILED, "the server does not have pgvector", advice)]
+    return [Finding(part, Status.OK, f"pgvector {version}")]
+
+
 _CHECKS: Mapping[str, Check] = {
     "data folder": _data_folder,
     "database": _database,
+    "vector index": _vectors,
     "secret": _secret,
     "files": _files,
     "wire": _wire,
@@ -266,6 +288,7 @@ _CHECKS: Mapping[str, Check] = {
 _ADVICE: Mapping[str, str] = {
     "data folder": "Give this user the permission to write to it, or name another one (HEADRACE_DATA).",
     "database": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
+    "vector index": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
     "secret": "Set HEADRACE_SECRET to the other processes' secret; if it is lost, run `headrace db adopt-secret`.",
     "files": "Check HEADRACE_FILES_URL, the AWS_* variables, and the permissions.",
     "sandbox": "See 'What code nodes may do' in docs/deployment.md, or set HEADRACE_SANDBOX_URL.",

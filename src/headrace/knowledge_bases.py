@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headrace.background import Periodic, background
+from headrace.errors import HeadraceError
 from headrace.ports.services import Documents, Files, Models, Passage, Retrieval
 from headrace.settings import Settings
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from headrace.knowledge.retrieval import Retriever
     from headrace.knowledge.service import KnowledgeService
     from headrace.ports.knowledge import Dataset
+    from headrace.ports.knowledge_search import KnowledgeSearch, VectorIndex
     from headrace.ports.knowledge_store import KnowledgeStorage, KnowledgeStore
 
 _LOOK_SECONDS = 30.0  # between looks for the first knowledge base, which another process may have made
@@ -89,10 +91,19 @@ class KnowledgeBases:
 
     @cached_property
     def retriever(self) -> Retriever:
-        from headrace.adapters.vectors import vector_index
         from headrace.knowledge.retrieval import Retriever
 
-        return Retriever(self.store, self.embedder, self.rerank, vector_index)
+        return Retriever(self.store, self.embedder, self.rerank, self._open_index)
+
+    def _open_index(self, search: KnowledgeSearch) -> VectorIndex:
+        kind = self._settings.vector_index
+        if kind == "pgvector":
+            if self.store.index is None:
+                raise HeadraceError("HEADRACE_VECTOR_INDEX=pgvector needs a database on PostgreSQL.")
+            return self.store.index
+        from headrace.adapters.vectors import vector_index
+
+        return vector_index(search, kind, self._settings.data / "vectors")
 
     async def passages(self, dataset: Dataset, retrieval: Retrieval) -> Sequence[Passage]:
         """What a dataset has for a workflow, best first."""

@@ -140,6 +140,11 @@ class Settings(BaseSettings):
         "https://marketplace.dify.ai", description="A marketplace, or a mirror of one, to get plugins from"
     )
     summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages, and writes questions")
+    vector_index: Literal["signs", "usearch", "pgvector"] = Field(
+        "signs",
+        description="What finds similar chunks: signs (in memory, up to some 300,000 in a knowledge base), usearch (in "
+        "memory, more) or pgvector (in PostgreSQL)",
+    )
     embedding_model: str = Field("", pattern=r"^(\S+/\S+)?$", description="PROVIDER/MODEL that embeds knowledge bases")
     speech_provider: str = Field("", description="Provider of speech models; empty: openai or openai_api_compatible")
     transcription_model: str = Field("", description="Its speech-to-text model; empty: whisper-1")

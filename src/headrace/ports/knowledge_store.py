@@ -28,7 +28,7 @@ from headrace.ports.knowledge import (
     Tag,
     Vector,
 )
-from headrace.ports.knowledge_search import KnowledgeSearch
+from headrace.ports.knowledge_search import KnowledgeSearch, VectorIndex
 
 
 class Datasets(Protocol):
@@ -211,13 +211,14 @@ class EmbeddingCache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeStore:
-    """The ports of knowledge bases of one store."""
+    """The ports of knowledge bases of one store; `index` is the vector index that the database itself can have."""
 
     datasets: Datasets
     documents: Documents
     segments: Segments
     embeddings: EmbeddingCache
     search: KnowledgeSearch
+    index: VectorIndex | None = None
 
 
 class KnowledgeStorage(Protocol):

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 READERS = 4  # threads, each with a connection of its own while it reads
 WRITERS = 2  # the same, beside the writer: one claims runs, one changes partitions
-CONNECTIONS = READERS + WRITERS + 2  # and one each for the writer and the heartbeats
+CONNECTIONS = READERS + WRITERS + 2  # and one each for the writer and the heartbeats; long work opens others
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes to the same SQLite file
 
 T = TypeVar("T")
@@ -90,6 +90,7 @@ class Database:
         self._readers = ThreadPoolExecutor(READERS, "headrace-read")
         self._writers = ThreadPoolExecutor(WRITERS, "headrace-write-beside")
         self._heartbeats = ThreadPoolExecutor(1, "headrace-heartbeat")
+        self._long_writers = ThreadPoolExecutor(2, "headrace-write-long")
         self._closed = False
         self._version_lock = asyncio.Lock()
         self._version_connection: Connection | None = None
@@ -143,6 +144,10 @@ class Database:
         """As `run`, in the thread of the heartbeats."""
         return await self._execute(self._heartbeats, self._run, work)
 
+    async def write_long(self, work: Work[T]) -> T:
+        """As `write`, for work that may take minutes: nothing but other such work waits for it."""
+        return await self._execute(self._long_writers, self._write, work)
+
     async def _execute(self, executor: ThreadPoolExecutor, run: Callable[[Work[T]], T], work: Work[T]) -> T:
         if self._closed:
             raise StoreError(f"{self.name} is closed.")
@@ -192,6 +197,7 @@ class Database:
         self._readers.shutdown()
         self._writers.shutdown()
         self._heartbeats.shutdown()
+        self._long_writers.shutdown()
         if self._version_connection is not None:
             self._version_connection.close()
         self.engine.dispose()

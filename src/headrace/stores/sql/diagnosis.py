@@ -23,18 +23,20 @@ _SETTINGS = (
     "synchronous_commit",
     "synchronous_standby_names",
 )
+_PGVECTOR = "SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector'"
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """`facts` are those of the installation. The others are of PostgreSQL: its settings, by how many seconds its clock
-    is ahead of this machine's, and whether a pooler gives the session of one connection to another between transactions
-    although the URL does not say so."""
+    is ahead of this machine's, whether a pooler gives the session of one connection to another between transactions
+    although the URL does not say so, and the version of pgvector that it has or can have."""
 
     facts: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     clock_ahead: float = 0.0
     shares_sessions: bool = False
+    pgvector: str | None = None
 
 
 def diagnose(url: str) -> Diagnosis:
@@ -50,7 +52,8 @@ def diagnose(url: str) -> Diagnosis:
             settings = {name: str(connection.exec_driver_sql(f"SHOW {name}").scalar_one()) for name in _SETTINGS}
             with engine.connect() as other:
                 shares = not is_pooled(make_url(url)) and _shares_sessions(connection, other)
-            return Diagnosis(facts, settings, _clock_ahead(connection), shares)
+            pgvector = connection.exec_driver_sql(_PGVECTOR).scalar()
+            return Diagnosis(facts, settings, _clock_ahead(connection), shares, pgvector)
     except (SQLAlchemyError, OSError) as error:
         name = engine.url.render_as_string(hide_password=True)
         raise StoreError(f"{name} cannot be read: {reason(error)}", transient=is_transient(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.ports.knowledge_search import VectorIndex
 from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.knowledge.datasets import SqlDatasets
@@ -13,10 +14,18 @@ from headrace.stores.sql.writer import Writer
 
 
 def sql_knowledge(database: Database, writer: Writer) -> KnowledgeStore:
+    search = SqlKnowledgeSearch(database, writer)
     return KnowledgeStore(
         datasets=SqlDatasets(database, writer),
         documents=SqlDocuments(database, writer),
         segments=SqlSegments(database, writer),
         embeddings=SqlEmbeddingCache(database, writer),
-        search=SqlKnowledgeSearch(database, writer),
+        search=search,
+        index=_pgvector(database, search) if database.engine.dialect.name == "postgresql" else None,
     )
+
+
+def _pgvector(database: Database, search: SqlKnowledgeSearch) -> VectorIndex:
+    from headrace.stores.sql.knowledge.pgvector import PgvectorIndex
+
+    return PgvectorIndex(database, search)
