@@ -113,6 +113,13 @@ def headrace(*arguments: str | Path, cwd: Path, stdin: str = "", **more: str) ->
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
+def knowledge_key(data: Path) -> str:
+    """A new knowledge key of the service in this folder."""
+    created = headrace("keys", "create", "--knowledge", "--data", data, cwd=data)
+    assert created.returncode == 0, created.stderr
+    return created.stdout.strip()
+
+
 class Server:
     """A `headrace serve` process; `ready` is what its ready file says."""
 

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import yaml
 from aiohttp import web
 
+from tests.sdk_contract.dify_datasets import KNOWLEDGE_KEY, add_datasets
 from tests.sdk_contract.serving import arguments, serve
 
 _HERE = Path(__file__).parent
@@ -83,9 +84,9 @@ class Dify:
         add("PUT", "/v1/conversations/{id}/variables/{variable}", self._set_variable)
         add("POST", "/v1/audio-to-text", self._audio_to_text)
         add("POST", "/v1/text-to-audio", self._text_to_audio)
-        add("POST", "/v1/datasets/{id}/retrieve", self._retrieve)
         add("GET", "/v1/form/human_input/{id}", self._form)
         add("POST", "/v1/form/human_input/{id}", self._submit)
+        add_datasets(app)
         return app
 
     # --------------------------------------------------------------------------------------------------------- runs
@@ -290,12 +291,6 @@ class Dify:
 
     # --------------------------------------------------------------------------------------------------------- rest
 
-    async def _retrieve(self, request: web.Request) -> web.Response:
-        self._case(request)
-        body = await self._json(request)
-        record = {"segment": {"id": "s1", "content": "found"}, "score": 0.9}
-        return web.json_response({"query": {"content": body["query"]}, "records": [record]})
-
     async def _form(self, request: web.Request) -> web.Response:
         self._case(request)
         if request.match_info["id"] == "gone":
@@ -378,5 +373,5 @@ def _log_line(number: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     chosen = arguments()
-    keys = {case: key_of(case) for case in cases()}
+    keys = {case: key_of(case) for case in cases()} | {"knowledge": KNOWLEDGE_KEY}
     asyncio.run(serve(Dify().app(), chosen.ready_file, {"keys": keys}))

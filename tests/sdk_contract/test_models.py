@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headrace_client import models, response_model
+from headrace_client import dataset_models, models
 from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
@@ -21,23 +21,45 @@ from headrace.api.openapi import document
 from headrace.stores.memory import memory_storage
 from tests.native.world import api_of, apps_of
 
-TYPESCRIPT = "\n".join(Path(f"sdks/node/src/{module}.ts").read_text() for module in ("models", "errors"))
+TYPESCRIPT = "\n".join(
+    Path(f"sdks/node/src/{module}.ts").read_text() for module in ("models", "errors", "dataset-models")
+)
 SCHEMAS: Mapping[str, Sequence[str]] = {  # by model: it holds all of them
     "AppInfo": ["AppInfo"],
     "AppMeta": ["AppMeta"],
     "AppParameters": ["AppParameters"],
     "AppSite": ["AppSite"],
+    "Attachment": ["Attachment"],
+    "ChildChunk": ["ChildChunk", "FoundChildChunk"],
     "Conversation": ["Conversation"],
     "ConversationVariable": ["ConversationVariable"],
     "CreatedRun": ["AcceptedRun"],
+    "Dataset": ["Dataset"],
+    "DatasourcePlugin": ["DatasourcePlugin"],
+    "Document": ["Document"],
+    "DocumentDetail": ["DocumentDetail"],
     "ErrorNode": ["ErrorNode"],
     "Feedback": ["Feedback"],
+    "IndexedDocument": ["IndexedDocument"],
+    "IndexingStatus": ["IndexingStatus"],
     "LoggedRun": ["LoggedRun"],
     "Message": ["Message", "PausedMessage"],
+    "MetadataField": ["MetadataField", "FieldOfMetadata"],
+    "MetadataFields": ["MetadataFields"],
+    "MetadataValue": ["MetadataValueBody"],
+    "Model": ["ModelBody"],
+    "ModelProvider": ["ModelProvider"],
     "NodeExecution": ["NodeExecution"],
     "PastMessage": ["PastMessage"],
+    "PipelineFile": ["PipelineFile"],
     "Result": ["Success"],
+    "Retrieved": ["Retrieval"],
+    "RetrievedDocument": ["FoundDocument"],
+    "RetrievedRecord": ["Found"],
+    "RetrievedSegment": ["FoundSegment"],
+    "Segment": ["Segment"],
     "SuggestedQuestions": ["SuggestedQuestions"],
+    "Tag": ["Tag", "DatasetTag", "BoundTag"],
     "Transcript": ["Transcript"],
     "UploadedFile": ["UploadedFile"],
     "Usage": ["RunUsage"],
@@ -141,7 +163,7 @@ def differences(model: str, fields: Mapping[str, tuple[bool, set[str]]]) -> Iter
 
 @pytest.mark.parametrize("model", SCHEMAS)
 def test_pythons_models_are_the_schemas(model: str) -> None:
-    cls = getattr(models, model, None) or getattr(response_model, model)
+    cls = getattr(models, model, None) or getattr(dataset_models, model)
     fields: dict[str, tuple[bool, set[str]]] = {}
     for name, field in cls.model_fields.items():
         schema = TypeAdapter(field.rebuild_annotation()).json_schema(mode="serialization")
@@ -154,12 +176,19 @@ def test_pythons_models_are_the_schemas(model: str) -> None:
 
 @pytest.mark.parametrize("model", SCHEMAS)
 def test_nodes_models_are_the_schemas(model: str) -> None:
-    name = TYPESCRIPT_NAMES.get(model, model)
-    body = re.search(rf"^export interface {name} (?:extends Fields )?{{(.*?)^}}", TYPESCRIPT, re.DOTALL | re.MULTILINE)
-    assert body is not None, f"{name} is not declared"
-    declared = re.findall(r"readonly (\w+)(\??): ([^;]+);", body[1])
-    fields = {field: (not optional, typescript_types(type_)) for field, optional, type_ in declared}
+    fields = typescript_fields(TYPESCRIPT_NAMES.get(model, model))
     assert sorted(differences(model, fields)) == []
+
+
+def typescript_fields(name: str) -> dict[str, tuple[bool, set[str]]]:
+    """(always there?, JSON types) of an interface's fields, with those that it inherits."""
+    body = re.search(
+        rf"^(?:export )?interface {name} (?:extends (\w+) )?{{(.*?)^}}", TYPESCRIPT, re.DOTALL | re.MULTILINE
+    )
+    assert body is not None, f"{name} is not declared"
+    inherited = typescript_fields(body[1]) if body[1] not in (None, "Fields") else {}
+    declared = re.findall(r"readonly (\w+)(\??): ([^;]+);", body[2])
+    return inherited | {field: (not optional, typescript_types(type_)) for field, optional, type_ in declared}
 
 
 def typescript_types(text: str) -> set[str]:

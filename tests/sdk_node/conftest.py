@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.certificates import Authority
+from tests.cli.flows import knowledge_key
+from tests.sdk_contract.dify_datasets import KNOWLEDGE_KEY
 from tests.sdk_contract.dify_server import Dify, cases, key_of
 from tests.sdk_contract.fault_server import fault_servers
 from tests.sdk_contract.serving import Running
@@ -40,7 +42,9 @@ def project(tarball: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="package")
 def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with Serve(tmp_path_factory.mktemp("served"), sorted(_FLOWS.glob("*.yml"))) as server:
+    folder = tmp_path_factory.mktemp("served")
+    with Serve(folder, sorted(_FLOWS.glob("*.yml")), options=["--demo-model"]) as server:  # its demo model embeds
+        server.keys["knowledge"] = knowledge_key(folder / "data")
         yield server
 
 
@@ -68,8 +72,12 @@ def outcomes(
     authority.issue("client")
     return package.outcomes(
         {
-            "headrace": {"url": headrace.url, "apps": list(headrace.apps.values())},
-            "dify": {"url": dify, "keys": {case: key_of(case) for case in cases()}},
+            "headrace": {
+                "url": headrace.url,
+                "apps": list(headrace.apps.values()),
+                "knowledge_key": headrace.keys["knowledge"],
+            },
+            "dify": {"url": dify, "keys": {case: key_of(case) for case in cases()} | {"knowledge": KNOWLEDGE_KEY}},
             "faults": {"url": faults},
         },
         certificates,

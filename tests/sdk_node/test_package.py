@@ -103,13 +103,16 @@ def test_nothing_is_needed_at_run_time() -> None:
     assert "://registry" not in locked
 
 
+_DATASETS = ("datasets", "documents", "segments", "dataset_metadata", "pipelines")
+
+
 def _python_names() -> set[str]:
     """The public methods and properties of the Python client, in camel case."""
     names: set[str] = set()
     folder = ROOT / "sdks" / "python" / "src" / "headrace_client" / "_async"
-    for module in ("apps", "chats", "client", "existing_runs", "runs"):
+    for module in ("apps", "chats", "client", "existing_runs", "runs", *_DATASETS):
         for node in ast.walk(ast.parse((folder / f"{module}.py").read_text())):
-            if isinstance(node, ast.ClassDef):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 methods = (node for node in node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
                 names |= {method.name for method in methods if not method.name.startswith("_")}
     camel = {re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) for name in names}
@@ -118,8 +121,8 @@ def _python_names() -> set[str]:
 
 def _node_names() -> set[str]:
     names: set[str] = set()
-    for module in ("client", "chats", "runs", "core"):
-        declarations = (SDK / "dist" / "esm" / f"{module}.d.ts").read_text()
+    for module in ("client", "chats", "runs", "core", *_DATASETS):
+        declarations = (SDK / "dist" / "esm" / f"{module.replace('_', '-')}.d.ts").read_text()
         names |= set(re.findall(r"^    (?:get )?(\w+)(?:<.*>)?\(", declarations, re.MULTILINE))
     return names - {"constructor", "toJSON"}
 
@@ -136,19 +139,22 @@ def test_examples_of_the_readme_run_unchanged(project: pathlib.Path, headrace: S
         (folder / f"block{number}.ts").write_text(block)
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "contract.pdf").write_bytes(b"%PDF-")
+    (folder / "pump.md").write_text("The pump starts.")
     options = {"strict": True, "target": "es2022", "module": "node16", "moduleResolution": "node16"}
     (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options | _node_types()}))
     check_run(_BIN / "tsc", "-p", ".", cwd=folder)
     hello = (headrace.keys["hello"], headrace.url)
     peers = [(f"app-{case}", dify) for case in ("18_inputs_all", "38_chat_convvar_turn2")]
-    options_of_a_call, runs, streams, pauses, _, chats = (
+    knowledge = (headrace.keys["knowledge"], headrace.url)
+    options_of_a_call, runs, streams, pauses, _, chats, datasets = (
         check_run("node", f"block{number}.js", cwd=folder, environ={"API_KEY": key, "API_BASE_URL": url})
-        for number, (key, url) in enumerate([hello, hello, hello, hello, *peers])
+        for number, (key, url) in enumerate([hello, hello, hello, hello, *peers, knowledge])
     )
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     assert options_of_a_call.startswith("200 ")
     assert runs.count("You said: Hello World") == 2
     assert runs.endswith("succeeded\n")
     assert streams.endswith("End succeeded\n{ text: 'You said: Hello World' }\n")
     assert pauses == "workflow_finished\n"
     assert len(chats.splitlines()) > 2
+    assert datasets == "null The pump starts.\npump.md completed\n"

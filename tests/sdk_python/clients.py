@@ -39,6 +39,8 @@ class _AsAsync:
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self.inner, "close" if name == "aclose" else name)
+        if name == "datasets":
+            return _AsAsync(member)
         if not inspect.ismethod(member):
             return member
         if name == "pages":

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.cli.flows import knowledge_key
 from tests.sdk_contract.dify_server import Dify
 from tests.sdk_contract.fault_server import Faults
 from tests.sdk_contract.serving import Running
@@ -21,7 +22,9 @@ def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         *sorted(_FLOWS.glob("*.yml")),
         *(_RECORDED / name / "dsl.yml" for name in ("19_chain20_template", "16_fail_code")),
     ]
-    with Serve(tmp_path_factory.mktemp("served"), files) as server:
+    folder = tmp_path_factory.mktemp("served")
+    with Serve(folder, files, options=["--demo-model"]) as server:  # its demo model embeds
+        server.keys["knowledge"] = knowledge_key(folder / "data")
         yield server
 
 

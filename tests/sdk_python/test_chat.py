@@ -179,14 +179,6 @@ async def test_chat_audio(make: Maker, dify: str, tmp_path: pathlib.Path) -> Non
 # ----------------------------------------------------------------------------------------------------------------- rest
 
 
-async def test_rest_datasets_retrieve(make: Maker, faulty_dify: Fault) -> None:
-    faulty_dify.script()
-    model = {"search_method": "keyword_search", "reranking_enable": False, "top_k": 2, "score_threshold_enabled": False}
-    result = await make(CHAT, faulty_dify.url).retrieve("d1", "what", retrieval_model=model)
-    assert result.records[0]["segment"]["content"] == "found"
-    assert faulty_dify.bodies() == [{"query": "what", "retrieval_model": model}]
-
-
 async def test_rest_human_input_form(make: Maker, dify: str) -> None:
     form = await make(CHAT, dify).get_human_input_form("token")
     assert form.user_actions[0]["id"] == "approve"

@@ -74,6 +74,13 @@ def main() -> str:
             text += error.message
         except HeadraceError as error:
             text += error.code or ""
+        for dataset in client.datasets.list_datasets(keyword="manual"):
+            text += dataset.name
+        written = client.datasets.create_document_by_text("d", "pump", "text", process_rule={"mode": "automatic"})
+        for progress in client.datasets.wait_until_indexed("d", written):
+            text += progress.indexing_status
+        for record in client.datasets.retrieve("d", "pump", retrieval_model={"top_k": 3}).records:
+            text += record.segment.content + record.segment["content"]
         request: str | None = result.request_id
         return f"{run_id} {took} {text} {request}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases.peer import Peer
-from tests.cli.flows import headrace
+from tests.cli.flows import knowledge_key
 from tests.server.process import Serve
 
 FLOWS = Path(__file__).parent / "flows"
@@ -21,7 +21,5 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         }
         folder = tmp_path_factory.mktemp("served")
         with Serve(folder, sorted(FLOWS.glob("*.yml")), environ) as serve:
-            created = headrace("keys", "create", "--knowledge", "--data", folder / "data", cwd=folder)
-            assert created.returncode == 0, created.stderr
-            serve.keys["knowledge"] = created.stdout.strip()
+            serve.keys["knowledge"] = knowledge_key(folder / "data")
             yield serve

@@ -1,21 +1,14 @@
 import { Chats } from './chats.js';
 import { encodeSegment } from './core.js';
 import type { UserOptions } from './core.js';
+import { Datasets } from './datasets.js';
 import { ServerError } from './errors.js';
-import type { AppInfo, AppMeta, AppSite, Done, Health, Retrieved, Values } from './models.js';
+import type { AppInfo, AppMeta, AppSite, Done, Health, Values } from './models.js';
 import { formVariables, mayBeFile } from './files.js';
 import type { HumanInputForm } from './human-input.js';
 import type { CallOptions } from './options.js';
 import { attachResponse } from './responses.js';
 import { parseObject } from './transport.js';
-
-export interface RetrieveRequest extends CallOptions {
-  query: string;
-  /** `search_method`, `reranking_enable`, `top_k`, `score_threshold_enabled` ..., as the server names them. */
-  retrievalModel?: Values | undefined;
-  externalRetrievalModel?: Values | undefined;
-  attachmentIds?: readonly string[] | undefined;
-}
 
 /**
  * A client for one app of a Headrace or Dify server.
@@ -74,15 +67,9 @@ export class DifyClient extends Chats {
     return this.post<Done>(`/v1/form/human_input/${encodeSegment(formToken)}`, body, answer, 'unsent');
   }
 
-  /** Searches a dataset. Requires a dataset key. */
-  async retrieve(datasetId: string, request: RetrieveRequest): Promise<Retrieved> {
-    const body = {
-      query: request.query,
-      retrieval_model: request.retrievalModel,
-      external_retrieval_model: request.externalRetrievalModel,
-      attachment_ids: request.attachmentIds,
-    };
-    return this.post<Retrieved>(`/v1/datasets/${encodeSegment(datasetId)}/retrieve`, body, request);
+  /** Knowledge bases. Their calls need a knowledge key (`dataset-...`) instead of an app's. */
+  get datasets(): Datasets {
+    return new Datasets(this.transport, (plan) => this.plan(plan));
   }
 
   // --------------------------------------------------------------------------------------------------------- health

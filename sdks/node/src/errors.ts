@@ -1,3 +1,4 @@
+import type { IndexingStatus } from './dataset-models.js';
 import type { AnswerHeaders } from './fetch.js';
 
 /** The node of a workflow that failed, as the server describes it. */
@@ -84,14 +85,31 @@ export class ConnectionError extends HeadraceError {}
 /** The server did not respond in time. */
 export class TimeoutError extends ConnectionError {}
 
-/** The run had not ended when the wait timed out. The run itself continues. */
+/** The run, or the indexing, had not ended when the wait timed out. It continues. */
 export class WaitTimeoutError extends HeadraceError {
-  /** The last status that was read; null if none was. */
+  /** The run's last status that was read; null if none was. */
   readonly runStatus: string | null;
+  /** The last statuses of the documents whose indexing had not ended. */
+  readonly documents: readonly IndexingStatus[];
 
-  constructor(message: string, details: ErrorDetails & { runStatus?: string | null } = {}) {
+  constructor(
+    message: string,
+    details: ErrorDetails & { runStatus?: string | null; documents?: readonly IndexingStatus[] } = {},
+  ) {
     super(message, details);
     this.runStatus = details.runStatus ?? null;
+    this.documents = details.documents ?? [];
+  }
+}
+
+/** A document could not be indexed. */
+export class IndexingFailedError extends HeadraceError {
+  /** The statuses of all documents of its batch. */
+  readonly documents: readonly IndexingStatus[];
+
+  constructor(message: string, details: ErrorDetails & { documents?: readonly IndexingStatus[] } = {}) {
+    super(message, details);
+    this.documents = details.documents ?? [];
   }
 }
 

@@ -1,6 +1,6 @@
 /** One HTTP request: timeouts, the caller's signal, and the errors of a failed connection. */
 
-import { ConnectionError, HeadraceError, TimeoutError, formatSeconds } from './errors.js';
+import { ConnectionError, HeadraceError, ServerError, TimeoutError, formatSeconds } from './errors.js';
 import type { AnswerHeaders, Fetch, FetchAnswer, FetchInit } from './fetch.js';
 
 /** A response with its whole body. */
@@ -142,6 +142,12 @@ export class HttpRequest {
     else if (code && TLS_ERROR_CODES.test(code)) failureKinds.set(failure, 'permanent');
     return failure;
   }
+}
+
+/** Whether the server may have done what it was asked to do, although it returned an error, or nothing. */
+export function mayHaveArrived(error: unknown): boolean {
+  if (error instanceof ServerError) return (error.status ?? 0) >= 500;
+  return error instanceof ConnectionError && failureKindOf(error) !== 'not-sent';
 }
 
 /** A response with its whole body as a stream. */

@@ -1,14 +1,17 @@
-/** A client for workflows and chats of Headrace, Dify Cloud and self-hosted Dify. */
+/** A client for workflows, chats and knowledge bases of Headrace, Dify Cloud and self-hosted Dify. */
 
 export { Client, DifyClient } from './client.js';
-export type { RetrieveRequest } from './client.js';
 export type { ChatRequest, CompletionRequest, ListOptions } from './chats.js';
 export type { UserOptions } from './core.js';
+export type * from './dataset-models.js';
+export type * from './dataset-requests.js';
+export type { Datasets } from './datasets.js';
 export {
   AuthenticationError,
   ConflictError,
   ConnectionError,
   HeadraceError,
+  IndexingFailedError,
   NotFoundError,
   PermissionDeniedError,
   RateLimitError,

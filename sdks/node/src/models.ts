@@ -3,9 +3,10 @@
 import { RunFailedError, isObject } from './errors.js';
 import type { ErrorNode } from './errors.js';
 import type { Fields, RunStatus } from './events.js';
+import type { Values } from './fields.js';
 import { copyResponse } from './responses.js';
 
-export type Values = Readonly<Record<string, unknown>>;
+export type { Values } from './fields.js';
 
 /** A run that has been created. */
 export interface CreatedRun extends Fields {
@@ -264,17 +265,6 @@ export interface SuggestedQuestions extends Fields {
 
 export interface Transcript extends Fields {
   readonly text: string;
-}
-
-/** A result of a search in a dataset. */
-export interface RetrievedRecord extends Fields {
-  readonly segment: Values;
-  readonly score: number | null;
-}
-
-export interface Retrieved extends Fields {
-  readonly query: Values;
-  readonly records: readonly RetrievedRecord[];
 }
 
 /** `status` is `ok` or `ready` if `healthy` is true. */

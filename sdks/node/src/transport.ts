@@ -12,7 +12,7 @@ import {
   formatSeconds,
 } from './errors.js';
 import { formatQuery, serialize } from './call.js';
-import { HttpRequest, failureKindOf, toStream } from './http-request.js';
+import { HttpRequest, failureKindOf, mayHaveArrived, toStream } from './http-request.js';
 import type { HttpResponse, ResponseStream } from './http-request.js';
 import { environment } from './platform.js';
 import { attachResponse } from './responses.js';
@@ -99,7 +99,17 @@ export class Transport {
 
   /** Sends a call and reads the response. */
   send(call: Call): Promise<HttpResponse> {
-    return this.#withRetries(call, (timeout) => this.#attempt(call, timeout));
+    let repeated = call;
+    return this.#withRetries(call, async (timeout) => {
+      try {
+        return await this.#attempt(repeated, timeout);
+      } catch (error) {
+        // an attempt whose response was lost may have deleted it
+        if (call.method === 'DELETE' && mayHaveArrived(error))
+          repeated = { ...call, accept: (status) => status === 404 };
+        throw error;
+      }
+    });
   }
 
   async #attempt(call: Call, timeout: number, root = this.#address.root): Promise<HttpResponse> {

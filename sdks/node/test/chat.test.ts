@@ -193,13 +193,6 @@ test('chat.audio', async () => {
   assert.equal(Buffer.from(await client.textToAudio({ text: 'hello' })).toString(), 'ID3hello');
 });
 
-test('rest.datasets-retrieve', async () => {
-  await fault.script();
-  const result = await clientOf(fault, CHAT).retrieve('d1', { query: 'what', retrievalModel: { top_k: 3 } });
-  assert.deepEqual([result.records[0]?.score, result.records[0]?.segment['content']], [0.9, 'found']);
-  assert.deepEqual(await bodies(), [{ query: 'what', retrieval_model: { top_k: 3 } }]);
-});
-
 test('rest.human-input-form', async () => {
   const form = await clientOf(peer, CHAT).getHumanInputForm('token');
   assert.deepEqual([form.form_content, form.user_actions[0]?.['id']], ['Is this right?', 'approve']);

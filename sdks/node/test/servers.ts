@@ -1,6 +1,6 @@
 /** The servers described in `sdks/contract.md`, each in its own process. */
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -61,7 +61,13 @@ async function startServer(
     if (child.exitCode !== null || Date.now() > deadline) throw new Error(`${module} did not start:\n${stderr}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  return JSON.parse(readFileSync(ready, 'utf8')) as Record<string, unknown>;
+  return { ...(JSON.parse(readFileSync(ready, 'utf8')) as Record<string, unknown>), folder };
+}
+
+function createKnowledgeKey(folder: string): string {
+  const [command = 'python', ...options] = PYTHON;
+  const args = [...options, '-m', 'headrace', 'keys', 'create', '--knowledge', '--data', join(folder, 'data')];
+  return execFileSync(command, args, { cwd: ROOT, encoding: 'utf8' }).trim();
 }
 
 async function stop(child: ChildProcess): Promise<void> {
@@ -73,13 +79,14 @@ async function stop(child: ChildProcess): Promise<void> {
 
 export async function headrace(): Promise<TestServer> {
   const flows = ['hello', 'slow', 'files'].map((name) => join(ROOT, 'tests/sdk_contract/flows', `${name}.yml`));
-  const args = ['serve', ...flows, '--host', '127.0.0.1', '--port', '0'];
+  const args = ['serve', ...flows, '--demo-model', '--host', '127.0.0.1', '--port', '0'];
   const details = await startServer('headrace', args, process.env['HEADRACE_TEST_HEADRACE']);
   const apps: Record<string, TestServer['apps'][string]> = {};
   for (const app of details['apps'] as (TestServer['apps'][string] & { file: string })[]) {
     apps[app.file.replace(/^.*\//, '').replace(/\.yml$/, '')] = app;
   }
   const keys = Object.fromEntries(Object.entries(apps).map(([name, app]) => [name, app.key]));
+  keys['knowledge'] = (details['knowledge_key'] as string) ?? createKnowledgeKey(details['folder'] as string);
   return { url: details['url'] as string, keys, apps };
 }
 

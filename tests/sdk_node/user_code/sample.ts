@@ -50,6 +50,15 @@ export async function chat(): Promise<string> {
   return answer;
 }
 
+export async function knowledge(): Promise<string> {
+  const written = await client.datasets.createDocumentByText('d', { name: 'pump', text: 'x', docForm: 'text_model' });
+  const [status] = await client.datasets.waitUntilIndexed('d', written, { raiseOnFailure: true });
+  let text: string = status?.indexing_status ?? '';
+  for await (const dataset of client.datasets.listDatasets({ keyword: 'x' })) text += dataset.name;
+  const { records } = await client.datasets.retrieve('d', { query: 'pump' });
+  return text + records.map(({ segment }) => segment.content).join();
+}
+
 export function explain(error: unknown): string {
   if (error instanceof RateLimitError) return `wait ${error.retryAfter ?? 1} s`;
   if (error instanceof RunFailedError) return `${error.node?.title ?? 'it'} failed: ${error.message}`;

@@ -1,4 +1,4 @@
-"""A client for workflows and chats of Headrace, Dify Cloud and self-hosted Dify.
+"""A client for workflows, chats and knowledge bases of Headrace, Dify Cloud and self-hosted Dify.
 
 from headrace_client import Client
 
@@ -19,6 +19,7 @@ from headrace_client.errors import (
     AuthenticationError,
     ConflictError,
     HeadraceError,
+    IndexingFailedError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -50,6 +51,7 @@ __all__ = [
     "File",
     "HeadraceError",
     "HumanInputForm",
+    "IndexingFailedError",
     "Message",
     "NotFoundError",
     "Pages",

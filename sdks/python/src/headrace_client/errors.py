@@ -11,8 +11,9 @@
     ├── APIConnectionError       the server could not be reached, or the connection broke
     │   ├── APITimeoutError      the server did not respond in time
     │   └── StreamInterruptedError   a stream broke, and the run's outcome could not be fetched
-    ├── WaitTimeoutError         the run had not ended when the wait timed out
+    ├── WaitTimeoutError         the run, or the indexing, had not ended when the wait timed out
     ├── RunFailedError           the run failed or was stopped
+    ├── IndexingFailedError      a document could not be indexed
     └── UsageError               the call itself is not valid; nothing was sent (also a ValueError)
 
 An error has what is known: `status` (HTTP), `code` and `message` (the server's), `request_id`, `run_id`, `node`.
@@ -20,10 +21,11 @@ An error has what is known: `status` (HTTP), `code` and `message` (the server's)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headrace_client.dataset_models import IndexingStatus
     from headrace_client.events import Event
     from headrace_client.models import WorkflowRun
 
@@ -115,15 +117,23 @@ class StreamInterruptedError(APIConnectionError):
 
 
 class WaitTimeoutError(HeadraceError):
-    """The run had not ended when the wait timed out. `run_status` is its last status that was read."""
+    """The run had not ended when the wait timed out. `run_status` is its last status that was read; or `documents` are
+    the last statuses of the documents whose indexing had not ended."""
 
     run_status: str | None = None
+    documents: Sequence[IndexingStatus] = ()
 
 
 class RunFailedError(HeadraceError):
     """The run failed or was stopped. `run` is the run itself, if the server sent more than the error."""
 
     run: WorkflowRun | None = None
+
+
+class IndexingFailedError(HeadraceError):
+    """A document could not be indexed. `documents` are the statuses of all documents of its batch."""
+
+    documents: Sequence[IndexingStatus] = ()
 
 
 class UsageError(HeadraceError, ValueError):

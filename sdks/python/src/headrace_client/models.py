@@ -324,13 +324,6 @@ class Transcript(ResponseModel):
     text: str
 
 
-class Retrieved(ResponseModel):
-    """The results of a search in a dataset: `records` of `{"segment": {"content", ...}, "score"}`, best first."""
-
-    query: dict[str, Any] | None = None
-    records: list[dict[str, Any]] = Field(default_factory=list)
-
-
 class Health(ResponseModel):
     """`status` is "ok" or "ready" if `healthy` is true."""
 

@@ -153,19 +153,36 @@ def _seconds_until(date: str) -> float:
 
 def parse_object(response: httpx.Response) -> Payload:
     """The response's JSON object. ServerError if it is anything else."""
-    try:
-        body = from_json(response.content)
-    except ValueError:
-        body = None
+    body = _parse_json(response)
     if not isinstance(body, dict):
-        text = _describe_body(response)
-        raise ServerError(
-            f"{_describe_exchange(response)}: the response is not a JSON object: {text}",
-            status=response.status_code,
-            request_id=request_id(response.headers),
-            body=text,
-        )
+        raise _unexpected_body(response, "a JSON object")
     return Payload(cast("dict[str, Any]", body), response)
+
+
+def parse_array(response: httpx.Response) -> Payload:
+    """The response's JSON array, as the `data` of an object. ServerError if it is anything else."""
+    body = _parse_json(response)
+    if not isinstance(body, list):
+        raise _unexpected_body(response, "a JSON array")
+    return Payload({"data": cast("list[object]", body)}, response)
+
+
+def _parse_json(response: httpx.Response) -> Any:
+    """The body of a response; None if it is not JSON."""
+    try:
+        return from_json(response.content)
+    except ValueError:
+        return None
+
+
+def _unexpected_body(response: httpx.Response, expected: str) -> ServerError:
+    text = _describe_body(response)
+    return ServerError(
+        f"{_describe_exchange(response)}: the response is not {expected}: {text}",
+        status=response.status_code,
+        request_id=request_id(response.headers),
+        body=text,
+    )
 
 
 def parse_model(kind: type[_M], payload: Mapping[str, Any]) -> _M:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace_client._async.core import AsyncResource, encode_segment
 from headrace_client._async.transport import Timeout
@@ -16,11 +16,13 @@ from headrace_client.models import (
     AppSite,
     Health,
     Result,
-    Retrieved,
     UploadedFile,
 )
 from headrace_client.response_model import Payload
 from headrace_client.wire import is_json, parse_model, parse_object
+
+if TYPE_CHECKING:
+    from headrace_client._async.datasets import AsyncDatasets
 
 
 class AsyncApps(AsyncResource):
@@ -81,11 +83,12 @@ class AsyncApps(AsyncResource):
         path = f"/v1/form/human_input/{encode_segment(form_token)}"
         return parse_model(Result, await self._transport.post(path, body, timeout, repeat=False))
 
-    async def retrieve(self, dataset_id: str, query: str, *, timeout: Timeout = None, **options: Any) -> Retrieved:
-        """Searches a dataset. Requires a dataset key. `options`: retrieval_model, external_retrieval_model,
-        attachment_ids."""
-        path = f"/v1/datasets/{encode_segment(dataset_id)}/retrieve"
-        return parse_model(Retrieved, await self._transport.post(path, {"query": query, **options}, timeout))
+    @property
+    def datasets(self) -> AsyncDatasets:
+        """Knowledge bases. Their calls need a knowledge key (`dataset-...`) instead of an app's."""
+        from headrace_client._async.datasets import AsyncDatasets
+
+        return AsyncDatasets(self._session)
 
     async def get_health(self, *, timeout: Timeout = None) -> Health:
         """Whether the server is alive (Headrace: /healthz)."""

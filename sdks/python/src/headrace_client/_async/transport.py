@@ -144,6 +144,7 @@ class AsyncTransport:
             all_headers = {**all_headers, "Content-Type": "application/json"}
         query = {name: value for name, value in params.items() if value is not None} if params else None
         attempt = 0
+        may_have_run = False  # an attempt whose response was lost
         while True:
             retry_after: float | None = None
             error: HeadraceError
@@ -162,6 +163,7 @@ class AsyncTransport:
             except httpx.TransportError as failure:
                 error = connection_error(failure, method, url)
                 error.__cause__ = failure
+                may_have_run = may_have_run or may_have_arrived(failure)
                 retryable = not is_permanent(failure) and (repeat or not may_have_arrived(failure))
             except (httpx.InvalidURL, httpx.DecodingError) as failure:
                 raise HeadraceError(f"{method} {url}: {failure}") from failure
@@ -181,9 +183,12 @@ class AsyncTransport:
                     return response
                 if response.is_success and not (stream and is_document(response)):
                     return response
+                if status == 404 and method == "DELETE" and may_have_run:
+                    return response  # the attempt before has deleted it
                 if stream:
                     await self._read_body(response)
                 error = parse_error(response, self._key)
+                may_have_run = may_have_run or status >= 500
                 retryable = status == 429 or (status >= 500 and repeat)
                 retry_after = parse_retry_after(response)
             wait = self.retry.wait(attempt, self._chance(), retry_after) if retryable else None

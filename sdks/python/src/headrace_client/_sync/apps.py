@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace_client._sync.core import Resource, encode_segment
 from headrace_client._sync.transport import Timeout
@@ -17,11 +17,13 @@ from headrace_client.models import (
     AppSite,
     Health,
     Result,
-    Retrieved,
     UploadedFile,
 )
 from headrace_client.response_model import Payload
 from headrace_client.wire import is_json, parse_model, parse_object
+
+if TYPE_CHECKING:
+    from headrace_client._sync.datasets import Datasets
 
 
 class Apps(Resource):
@@ -82,11 +84,12 @@ class Apps(Resource):
         path = f"/v1/form/human_input/{encode_segment(form_token)}"
         return parse_model(Result, self._transport.post(path, body, timeout, repeat=False))
 
-    def retrieve(self, dataset_id: str, query: str, *, timeout: Timeout = None, **options: Any) -> Retrieved:
-        """Searches a dataset. Requires a dataset key. `options`: retrieval_model, external_retrieval_model,
-        attachment_ids."""
-        path = f"/v1/datasets/{encode_segment(dataset_id)}/retrieve"
-        return parse_model(Retrieved, self._transport.post(path, {"query": query, **options}, timeout))
+    @property
+    def datasets(self) -> Datasets:
+        """Knowledge bases. Their calls need a knowledge key (`dataset-...`) instead of an app's."""
+        from headrace_client._sync.datasets import Datasets
+
+        return Datasets(self._session)
 
     def get_health(self, *, timeout: Timeout = None) -> Health:
         """Whether the server is alive (Headrace: /healthz)."""

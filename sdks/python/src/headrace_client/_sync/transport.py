@@ -143,6 +143,7 @@ class Transport:
             all_headers = {**all_headers, "Content-Type": "application/json"}
         query = {name: value for name, value in params.items() if value is not None} if params else None
         attempt = 0
+        may_have_run = False  # an attempt whose response was lost
         while True:
             retry_after: float | None = None
             error: HeadraceError
@@ -161,6 +162,7 @@ class Transport:
             except httpx.TransportError as failure:
                 error = connection_error(failure, method, url)
                 error.__cause__ = failure
+                may_have_run = may_have_run or may_have_arrived(failure)
                 retryable = not is_permanent(failure) and (repeat or not may_have_arrived(failure))
             except (httpx.InvalidURL, httpx.DecodingError) as failure:
                 raise HeadraceError(f"{method} {url}: {failure}") from failure
@@ -180,9 +182,12 @@ class Transport:
                     return response
                 if response.is_success and not (stream and is_document(response)):
                     return response
+                if status == 404 and method == "DELETE" and may_have_run:
+                    return response  # the attempt before has deleted it
                 if stream:
                     self._read_body(response)
                 error = parse_error(response, self._key)
+                may_have_run = may_have_run or status >= 500
                 retryable = status == 429 or (status >= 500 and repeat)
                 retry_after = parse_retry_after(response)
             wait = self.retry.wait(attempt, self._chance(), retry_after) if retryable else None
