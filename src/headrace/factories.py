@@ -22,7 +22,9 @@ from headrace.settings import Settings
 if TYPE_CHECKING:
     from headrace.adapters.files import FileStore
     from headrace.adapters.knowledge import KnowledgeClient
-    from headrace.adapters.models import PluginModels
+    from headrace.adapters.models import PluginModels, SpeechClient
+    from headrace.adapters.models.concurrency import ModelLimits
+    from headrace.adapters.models.slots import Slot
     from headrace.adapters.oidc import OidcIdentity
     from headrace.adapters.plugins.backwards import Handler
     from headrace.adapters.plugins.manager import PluginManager
@@ -179,25 +181,56 @@ async def model_client(
     environ: Mapping[str, str],
     files: FileStore,
     plugins: PluginModels,
+    limits: ModelLimits | None,
+) -> AsyncGenerator[Models]:
+    """The models of every provider, within limits."""
+    from headrace.adapters.models import ModelClient
+
+    async with aclosing(ModelClient(environ, files, demo=settings.demo_model, plugins=plugins)) as client:
+        if limits is None:
+            yield client
+        else:
+            from headrace.adapters.models.concurrency import LimitedModels
+
+            yield LimitedModels(client, limits)
+
+
+@asynccontextmanager
+async def model_limits(
+    settings: Settings,
+    environ: Mapping[str, str],
     slots: ModelSlots,
     wire: Wire,
     polls: float,
     telemetry: Telemetry | None,
-) -> AsyncGenerator[Models]:
-    """The models of every provider, within the limits of the settings. `slots`, `wire` and `polls` are those of
-    `LimitedModels`."""
-    from headrace.adapters.models import ModelClient
+) -> AsyncGenerator[ModelLimits | None]:
+    """The limits of the settings; None if there are none. `slots`, `wire` and `polls` are those of `ModelLimits`."""
+    if not settings.model_limits:
+        yield None
+        return
+    from headrace.adapters.models import concurrency
+    from headrace.adapters.models.providers import PROVIDERS, configured
 
-    async with aclosing(ModelClient(environ, files, demo=settings.demo_model, plugins=plugins)) as client:
-        if not settings.model_limits:
-            yield client
-            return
-        from headrace.adapters.models.concurrency import LimitedModels
+    def is_configured(name: str) -> bool:
+        return name in PROVIDERS or configured(environ, name)
 
-        async with aclosing(LimitedModels(client, settings.model_limits, slots, wire, polls)) as limited:
-            if telemetry:
-                telemetry.observe_model_limits(limited.limits)
-            yield limited
+    async with aclosing(concurrency.ModelLimits(settings.model_limits, slots, wire, polls, is_configured)) as limits:
+        if telemetry:
+            telemetry.observe_model_limits(limits.limits)
+        yield limits
+
+
+def own_speech(settings: Settings, environ: Mapping[str, str], slot: Slot) -> SpeechClient:
+    """Speech by our own driver; each call takes place within a `slot`."""
+    from headrace.adapters.models import SpeechClient
+
+    return SpeechClient(
+        environ,
+        provider=settings.speech_provider,
+        transcription_model=settings.transcription_model,
+        speech_model=settings.speech_model,
+        slot=slot,
+    )
 
 
 def remote_knowledge(settings: Settings, ids: Sequence[str], environ: Mapping[str, str]) -> KnowledgeClient:

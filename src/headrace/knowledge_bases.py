@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.adapters.models import PluginModels
     from headrace.adapters.models.embeddings import EmbeddingClient
     from headrace.adapters.models.rerank import RerankClient
+    from headrace.adapters.models.slots import Slot
     from headrace.knowledge.embedding import Embedder
     from headrace.knowledge.indexing import Indexer
     from headrace.knowledge.retrieval import Retriever
@@ -41,6 +42,7 @@ class KnowledgeBases:
         plugins: PluginModels,
         settings: Settings,
         environ: Mapping[str, str],
+        slot: Slot,
     ) -> None:
         self._storage = storage
         self._files = files
@@ -49,6 +51,7 @@ class KnowledgeBases:
         self._plugins = plugins
         self._settings = settings
         self._environ = environ
+        self._slot = slot
         self._clients: list[EmbeddingClient | RerankClient] = []
         self._looking = Periodic("looking for knowledge bases", self._look, _LOOK_SECONDS)
         self._indexer: Indexer | None = None
@@ -77,7 +80,7 @@ class KnowledgeBases:
     def _embeddings(self) -> EmbeddingClient:
         from headrace.adapters.models.embeddings import EmbeddingClient
 
-        client = EmbeddingClient(self._environ, self._plugins, demo=self._settings.demo_model)
+        client = EmbeddingClient(self._environ, self._plugins, demo=self._settings.demo_model, slot=self._slot)
         self._clients.append(client)
         return client
 
@@ -85,7 +88,7 @@ class KnowledgeBases:
     def rerank(self) -> RerankClient:
         from headrace.adapters.models.rerank import RerankClient
 
-        client = RerankClient(self._environ, self._plugins, demo=self._settings.demo_model)
+        client = RerankClient(self._environ, self._plugins, demo=self._settings.demo_model, slot=self._slot)
         self._clients.append(client)
         return client
 

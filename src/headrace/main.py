@@ -17,7 +17,8 @@ from headrace.adapters.egress import Egress
 from headrace.adapters.files import FileStore
 from headrace.adapters.http import HttpClient
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
-from headrace.adapters.models import ModelCalls, PluginModels, SpeechClient, SpeechWithPlugins
+from headrace.adapters.models import ModelCalls, PluginModels, SpeechWithPlugins
+from headrace.adapters.models.slots import unlimited
 from headrace.adapters.plugins.limits import PluginLimits
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.sandbox import RemoteSandbox
@@ -51,6 +52,8 @@ from headrace.factories import (
     host_wire,
     local_sandbox,
     model_client,
+    model_limits,
+    own_speech,
     plans_of,
     plugin_handlers,
     remote_knowledge,
@@ -194,10 +197,12 @@ async def service(
         wire = None if memory else host_wire(settings.wire, secret)
         bus = LocalBus() if memory else SharedBus(storage.journal, lambda: run_service.driving, wire)
         polls = POLL_SECONDS if wire is None else WIRE_POLL_SECONDS
-        plugin_models = PluginModels(plugins, files)
-        models = await stack.enter_async_context(
-            model_client(settings, environ, files, plugin_models, storage.model_slots, bus.wire, polls, telemetry)
+        limits = await stack.enter_async_context(
+            model_limits(settings, environ, storage.model_slots, bus.wire, polls, telemetry)
         )
+        slot = unlimited if limits is None else limits.slot
+        plugin_models = PluginModels(plugins, files, slot)
+        models = await stack.enter_async_context(model_client(settings, environ, files, plugin_models, limits))
         if settings.sandbox_url:
             sandbox = RemoteSandbox(settings.sandbox_url, settings.sandbox_api_key)
         else:
@@ -214,15 +219,10 @@ async def service(
         knowledge: Knowledge = knowledge_client
         bases = None
         if storage.knowledge is not None:
-            bases = KnowledgeBases(storage.knowledge, files, documents, models, plugin_models, settings, environ)
+            bases = KnowledgeBases(storage.knowledge, files, documents, models, plugin_models, settings, environ, slot)
             await stack.enter_async_context(bases.running(index=work and worker))
             knowledge = KnowledgeRouter(bases, knowledge_client, local_ids, lambda app: apps.find(app))
-        speech_client = SpeechClient(
-            environ,
-            provider=settings.speech_provider,
-            transcription_model=settings.transcription_model,
-            speech_model=settings.speech_model,
-        )
+        speech_client = own_speech(settings, environ, slot)
         stack.push_async_callback(speech_client.aclose)
         speech = SpeechWithPlugins(speech_client, plugin_models, environ, settings.speech_provider)
         tools_config = read_config(settings.tools)

@@ -7,44 +7,52 @@ share the limits (`ports.ModelSlots`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from heapq import heappop, heappush
 from math import inf
 
-from headrace.adapters.models.providers import last_part
+from headrace.adapters.models.providers import PROVIDERS, last_part
 from headrace.background import Periodic, cancel
+from headrace.errors import HeadraceError
 from headrace.ports import ModelSlots, Signal, Wire
 from headrace.ports.services import ChatChunk, ChatRequest, Models
 
 
-class LimitedModels:
-    """Implements Models: calls those of `models` within `limits`, by the name of a provider or PROVIDER/MODEL. A call
-    that both limit has to be within both. `polls`: seconds between looks for slots that other processes have freed,
-    where the wire does not say so."""
+class ModelLimits:
+    """Limits by the name of a provider or PROVIDER/MODEL; a provider may also be named as Dify does, by
+    AUTHOR/PLUGIN/PROVIDER. A call that both limit has to be within both. `is_configured` says which names in front of
+    a slash are those of providers, since models may have slashes in their names. `polls`: seconds between looks for
+    slots that other processes have freed, where the wire does not say so. HeadraceError if two limits are the same."""
 
-    def __init__(self, models: Models, limits: Mapping[str, int], slots: ModelSlots, wire: Wire, polls: float) -> None:
-        self._models = models
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        slots: ModelSlots,
+        wire: Wire,
+        polls: float,
+        is_configured: Callable[[str], bool] = PROVIDERS.__contains__,
+    ) -> None:
         self.limits = {name: ModelLimit(name, limit, slots, wire, polls) for name, limit in limits.items()}
+        self._by_name = dict(self.limits)
+        for name, limit in self.limits.items():
+            author, *rest = name.split("/", 2)
+            if len(rest) == 2 and not is_configured(author) and self._by_name.setdefault(rest[1], limit) is not limit:
+                raise HeadraceError(f"The limits of calls of models name {rest[1]} twice, also as {name}.")
         wire.on_signal(Signal.MODEL_SLOT, self._on_freed)
 
-    def missing(self, provider: str) -> str | None:
-        return self._models.missing(provider)
+    def of(self, provider: str, model: str) -> list[ModelLimit]:
+        """The limits of a call: the narrower one first, so that a call that waits for it takes no slot of the other."""
+        name = last_part(provider)
+        return [limit for key in (f"{name}/{model}", name) if (limit := self._by_name.get(key)) is not None]
 
-    def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk]:
-        provider = last_part(request.provider)
-        # the narrower limit first, so that a call that waits for it takes no slot of the other
-        names = (f"{provider}/{request.model}", provider)
-        limits = [limit for name in names if (limit := self.limits.get(name)) is not None]
-        return self._chat(request, limits) if limits else self._models.chat(request)
-
-    async def _chat(self, request: ChatRequest, limits: list[ModelLimit]) -> AsyncGenerator[ChatChunk]:
+    @asynccontextmanager
+    async def slot(self, provider: str, model: str, run: str = "") -> AsyncGenerator[None]:
+        """Waits until a call is within all its limits. Calls without a `run` take turns as if each was of its own."""
         async with AsyncExitStack() as stack:
-            for limit in limits:
-                await stack.enter_async_context(limit.slot(request.run))
-            async with aclosing(self._models.chat(request)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            for limit in self.of(provider, model):
+                await stack.enter_async_context(limit.slot(run))
+            yield
 
     def _on_freed(self, name: str) -> None:
         if (limit := self.limits.get(name)) is not None and limit.waiting:
@@ -52,6 +60,29 @@ class LimitedModels:
 
     async def aclose(self) -> None:
         await cancel(*(limit.task for limit in self.limits.values() if limit.task is not None))
+
+
+class LimitedModels:
+    """Implements Models: calls those of `models` within `limits`."""
+
+    def __init__(self, models: Models, limits: ModelLimits) -> None:
+        self._models = models
+        self._limits = limits
+
+    def missing(self, provider: str) -> str | None:
+        return self._models.missing(provider)
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk]:
+        is_limited = self._limits.of(request.provider, request.model)
+        return self._chat(request) if is_limited else self._models.chat(request)
+
+    async def _chat(self, request: ChatRequest) -> AsyncGenerator[ChatChunk]:
+        async with (
+            self._limits.slot(request.provider, request.model, request.run),
+            aclosing(self._models.chat(request)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
 
 
 class ModelLimit:

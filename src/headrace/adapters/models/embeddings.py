@@ -13,6 +13,7 @@ from headrace.adapters.models.failures import CONNECTION
 from headrace.adapters.models.json_tasks import JsonTasks
 from headrace.adapters.models.plugins import PluginModels
 from headrace.adapters.models.providers import last_part
+from headrace.adapters.models.slots import Slot, unlimited
 from headrace.content.words import index_terms
 from headrace.errors import NodeError
 from headrace.ports.knowledge import Vector
@@ -25,8 +26,15 @@ _DEMO_DIMENSION = 256
 class EmbeddingClient(JsonTasks):
     """Implements `Embeddings`."""
 
-    def __init__(self, environ: Mapping[str, str], plugins: PluginModels | None = None, *, demo: bool = False) -> None:
-        super().__init__(environ, plugins, type_=_TYPE, demo=demo)
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        plugins: PluginModels | None = None,
+        *,
+        demo: bool = False,
+        slot: Slot = unlimited,
+    ) -> None:
+        super().__init__(environ, plugins, type_=_TYPE, demo=demo, slot=slot)
 
     async def embed(self, texts: Sequence[str], *, provider: str, model: str, query: bool = False) -> Sequence[Vector]:
         """See `Embeddings.embed`."""

@@ -13,6 +13,7 @@ from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.plugins import PluginModels
 from headrace.adapters.models.providers import DEMO, configured, last_part, resolve
 from headrace.adapters.models.request import encode
+from headrace.adapters.models.slots import Slot, unlimited
 from headrace.errors import NodeError
 
 _LARGEST = 64 * 1024 * 1024  # bytes of an answer
@@ -23,7 +24,7 @@ _BASES = {"jina": "https://api.jina.ai/v1", "voyage": "https://api.voyageai.com/
 class JsonTasks:
     """Models of one task, with the same credentials in `environ` as `ModelClient`, and those of plugins. `bases` are
     base URLs of the task that differ from those of chats. `demo`: the demo model answers for providers that are not
-    configured. Times in seconds, as for `ModelClient`."""
+    configured. Each call takes place within a `slot`. Times in seconds, as for `ModelClient`."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class JsonTasks:
         type_: str,
         bases: Mapping[str, str] | None = None,
         demo: bool = False,
+        slot: Slot = unlimited,
         connect: float = 10.0,
         idle: float = 120.0,
     ) -> None:
@@ -42,6 +44,7 @@ class JsonTasks:
         self._plugins = plugins
         self._type = type_
         self._demo = demo
+        self._slot = slot
         self._transport = LazyTransport(self._environ, connect, idle)
 
     def missing(self, provider: str) -> str | None:
@@ -75,7 +78,8 @@ class JsonTasks:
         name, headers = endpoint.provider.name, {**endpoint.headers, "Content-Type": "application/json"}
         url = endpoint.url(model, task)
         try:
-            raw, _ = await self._transport.open().whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
+            async with self._slot(name, model):
+                raw, _ = await self._transport.open().whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
             try:
                 answer: Any = orjson.loads(raw)
             except orjson.JSONDecodeError:

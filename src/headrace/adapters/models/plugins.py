@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from headrace.adapters.models.endpoint import NOT_INITIALIZED
 from headrace.adapters.models.failures import CONNECTION, UNAVAILABLE
 from headrace.adapters.models.providers import configured, last_part
+from headrace.adapters.models.slots import Slot, unlimited
 from headrace.adapters.models.speech import SpeechClient
 from headrace.adapters.plugins.identifiers import plugin_of_models
 from headrace.adapters.plugins.runtime import Plugins
@@ -63,9 +64,11 @@ class PluginModel:
 
 
 class PluginModels:
-    """Calls the models of plugins, by the type that Dify has for each."""
+    """Calls the models of plugins, by the type that Dify has for each. Each call takes place within a `slot`, except
+    for chats, whose limits their caller keeps (`LimitedModels`)."""
 
-    def __init__(self, plugins: Plugins, files: Files | None = None) -> None:
+    def __init__(self, plugins: Plugins, files: Files | None = None, slot: Slot = unlimited) -> None:
+        self._slot = slot
         self._plugins = plugins
         self._files = files
 
@@ -134,7 +137,8 @@ class PluginModels:
     async def result(self, model: PluginModel, type_: str, action: str, fields: ModelFields, user: str) -> ModelFields:
         """The answer of an action that has a single one. NodeError as for `Models.chat`."""
         answer: ModelFields | None = None
-        async with aclosing(self.invoke(model, type_, action, fields, user)) as results:
+        slot = self._slot(model.provider.name, model.name)
+        async with slot, aclosing(self.invoke(model, type_, action, fields, user)) as results:
             async for result in results:
                 answer = answer or result
         if answer is None:
@@ -178,7 +182,8 @@ class PluginModels:
         fields = {"content_text": text, "voice": voice or model.property_text("default_voice"), "tenant_id": "headrace"}
         mime_type = _MIME_TYPES.get(model.property_text("audio_type"), "audio/mpeg")
         pieces: list[bytes] = []
-        async with aclosing(self.invoke(model, "tts", "invoke_tts", fields, user)) as results:
+        slot = self._slot(model.provider.name, model.name)
+        async with slot, aclosing(self.invoke(model, "tts", "invoke_tts", fields, user)) as results:
             async for result in results:
                 try:
                     pieces.append(bytes.fromhex(str(result.get("result"))))

@@ -10,6 +10,7 @@ from headrace.adapters.models.failures import CONNECTION
 from headrace.adapters.models.json_tasks import JsonTasks
 from headrace.adapters.models.plugins import PluginModels
 from headrace.adapters.models.providers import last_part
+from headrace.adapters.models.slots import Slot, unlimited
 from headrace.content.words import index_terms, query_terms
 from headrace.errors import NodeError
 
@@ -20,8 +21,15 @@ _BASES = {"cohere": "https://api.cohere.com/v2"}
 class RerankClient(JsonTasks):
     """Implements `Rerank`."""
 
-    def __init__(self, environ: Mapping[str, str], plugins: PluginModels | None = None, *, demo: bool = False) -> None:
-        super().__init__(environ, plugins, type_=_TYPE, bases=_BASES, demo=demo)
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        plugins: PluginModels | None = None,
+        *,
+        demo: bool = False,
+        slot: Slot = unlimited,
+    ) -> None:
+        super().__init__(environ, plugins, type_=_TYPE, bases=_BASES, demo=demo, slot=slot)
 
     async def rerank(self, query: str, texts: Sequence[str], *, provider: str, model: str) -> Sequence[float]:
         """See `Rerank.rerank`. A text that the provider leaves out has the score 0."""

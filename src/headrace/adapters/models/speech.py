@@ -13,6 +13,7 @@ from headrace.adapters.models.failures import BAD_REQUEST, CONNECTION, Failure, 
 from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.providers import configured, last_part, resolve
 from headrace.adapters.models.request import encode
+from headrace.adapters.models.slots import Slot, unlimited
 from headrace.content.filetypes import extension_of
 from headrace.errors import NodeError
 
@@ -33,8 +34,8 @@ class SpeechClient:
     """Speech, with the same credentials in `environ` as `ModelClient`.
 
     `provider`, `transcription_model` and `speech_model` are the defaults; if `provider` is "", the default is openai or
-    openai_api_compatible, whichever has credentials. Times in seconds: `connect` to get a connection, `idle` until a
-    response begins and between two pieces of it.
+    openai_api_compatible, whichever has credentials. Each call takes place within a `slot`. Times in seconds: `connect`
+    to get a connection, `idle` until a response begins and between two pieces of it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SpeechClient:
         provider: str = "",
         transcription_model: str = "",
         speech_model: str = "",
+        slot: Slot = unlimited,
         connect: float = 10.0,
         idle: float = 120.0,
     ) -> None:
@@ -51,6 +53,7 @@ class SpeechClient:
         self._provider = last_part(provider)
         self._transcription_model = transcription_model or TRANSCRIPTION_MODEL
         self._speech_model = speech_model or SPEECH_MODEL
+        self._slot = slot
         self._transport = LazyTransport(environ, connect, idle)
 
     def missing(self, provider: str = "") -> str | None:
@@ -70,7 +73,8 @@ class SpeechClient:
         from aiohttp import FormData
 
         form = FormData()
-        form.add_field("model", model or self._transcription_model)
+        model = model or self._transcription_model
+        form.add_field("model", model)
         form.add_field("response_format", "json")
         mime_type = mime_type.partition(";")[0].strip().lower()
         mime_type = mime_type if _MIME_TYPE.fullmatch(mime_type) else _MP3
@@ -78,9 +82,10 @@ class SpeechClient:
             filename = f"audio.{_ending(mime_type)}"
         form.add_field("file", audio, filename=filename, content_type=mime_type)
         name = endpoint.provider.name
-        url = endpoint.url(model or self._transcription_model, "audio/transcriptions")
+        url = endpoint.url(model, "audio/transcriptions")
         try:
-            raw, _ = await transport.whole("POST", name, url, endpoint.headers, form, max_size=_LARGEST)
+            async with self._slot(name, model):
+                raw, _ = await transport.whole("POST", name, url, endpoint.headers, form, max_size=_LARGEST)
             return _words(raw, name)
         except Failure as failure:
             raise failure.node_error(endpoint.secrets) from None
@@ -103,7 +108,8 @@ class SpeechClient:
             for piece in pieces:
                 body = {"model": model, "input": piece, "voice": voice or VOICE, "response_format": "mp3"}
                 url = endpoint.url(model, "audio/speech")
-                raw, media_type = await transport.whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
+                async with self._slot(name, model):
+                    raw, media_type = await transport.whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
                 mime_type = _audio(raw, media_type, name)
                 spoken.append(raw)
         except Failure as failure:
