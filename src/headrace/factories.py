@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -13,7 +14,8 @@ from headrace.adapters.archive import FILES
 from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
-from headrace.errors import HeadraceError, LoadError, Problem
+from headrace.background import MAX_PAUSE, back_off
+from headrace.errors import HeadraceError, LoadError, Problem, StoreError
 from headrace.ports import App, CodeFlow, FileBlobs, Leases, ModelSlots, Wire
 from headrace.ports.services import Models
 from headrace.rate_limits import PlanFile
@@ -32,10 +34,13 @@ if TYPE_CHECKING:
     from headrace.adapters.wire import HostWire
     from headrace.engine import EngineEnvironment
     from headrace.runs.service import RunService
+    from headrace.stores.sql import SqlStorage
     from headrace.telemetry.setup import Telemetry
     from headrace.webhooks.form_mail import FormMails
 
 logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.2  # seconds before a database is tried again
 
 
 async def secret_of(settings: Settings) -> bytes:
@@ -218,6 +223,28 @@ async def model_limits(
         if telemetry:
             telemetry.observe_model_limits(limits.limits)
         yield limits
+
+
+async def sql_storage(settings: Settings, *, wait: bool) -> SqlStorage:
+    """The database of the settings. StoreError if it cannot be opened; with `wait`, one that cannot be reached at
+    present is tried again until it can."""
+    from headrace.stores.sql import SqlStorage  # takes 0.2 s to import; a one-off run does without
+
+    failures = 0
+    while True:
+        try:
+            storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
+        except StoreError as error:
+            if not wait or not error.transient:
+                raise
+            failures += 1
+            level = logging.ERROR if failures == 1 else logging.DEBUG
+            logger.log(level, "the database is tried again until it can be opened: %s", error)
+            await asyncio.sleep(back_off(failures, _FIRST_PAUSE, MAX_PAUSE))
+        else:
+            if failures:
+                logger.warning("the database can be opened again")
+            return storage
 
 
 def own_speech(settings: Settings, environ: Mapping[str, str], slot: Slot) -> SpeechClient:

@@ -57,6 +57,7 @@ from headrace.factories import (
     plans_of,
     plugin_handlers,
     remote_knowledge,
+    sql_storage,
     temporal_dispatch,
 )
 from headrace.knowledge.router import KnowledgeRouter, split_ids
@@ -145,11 +146,12 @@ async def service(
     limited: bool = False,
     telemetry: Telemetry | None = None,
     identity: OidcIdentity | None = None,
+    wait_for_database: bool = False,
 ) -> AsyncGenerator[Service]:
     """A running Headrace: with background work if `work`, with nothing on disk except files if `memory`, with the
     plans' limits if `limited`. Without a `worker`, runs and all other background work are left to other processes;
     unless it `serves`, runs are submitted in other processes only. `telemetry` observes it, `identity` authenticates
-    bearer tokens that are not keys; both are closed with it."""
+    bearer tokens that are not keys; both are closed with it. `wait_for_database`: until it can be opened."""
     plans = plans_of(settings.plans) if limited and settings.plans is not None else None
     async with AsyncExitStack() as stack:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # it contains secrets in plain text
@@ -164,9 +166,7 @@ async def service(
             storage = memory_storage()
             secret = configured or installation_secret(settings.data)
         else:
-            from headrace.stores.sql import SqlStorage  # takes 0.2 s to import; a one-off run does without
-
-            storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
+            storage = await sql_storage(settings, wait=wait_for_database)
             stack.push_async_callback(storage.aclose)
             checking = Periodic("checking the schema", storage.database.check_schema, SCHEMA_SECONDS)
             await stack.enter_async_context(background("schema", checking.run(SCHEMA_SECONDS)))

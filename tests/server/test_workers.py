@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import pytest
 
 from headrace.telemetry.worker_metrics import merged
+from tests import postgresql
 from tests.certificates import Authority
 from tests.cli.flows import Server, field, flow, headrace
 from tests.server.gated import Peer
@@ -93,6 +94,27 @@ def test_a_worker_that_dies_is_started_again(start: Callable[..., Server], tmp_p
         assert server.call(key, {"query": "hi"})[1]["data"]["outputs"] == {"query": "hi"}
     said(server, "is ready again")
     assert server.stop() == 0
+
+
+def test_a_worker_that_dies_while_the_database_is_away_waits_for_it(
+    start: Callable[..., Server], tmp_path: pathlib.Path
+) -> None:
+    with ExitStack() as stack:
+        try:
+            database = stack.enter_context(postgresql.serving())
+        except OSError as error:
+            pytest.skip(f"an outage was not tested: PostgreSQL cannot be started: {error}")
+        server = start(echo(tmp_path), HEADRACE_DATABASE_URL=database.new_database())
+        database.stop()
+        worker = min(children(server.process.pid))
+        os.kill(worker, signal.SIGKILL)
+        said(server, "the database is tried again until it can be opened")
+        database.start()
+        said(server, "is ready again")
+        key = server.ready["apps"][0]["key"]
+        assert server.call(key, {"query": "hi"})[1]["data"]["outputs"] == {"query": "hi"}
+        assert server.said.count("it is started again") == 1, "waiting is not a failed start"
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

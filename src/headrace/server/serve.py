@@ -68,8 +68,15 @@ async def serve(
         process.end_with_parent()
     tls, identity = tls_of(settings), identity_of(settings)
     telemetry = Telemetry(settings, os.environ, scrubber or Scrubber(secrets_in(os.environ)))
-    async with service(settings, limited=True, telemetry=telemetry, identity=identity, worker=worker) as running:
-        restarted = process is not None and process.restarted
+    restarted = process is not None and process.restarted
+    async with service(
+        settings,
+        limited=True,
+        telemetry=telemetry,
+        identity=identity,
+        worker=worker,
+        wait_for_database=restarted,  # as the process in whose place it was started would have outlasted the outage
+    ) as running:
         first = not restarted and (process is None or process.number == 0)
         lists_apps = not workflows and not folders and first
         watch = Watch(running, workflows, folders, published=not restarted)
