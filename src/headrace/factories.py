@@ -15,10 +15,12 @@ from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.installation import configured_secret, database_secret, installation_secret
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.background import MAX_PAUSE, back_off
+from headrace.dispatch import LocalDispatch, SharedDispatch
 from headrace.errors import HeadraceError, LoadError, Problem, StoreError
-from headrace.ports import App, CodeFlow, FileBlobs, Leases, ModelSlots, Wire
+from headrace.ports import App, Backlogs, CodeFlow, FileBlobs, Leases, ModelSlots, Storage, Wire
 from headrace.ports.services import Models
 from headrace.rate_limits import PlanFile
+from headrace.runs.queue_limits import QueueLimits
 from headrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -151,6 +153,20 @@ def plans_of(path: Path) -> PlanFile:
         return PlanFile(path)
     except LoadError as error:
         raise LoadError("plans", [Problem(f"HEADRACE_PLANS: {error}")]) from error
+
+
+def database_dispatch(storage: Storage, wire: Wire, poll_seconds: float | None) -> LocalDispatch:
+    """What brings runs to the workers of one process, or of those on one database."""
+    if storage.queue is None:
+        return LocalDispatch(storage.leases)
+    return SharedDispatch(storage.leases, storage.queue, wire, poll_seconds)
+
+
+def queue_limits_of(settings: Settings, waiting: Backlogs | None) -> QueueLimits | None:
+    """The bounds of what waits; None without bounds, or where nothing is known of what waits."""
+    if waiting is None or not (settings.max_queued or settings.max_queued_of_workspace):
+        return None
+    return QueueLimits(waiting, settings.max_queued_of_workspace, settings.max_queued)
 
 
 def temporal_dispatch(settings: Settings, environ: Mapping[str, str], leases: Leases) -> TemporalDispatch:

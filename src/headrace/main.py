@@ -41,12 +41,13 @@ from headrace.brokers import WIRE_POLL_SECONDS, LocalBus, SharedBus
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.history import ConversationHistory
 from headrace.conversations.messages import Chats
-from headrace.dispatch import POLL_SECONDS, LocalDispatch, SharedDispatch
+from headrace.dispatch import POLL_SECONDS
 from headrace.dsl.workflow_file import read_workflow, source_of
 from headrace.engine import EngineEnvironment
 from headrace.errors import LoadError
 from headrace.factories import (
     code_packages,
+    database_dispatch,
     file_blobs,
     form_mails,
     host_wire,
@@ -56,6 +57,7 @@ from headrace.factories import (
     own_speech,
     plans_of,
     plugin_handlers,
+    queue_limits_of,
     remote_knowledge,
     sql_storage,
     temporal_dispatch,
@@ -68,7 +70,7 @@ from headrace.ports.plugins import Endpoints, TriggerSubscriptions
 from headrace.ports.services import STRATEGY, Knowledge, Resources, Speech
 from headrace.rate_limits import Limiter
 from headrace.retention import Retention
-from headrace.runs.queue_limits import QueueLimits
+from headrace.runs.form_expiry import FormObserver
 from headrace.runs.redispatch import Redispatcher
 from headrace.runs.service import RunService
 from headrace.runs.worker import Worker
@@ -255,18 +257,13 @@ async def service(
             temporal = temporal_dispatch(settings, environ, storage.leases)
             await temporal.connection.open()
             stack.push_async_callback(temporal.aclose)
-        if temporal is not None:
-            dispatch = temporal
-        elif storage.queue is not None:
-            dispatch = SharedDispatch(storage.leases, storage.queue, bus.wire, polls if wire or not serves else None)
-        else:
-            dispatch = LocalDispatch(storage.leases)
+        polls = polls if wire or not serves else None
+        dispatch = database_dispatch(storage, bus.wire, polls) if temporal is None else temporal
         limiter = Limiter(plans, storage.buckets) if plans is not None else None
-        queue_limits, waiting = None, storage.queue if temporal is None else storage.unstarted
-        if waiting is not None and (settings.max_queued or settings.max_queued_of_workspace):
-            queue_limits = QueueLimits(waiting, settings.max_queued_of_workspace, settings.max_queued)
+        queue_limits = queue_limits_of(settings, storage.queue if temporal is None else storage.unstarted)
+        timers = None if temporal is None else temporal.timers
         run_service = RunService(
-            apps, environment, dispatch, storage, settings.max_active_requests, limiter, queue_limits
+            apps, environment, dispatch, storage, settings.max_active_requests, limiter, queue_limits, timers
         )
         tool_sources["workflow"] = WorkflowTools(run_service, tools_config.workflows, settings.workspace)
         plugins.late_handlers = lambda: plugin_handlers(run_service, files, environment, settings.workspace)
@@ -302,6 +299,8 @@ async def service(
             if temporal is not None:
                 redispatcher = Redispatcher(run_service, storage.claims, temporal.restore)
                 await stack.enter_async_context(background("redispatch", redispatcher.run()))
+                bus.observers.append(FormObserver(run_service, webhook_sender.wake).on_records)
+                temporal.on_dead_worker = webhook_sender.wake
             batches = await stack.enter_async_context(background("batches", batch_runner.run()))
 
         @cache

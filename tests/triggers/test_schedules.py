@@ -16,9 +16,11 @@ from headrace.background import background
 from headrace.errors import NotFound
 from headrace.nodes.cron import Schedule, five_fields
 from headrace.nodes.trigger_schedule import TriggerSchedule
+from headrace.ports import TimerKind
 from headrace.stores.memory import memory_storage
 from headrace.stores.sql import SqlStorage
 from headrace.triggers import ScheduleTimer
+from tests.timers import NotedTimers
 from tests.triggers.world import Clock, World, cron, triggered, webhook, world
 
 HOUR, DAY = 3600.0, 86400.0
@@ -179,12 +181,12 @@ async def starts(here: World) -> list[str]:
 
 async def test_runs_start_when_they_are_due(here: World):
     await here.publish(triggered(cron("0 9 * * *"), outputs={"at": ["sys", "timestamp"]}))
+    timers = NotedTimers(here.run_service)
     timer = ScheduleTimer(here.triggers, HOUR)
-    assert await timer.poll() == 60.0  # another process may publish an app meanwhile
-    here.clock.now = at("2026-11-30T08:59:30")
-    assert await timer.poll() == 30.0
-    here.clock.now = at("2026-11-30T08:59:59.999")
-    assert 0 < await timer.poll() < 0.01
+    for early in ("2026-11-30T08:00", "2026-11-30T08:59:30", "2026-11-30T08:59:59.999"):
+        here.clock.now = at(early)
+        await timer.poll()
+        assert timers.times(TimerKind.SCHEDULE) == [at("2026-11-30T09:00")]
     assert await here.runs() == []
     here.clock.now = at("2026-11-30T09:00:00.02")
     for _ in range(3):
@@ -217,10 +219,12 @@ async def test_what_was_due_before_it_was_served_resumed_or_changed_does_not_sta
 
 async def test_a_schedule_that_another_process_resumes_starts_on_time(here: World):
     await here.publish(triggered(cron("0 9 * * *")))
-    timer, trigger = ScheduleTimer(here.triggers, HOUR), await here.trigger()
+    timers, trigger = NotedTimers(here.run_service), await here.trigger()
+    timer = ScheduleTimer(here.triggers, HOUR)
     await here.triggers.pause(trigger, paused=True)
     here.clock.now = at("2026-11-30T08:59:30")
-    assert await timer.poll() == 30.0
+    await timer.poll()
+    assert timers.times(TimerKind.SCHEDULE) == [at("2026-11-30T09:00")]
     await here.triggers.pause(trigger, paused=False)
     here.clock.now += 30.0
     await timer.poll()
@@ -327,9 +331,9 @@ async def test_an_app_that_is_published_wakes_the_timer(here: World):
     polled: asyncio.Queue[int] = asyncio.Queue()
 
     class Timer(ScheduleTimer):
-        async def poll(self) -> float:
+        async def poll(self) -> None:
             polled.put_nowait(len(await here.triggers.triggers()))
-            return await super().poll()
+            await super().poll()
 
     timer = Timer(here.triggers, HOUR)
     async with background("schedules", timer.run()), asyncio.timeout(60):
@@ -347,7 +351,9 @@ async def test_an_app_without_triggers_is_not_loaded(here: World, monkeypatch: p
         raise AssertionError("it was loaded")
 
     monkeypatch.setattr(here.run_service.apps, "version", version)
-    assert await ScheduleTimer(here.triggers, HOUR).poll() == 60.0
+    timers = NotedTimers(here.run_service)
+    await ScheduleTimer(here.triggers, HOUR).poll()
+    assert timers.set_so_far == []
 
 
 async def test_an_app_of_an_older_version_gets_its_triggers_when_it_is_served_again(tmp_path: Path):

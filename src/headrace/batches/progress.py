@@ -11,12 +11,13 @@ from uuid import UUID, uuid5
 from headrace.kernel.events import RunEnded, RunId
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import FINAL, RunLifecycle
-from headrace.ports import Batch, Batches, BatchLine
+from headrace.ports import Batch, Batches, BatchLine, RunFilter
 from headrace.runs.service import RunService
 from headrace.values import Value
 
 NEVER_BEGUN = "The batch was stopped before this line was begun."
 _PAGE = 200  # lines in memory at once
+_PAUSED_PAGE = 100  # paused runs in one query
 _CONCURRENT = 8  # results read at once, to leave readers to others
 
 
@@ -94,6 +95,18 @@ class BatchProgress:
         self._run_service = run_service
         self._batches = batches
         self._invalid: dict[str, int] = {}  # by batch: how many lines
+
+    async def unfinished(self, batch: Batch) -> set[RunId]:
+        """Runs of this batch and others that have not ended, with paused ones."""
+        unfinished = set(await self._run_service.environment.journal.unfinished())
+        page = 1
+        while True:
+            which = RunFilter(batch.app, "paused", page=page, limit=_PAUSED_PAGE)
+            _, paused = await self._run_service.runs.list_runs(which)
+            unfinished.update(listed.run for listed in paused)
+            if len(paused) < _PAUSED_PAGE:
+                return unfinished
+            page += 1
 
     async def progress(self, batch: Batch) -> Progress:
         """How many lines of a batch have which status."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from headrace.background import Periodic, cancel
@@ -22,13 +23,12 @@ from headrace.conversations.messages import Chats
 from headrace.errors import LoadError, NotFound, RequestError, StoreError, store_error
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.summary import FINAL, PAUSED, RUNNING, status_of
-from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, RunFilter
+from headrace.ports import BATCH, Batch, Batches, BatchLine, Claims, HandledElsewhere, Timer, TimerKind
 from headrace.runs.service import RunService, Submission
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # how often the store is polled for batches that other processes have added, changed or stopped
-_PAGE = 100  # paused runs in one query
 _AHEAD = 100  # how far lines may be started beyond the first whose run is not known to be in the journal
 _LISTEN_SECONDS = 10.0  # a run without records for so long is looked up: the bus may have lost something
 _ELSEWHERE_SECONDS = 0.2  # how often a batch is looked up that another process works on, or none yet
@@ -37,7 +37,10 @@ _IN_A_ROW = 50  # lines reported as over at once
 
 class BatchRunner:
     """Works on the open batches. `run` continues until it is cancelled; the next process then continues the batches. Of
-    several processes on one database one works on a batch: it claims it first."""
+    several processes on one database one works on a batch: it claims it first.
+
+    A timer is set to the beginning of a batch, and is handled until its end: an engine that brings timers notices when
+    the process dies. What no timer has brought is found by a look at the database."""
 
     def __init__(self, run_service: RunService, batches: Batches, claims: Claims, chats: Chats) -> None:
         self.batches = batches
@@ -46,6 +49,9 @@ class BatchRunner:
         self._lines = LineSubmitter(run_service, chats)
         self._clock = run_service.environment.clock
         self._claims = claims
+        self._timers = run_service.timers
+        self._takes_at = 0.0  # when a look starts work on what no timer has brought
+        self._taking = asyncio.Lock()
         self._unclaimed: set[str] = set()  # claims to be released
         self._open: dict[str, OpenBatch] = {}
         self._all = True  # also look for stopped batches, which may have unfinished runs
@@ -55,7 +61,7 @@ class BatchRunner:
     async def add(self, batch: Batch, lines: Sequence[BatchLine]) -> Batch:
         """Adds a batch and starts it, unless there is one with the same id. Returns the stored one."""
         await self.batches.add_batch(batch, lines)
-        self._looking.wake()
+        self._set_timer(batch)
         return await self.batches.find_batch(batch.id) or batch
 
     async def stop(self, batch: Batch) -> Batch:
@@ -65,8 +71,11 @@ class BatchRunner:
         if batch.id in self._open:
             self._open[batch.id].stop()
         self._all = True
-        self._looking.wake()
+        self._set_timer(batch)
         return stopped
+
+    def _set_timer(self, batch: Batch) -> None:
+        self._timers.set(Timer(TimerKind.BATCH, batch.id, batch.created_at, batch.app))
 
     async def set_pace(self, batch: Batch, concurrency: int, rpm: int | None) -> Batch:
         """Makes a batch faster or slower; nothing happens to one that is over."""
@@ -112,7 +121,8 @@ class BatchRunner:
     async def run(self) -> None:
         """Works until cancelled."""
         try:
-            await self._looking.run()
+            async with self._timers.serving(TimerKind.BATCH, self):
+                await self._looking.run()
         finally:
             await cancel(*(open_.task for open_ in self._open.values()))
             try:
@@ -120,9 +130,40 @@ class BatchRunner:
             except StoreError as error:
                 logger.log(error.level, "batches continue elsewhere after the lease expires: %s", error)
 
-    async def _look(self) -> None:
-        """Starts work on open batches, and stops it on those that were stopped."""
-        await self._release()
+    def wake(self) -> None:
+        self._takes_at = 0.0
+        self._looking.wake()
+
+    async def handle(self, row: str) -> None:
+        """Works on a batch until its end."""
+        batch = await self.batches.find_batch(row)
+        if batch is None or batch.ended_at is not None:
+            return
+        async with self._taking:
+            await self._release()
+            await self._take([batch])
+        open_ = self._open.get(row)
+        if open_ is None:
+            raise HandledElsewhere(f"another process works on the batch {row}")
+        if batch.status == "stopped":
+            open_.stop()
+        self._looking.wake()  # from now on, for changes by other processes
+        try:
+            await asyncio.wait([open_.task])
+        finally:
+            async with self._taking:
+                await self._release()
+        if open_.task.cancelled() or open_.task.exception() is not None:
+            raise HandledElsewhere(f"the batch {row} is postponed")
+
+    async def _look(self) -> float:
+        """Starts work on open batches, and stops it on those that were stopped. Returns when to look again."""
+        async with self._taking:
+            await self._release()
+            await self._look_at_open()
+        return LOOK_SECONDS if self._open else self._timers.look_seconds(LOOK_SECONDS)
+
+    async def _look_at_open(self) -> None:
         running = {batch.id: batch for batch in await self.batches.batches(status="running")}
         for name, open_ in self._open.items():
             if name not in running:
@@ -130,12 +171,19 @@ class BatchRunner:
             elif running[name] != open_.batch:
                 open_.batch = running[name]
                 open_.changed()
+        if (now := monotonic()) < self._takes_at:
+            return
+        self._takes_at = now + self._timers.look_seconds(LOOK_SECONDS) - LOOK_SECONDS
         if self._all:
             # stopped, but they may have unfinished runs
             stopped = await self.batches.batches(status="stopped")
             running |= {batch.id: batch for batch in stopped if batch.ended_at is None}
             self._all = False
-        new = [batch for batch in reversed(running.values()) if batch.id not in self._open]
+        await self._take(reversed(running.values()))
+
+    async def _take(self, batches: Iterable[Batch]) -> None:
+        """Starts work on those batches that no other process works on."""
+        new = [batch for batch in batches if batch.id not in self._open]
         claimed = await self._claims.claim([f"{BATCH}{batch.id}" for batch in new])
         for batch in new:
             if f"{BATCH}{batch.id}" in claimed:
@@ -191,7 +239,7 @@ class BatchRunner:
         """Starts line after line, and finds those that were started before."""
         batch, run_service = open_.batch, self._run_service
         before = sum((await self._run_service.runs.count_runs(source_of(batch.id))).values())
-        unfinished = await self._unfinished(batch) if before else set[RunId]()
+        unfinished = await self.lines.unfinished(batch) if before else set[RunId]()
         number = -1  # of valid lines
         next_at = 0.0  # when the next line may be started, by the loop's clock
 
@@ -220,18 +268,6 @@ class BatchRunner:
                         group.create_task(task, name=f"line {line.index}")
                 open_.started = line.index + 1
             open_.changed()
-
-    async def _unfinished(self, batch: Batch) -> set[RunId]:
-        """Runs of this batch and others that have not ended, with paused ones."""
-        unfinished = set(await self._run_service.environment.journal.unfinished())
-        page = 1
-        while True:
-            which = RunFilter(batch.app, "paused", page=page, limit=_PAGE)
-            _, paused = await self._run_service.runs.list_runs(which)
-            unfinished.update(listed.run for listed in paused)
-            if len(paused) < _PAGE:
-                return unfinished
-            page += 1
 
     async def _wait_for_turn(self, open_: OpenBatch, index: int, at: float) -> float:
         """Waits until a line may be started, or the batch is stopped. Returns when the next one may be."""

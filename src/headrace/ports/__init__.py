@@ -70,6 +70,7 @@ from headrace.ports.model_slots import Granted, ModelSlots
 from headrace.ports.pruning import BlobStore, Pruned, Pruner, Snapshot
 from headrace.ports.rate_limits import Bucket, Buckets, Slot, Taken
 from headrace.ports.storage import Storage
+from headrace.ports.timers import DueRows, HandledElsewhere, Timer, TimerKind, Timers
 from headrace.ports.triggers import PluginSubscription, SubscriptionStore, Triggers, TriggerState, TriggerSubscription
 from headrace.ports.wire import RecordReceiver, Signal, Wire, WireCounts
 
@@ -103,6 +104,7 @@ __all__ = [
     "Conversations",
     "Dispatch",
     "Drive",
+    "DueRows",
     "EndUser",
     "Feedback",
     "FileBlobs",
@@ -110,6 +112,7 @@ __all__ = [
     "FormToken",
     "Forms",
     "Granted",
+    "HandledElsewhere",
     "IdempotencyRecord",
     "IdempotencyStore",
     "Identity",
@@ -141,6 +144,9 @@ __all__ = [
     "StoredFile",
     "SubscriptionStore",
     "Taken",
+    "Timer",
+    "TimerKind",
+    "Timers",
     "TriggerState",
     "TriggerSubscription",
     "Triggers",

@@ -12,7 +12,7 @@ from headrace.kernel.events import FormExpired, FormRequested, FormSubmitted, Ru
 from headrace.kernel.forms import EXPIRED, SUBMITTED, TIMEOUT, WAITING, FormOutcome
 from headrace.kernel.summary import PAUSED
 from headrace.nodes.human_input.answer import Resolve, accept
-from headrace.ports import Form, FormToken
+from headrace.ports import Form, FormToken, HandledElsewhere, Timer, TimerKind
 from headrace.runs.service import RunService
 from headrace.values import Value
 
@@ -104,24 +104,49 @@ async def expire_forms(run_service: RunService) -> None:
         due = await run_service.forms.due_forms(now, now - limit if limit else None, _EXPIRED_AT_ONCE)
         new = [form for form in due if form.id not in seen]
         seen.update(form.id for form in new)
-        await asyncio.gather(*(_expire(run_service, form, now) for form in new))
+        await asyncio.gather(*(_try_to_expire(run_service, form, now) for form in new))
         if len(new) < _EXPIRED_AT_ONCE:
             return
 
 
-async def _expire(run_service: RunService, form: Form, now: float) -> None:
-    status = EXPIRED if _is_over(run_service, form, now) else TIMEOUT
+async def expire_form(run_service: RunService, name: str) -> None:
+    """Lets the run of a form continue, or ends it, if nobody has answered in time. `HandledElsewhere` while another
+    process drives the run."""
+    form = await run_service.forms.find_form(name)
+    if form is None or form.status != WAITING:
+        return
+    now = run_service.environment.clock()
+    due_at = form_due_at(run_service, form.created_at, form.expires_at)
+    if now < due_at:
+        run_service.timers.set(Timer(TimerKind.FORM, form.id, due_at, form.app, form.run))
+    elif not await _expire(run_service, form, now):
+        raise HandledElsewhere(f"another process drives the run {form.run}")
+
+
+def form_due_at(run_service: RunService, created_at: float, expires_at: float) -> float:
+    """When a form stops waiting, if nobody answers."""
+    limit = run_service.environment.limits.max_form_seconds
+    return min(expires_at, created_at + limit) if limit > 0 else expires_at
+
+
+async def _try_to_expire(run_service: RunService, form: Form, now: float) -> None:
     try:
-        await _settle(run_service, form, FormExpired(form.node, form.id, status), wait=False)
-    except RequestError:  # it was answered just now
-        pass
+        await _expire(run_service, form, now)
     except HeadraceError as error:
         logger.error("run %s: the form %s cannot expire yet: %s", form.run, form.id, error)
 
 
-async def _settle(run_service: RunService, form: Form, outcome: FormOutcome, *, wait: bool = True) -> None:
+async def _expire(run_service: RunService, form: Form, now: float) -> bool:
+    status = EXPIRED if _is_over(run_service, form, now) else TIMEOUT
+    try:
+        return await _settle(run_service, form, FormExpired(form.node, form.id, status), wait=False)
+    except RequestError:  # it was answered just now
+        return True
+
+
+async def _settle(run_service: RunService, form: Form, outcome: FormOutcome, *, wait: bool = True) -> bool:
     """Records what has come of a form, in the journal and by it in the table. 412 if something else was faster. Unless
-    it is to `wait`, nothing is recorded for a run that another process drives, which does so itself."""
+    it is to `wait`, nothing is recorded for a run that another process drives, which does so itself: then False."""
     run, has_waited = form.run, False
     while True:
         current = await run_service.forms.find_form(form.id)
@@ -132,19 +157,20 @@ async def _settle(run_service: RunService, form: Form, outcome: FormOutcome, *, 
         driver = run_service.driving.get(run)
         if driver is not None:
             if await driver.settle(outcome):
-                return
+                return True
             await asyncio.sleep(0.01)  # another process has written to the run, and the driver ends
             continue
         last = (await run_service.environment.journal.last_sequences([run])).get(run, 0)
         summary = await run_service.runs.find_run(run)
         paused = summary is not None and summary.status == PAUSED
         if not paused and not wait:
-            return
+            return False
         if not paused and not has_waited:
             has_waited = await _until_paused(run_service, run, last)
             continue
         with suppress(SequenceConflict):  # another record was faster: read again
-            return await run_service.append(run, last, *([RunResumed(), outcome] if paused else [outcome]))
+            await run_service.append(run, last, *([RunResumed(), outcome] if paused else [outcome]))
+            return True
 
 
 async def _until_paused(run_service: RunService, run: RunId, after: int) -> bool:

@@ -29,7 +29,7 @@ from headrace.kernel.events import (
     RunResumed,
     StopRequested,
 )
-from headrace.ports import App, Dispatch, Priority, ReadyRun, Signal, Storage, priority_of
+from headrace.ports import App, Dispatch, Priority, ReadyRun, Signal, Storage, Timers, priority_of
 from headrace.rate_limits import Limiter
 from headrace.runs.inline_drive import InlineDrive
 from headrace.runs.queue_limits import QueueLimits
@@ -39,6 +39,7 @@ from headrace.runs.submission import StartedRun as StartedRun
 from headrace.runs.submission import Submission as Submission
 from headrace.runs.submission import SubmittedRun as SubmittedRun
 from headrace.runs.submission import ready_run
+from headrace.runs.timers import LocalTimers
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class RunService(RunReader):
         max_active: int = 0,
         limiter: Limiter | None = None,
         queue_limits: QueueLimits | None = None,
+        timers: Timers | None = None,
     ) -> None:
         super().__init__(apps, environment)
         self.dispatch = dispatch
@@ -68,6 +70,7 @@ class RunService(RunReader):
         self.max_active = max_active  # callers that may wait for runs of one app at the same time; 0: any number
         self.limiter = limiter  # None: no other limits
         self.queue_limits = queue_limits  # None: any number of runs may wait for a worker
+        self.timers = timers or LocalTimers(environment.clock)
         self._callers: Counter[str] = Counter()
         self.driving: dict[RunId, Driver] = {}  # by the workers of this process
         self.slots = Slots(1)  # those of its worker

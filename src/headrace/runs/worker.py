@@ -17,14 +17,13 @@ from headrace.node import Flow
 from headrace.ports import Claim, Signal
 from headrace.runs.called_runs import is_abandoned, stop_called
 from headrace.runs.conversation_queue import ConversationQueue
-from headrace.runs.forms import expire_forms
+from headrace.runs.form_expiry import FormExpiry
 from headrace.runs.inline_drive import InlineDrive, RunObserver
 from headrace.runs.service import RunService
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
 
-EXPIRE_SECONDS = 5.0  # between looks for forms that nobody has answered in time
 OVERTAKEN_SECONDS = 3.0  # between looks for runs that others have stopped or taken over
 TAKEN_OVER = 50  # runs that are read, or acquired, at once
 _PAUSE_FACTOR = 4  # times the duration of a look, so that many runs do not keep the database busy
@@ -62,7 +61,7 @@ class Worker:
     async def run(self) -> None:
         """Works until cancelled; then leaves the unfinished runs to another process, or to this one after a restart."""
         async with (
-            background("forms", Periodic("forms", self._expire_forms, EXPIRE_SECONDS).run()),
+            background("forms", FormExpiry(self.run_service).run()),
             background("conversations", self._conversation_queue.remote.run()),
             background("overtaken runs", self._overtaken.run()),
         ):
@@ -208,9 +207,6 @@ class Worker:
         queued = records[0].event
         if isinstance(queued, RunQueued) and queued.callback is not None:
             self._notify_callback()
-
-    async def _expire_forms(self) -> None:
-        await expire_forms(self.run_service)
 
     def _on_stopped(self, run: RunId) -> None:
         if run in self.run_service.driving:

@@ -1,8 +1,9 @@
 """Starts the runs of schedules when they are due.
 
-One task sleeps until the next instant of any schedule. The id of a run follows from its trigger and its instant, so
-that several processes on one database, and a restart, start it once. An instant that was missed, because no process was
-running or the clock jumped, is made up for if it is the last one and not older than `grace` seconds.
+A timer is set to the next instant of each schedule, and all are looked at every minute. The id of a run follows from
+its trigger and its instant, so that several processes on one database, and a restart, start it once. An instant that
+was missed, because no process was running or the clock jumped, is made up for if it is the last one and not older than
+`grace` seconds.
 
 `handled` of a trigger's state begins when its schedule is first seen, changes, is resumed, or is served again after a
 version without it: what was due before does not count. It begins anew as well if the clock was set back by more than
@@ -12,19 +13,21 @@ version without it: what was due before does not count. It begins anew as well i
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
-from headrace.background import Periodic
+from headrace.background import Batched, Periodic
 from headrace.errors import RequestError
 from headrace.nodes.cron import Schedule
 from headrace.nodes.trigger_schedule import TriggerSchedule
-from headrace.ports import TriggerState
+from headrace.ports import Timer, TimerKind, TriggerState
 from headrace.triggers.served import ServedTrigger, TriggerService
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_SLEEP = 60.0  # seconds: another process may have published an app, and the clock may have been set
+_LOOK_SECONDS = 60.0  # another process may have published an app, and the clock may have been set
+_HANDLED_AT_ONCE = 10_000  # schedules
 
 
 class ScheduleTimer:
@@ -33,29 +36,38 @@ class ScheduleTimer:
     def __init__(self, triggers: TriggerService, grace: float) -> None:
         self._triggers = triggers
         self._grace = grace
-        self._polling = Periodic("looking for due schedules", self.poll, _LONGEST_SLEEP)
+        self._timers = triggers.run_service.timers
+        look_seconds = self._timers.look_seconds(_LOOK_SECONDS)
+        self._polling = Periodic("looking for due schedules", self.poll, look_seconds)
+        self._handling = Batched(self._handle, _HANDLED_AT_ONCE)  # many schedules are due at the same time
 
     def wake(self) -> None:
-        """An app has changed."""
+        """An app has changed, or a schedule is due."""
         self._polling.wake()
 
     async def run(self) -> None:
-        await self._polling.run()
+        async with self._timers.serving(TimerKind.SCHEDULE, self):
+            await self._polling.run()
 
-    async def poll(self) -> float:
-        """Starts what is due. Returns how many seconds to sleep."""
+    async def handle(self, row: str) -> None:
+        await self._handling.get(row)
+
+    async def _handle(self, rows: Sequence[str]) -> Mapping[str, None]:
+        await self.poll()
+        return {}
+
+    async def poll(self) -> None:
+        """Starts what is due, and sets the timers of what will be."""
         apps = await self._triggers.run_service.apps.catalog.apps()
         scheduled = [
             trigger for trigger in await self._triggers.triggers(apps) if isinstance(trigger.trigger, TriggerSchedule)
         ]
         await self._triggers.forget_removed(apps, scheduled)
         states = await self._triggers.states(scheduled)
-        pause = _LONGEST_SLEEP
         for served in scheduled:
             following = await self._fire(served, states[served.id])
             if following is not None:
-                pause = min(pause, max(0.0, following - self._triggers.clock()))
-        return pause
+                self._timers.set(Timer(TimerKind.SCHEDULE, served.id, following, served.app.id))
 
     async def _fire(self, served: ServedTrigger, state: TriggerState) -> float | None:
         """Starts the run of a schedule if it is due. Returns when it is due next."""

@@ -6,6 +6,8 @@ due before it sends it.
 
 Receivers do not delay each other: each has a few attempts at once and a queue of its own. What does not fit into its
 queue is postponed in the store, for about as long as the receiver seems to need for what comes before.
+
+The first attempt is made where the run has ended; a timer brings the moment of the next one.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headrace import __version__
-from headrace.background import Periodic, back_off, cancel
+from headrace.background import Batched, Periodic, back_off, cancel
 from headrace.errors import HeadraceError, NodeError, StoreError
-from headrace.ports import CALLBACK, MAILTO, Callback, Callbacks, Claims, Signal
+from headrace.ports import CALLBACK, MAILTO, Callback, Callbacks, Claims, HandledElsewhere, Signal, Timer, TimerKind
 from headrace.ports.mail import MailError
 from headrace.ports.services import Http, HttpRequest
 from headrace.runs.reader import RunView
@@ -89,9 +91,11 @@ class WebhookSender:
         self._deliveries: dict[str, asyncio.Task[None]] = {}  # by the callback's id
         self._to_resend: set[str] = set()  # of these: to be sent again unless they are delivered now
         self._postponed_until = 0.0
-        self._polling = Periodic(
-            "looking for due callbacks", self._poll, self._policy.poll_seconds, delay=_GATHER_SECONDS
-        )
+        self._timers = run_service.timers
+        self._starting = asyncio.Lock()
+        self._handling = Batched(self._start_rows, _PAGE)
+        look_seconds = self._timers.look_seconds(self._policy.poll_seconds)
+        self._polling = Periodic("looking for due callbacks", self._poll, look_seconds, delay=_GATHER_SECONDS)
         self._wire = run_service.environment.bus.wire
         self._wire.on_signal(Signal.CALLBACK, lambda _: self.wake())
 
@@ -111,7 +115,7 @@ class WebhookSender:
             self._to_resend.add(callback.id)
         else:
             await self.callbacks.save_callback(again)
-            self.wake()
+            self._set_timer(again)
             self._wire.signal(Signal.CALLBACK)  # this process may deliver none
         return again
 
@@ -121,9 +125,29 @@ class WebhookSender:
     async def run(self) -> None:
         """Delivers until cancelled. Attempts that are interrupted are repeated by the next process."""
         try:
-            await self._polling.run()
+            async with self._timers.serving(TimerKind.CALLBACK, self):
+                await self._polling.run()
         finally:
             await cancel(*self._deliveries.values())
+
+    async def handle(self, row: str) -> None:
+        """Makes the attempt at a callback that is due, or leaves it to the time to which it is postponed."""
+        await self._handling.get(row)
+        if (delivery := self._deliveries.get(row)) is not None:
+            await asyncio.wait([delivery])
+        callback = await self.callbacks.find_callback(row)
+        if callback is not None and self._is_due(callback):
+            raise HandledElsewhere(f"another process delivers the callback {row}")
+
+    async def _start_rows(self, rows: Sequence[str]) -> Mapping[str, None]:
+        callbacks = await asyncio.gather(*map(self.callbacks.find_callback, rows))
+        async with self._starting:
+            await self._release()
+            await self._start_all(callback for callback in callbacks if callback and self._is_due(callback))
+        return {}
+
+    def _is_due(self, callback: Callback) -> bool:
+        return callback.status == "pending" and callback.next_at is not None and callback.next_at <= self._clock()
 
     # ------------------------------------------------------------------------------------------------------ polling
 
@@ -136,11 +160,16 @@ class WebhookSender:
 
     async def _start_due(self) -> bool:
         """Starts or postpones what is due. True if there may be more of it."""
-        await self._release()
-        now = self._clock()
-        before = set(self._deliveries)  # still due in the store, even if their attempt ends during the query
-        due = await self.callbacks.due_callbacks(now, len(before) + _PAGE)
-        new = [callback for callback in due if callback.id not in before and callback.id not in self._deliveries]
+        async with self._starting:
+            await self._release()
+            before = set(self._deliveries)  # still due in the store, even if their attempt ends during the query
+            due = await self.callbacks.due_callbacks(self._clock(), len(before) + _PAGE)
+            return await self._start_all(callback for callback in due if callback.id not in before) >= _PAGE
+
+    async def _start_all(self, callbacks: Iterable[Callback]) -> int:
+        """Starts or postpones callbacks, except for those that are being delivered. Returns how many
+        there were."""
+        new, now = [callback for callback in callbacks if callback.id not in self._deliveries], self._clock()
         claimed = await self._claims.claim([_claim(callback) for callback in new])
         postponed: list[Callback] = []
         for callback in new:
@@ -158,7 +187,7 @@ class WebhookSender:
         finally:
             self._unclaimed.update(map(_claim, postponed))
             await self._release()
-        return len(new) >= _PAGE
+        return len(new)
 
     async def _postpone(self, callback: Callback) -> None:
         # another process may have delivered it between the query and the claim
@@ -235,8 +264,11 @@ class WebhookSender:
             self._watch(callback)
         if callback.status == "failed":
             logger.warning("callback %s of run %s failed: %s", callback.id, callback.run, callback.last_error)
-        if callback.next_at is not None and (left := callback.next_at - self._clock()) < self._policy.poll_seconds:
-            asyncio.get_running_loop().call_later(max(0.0, left), self.wake)
+        self._set_timer(callback)
+
+    def _set_timer(self, callback: Callback) -> None:
+        if callback.next_at is not None:
+            self._timers.set(Timer(TimerKind.CALLBACK, callback.id, callback.next_at, callback.app, callback.run))
 
     async def _try(self, callback: Callback) -> _Outcome:
         try:

@@ -2,5 +2,6 @@
 
 from headrace.adapters.temporal.connection import TemporalOptions
 from headrace.adapters.temporal.dispatch import TemporalDispatch
+from headrace.adapters.temporal.timers import TemporalTimers
 
-__all__ = ["TemporalDispatch", "TemporalOptions"]
+__all__ = ["TemporalDispatch", "TemporalOptions", "TemporalTimers"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from weakref import WeakValueDictionary
@@ -28,6 +28,7 @@ from headrace.adapters.temporal.connection import RETRY, RUN, Connection, Tempor
 from headrace.adapters.temporal.polling import BENIGN, GRACE, Polling, beat, left_to_others
 from headrace.adapters.temporal.slots import tuner
 from headrace.adapters.temporal.starts import AT_ONCE, MOST, Starts
+from headrace.adapters.temporal.timers import TemporalTimers
 from headrace.background import Periodic, background, cancel
 from headrace.errors import StoreError
 from headrace.kernel.events import RunId
@@ -44,12 +45,15 @@ _LONGEST_KEY = 64  # bytes of a fairness key
 
 
 class TemporalDispatch:
-    """Implements Dispatch."""
+    """Implements Dispatch. `on_dead_worker` is called when another worker was found dead: what it did without an
+    activity is to be looked for."""
 
     def __init__(self, options: TemporalOptions, environ: Mapping[str, str], leases: Leases) -> None:
         self.leases = leases
         self.options = options
         self.connection = Connection(options, environ)
+        self.timers = TemporalTimers(self.connection)
+        self.on_dead_worker: Callable[[], None] = lambda: None
         self._starts = Starts(self.connection)
         # one that a caller waits for does not wait for those of a flood
         self._room = {priority: asyncio.Semaphore(AT_ONCE) for priority in Priority}
@@ -125,6 +129,7 @@ class TemporalDispatch:
     async def aclose(self) -> None:
         """What has not been started is left to the reconciler of another process, or of the next one."""
         await self._starts.aclose()
+        await self.timers.aclose()
 
     # -------------------------------------------------------------------------------------------------------- working
 
@@ -136,7 +141,8 @@ class TemporalDispatch:
             await self._polling.run()
 
     async def _heartbeat(self) -> None:
-        await self.leases.heartbeat()
+        if await self.leases.heartbeat():
+            self.on_dead_worker()
 
     def _workers(self, client: Client) -> list[Worker]:
         beat_seconds = timedelta(seconds=self.options.beat_seconds)
