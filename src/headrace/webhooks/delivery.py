@@ -19,16 +19,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from headrace import __version__
-from headrace.background import Batched, Periodic, back_off, cancel
+from headrace.background import Batched, Periodic, back_off, background, cancel
 from headrace.errors import HeadraceError, NodeError, StoreError
 from headrace.ports import CALLBACK, MAILTO, Callback, Callbacks, Claims, HandledElsewhere, Signal, Timer, TimerKind
 from headrace.ports.mail import MailError
-from headrace.ports.services import Http, HttpRequest
+from headrace.ports.services import Http
 from headrace.runs.reader import RunView
 from headrace.runs.service import RunService
 from headrace.webhooks.delivery_policy import DeliveryPolicy
-from headrace.webhooks.payload import message, signature, signing_secret
+from headrace.webhooks.payload import message, request_of, signing_secret
 from headrace.webhooks.receivers import Receiver, Receivers
 
 if TYPE_CHECKING:
@@ -38,12 +37,10 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 200  # callbacks read from the store at once
 _GATHER_SECONDS = 0.02  # runs often end together
+_RELEASE_SECONDS = 0.25  # until claims are given up, of many callbacks together
 _POSTPONED_SECONDS = 0.25  # how often the store is polled while callbacks are postponed
 _LONGEST_PAUSE = 60.0  # seconds between attempts to save the result of an attempt
-_CONNECT_SECONDS = 10.0
-_READ_SECONDS = 15.0
 _ATTEMPT_SECONDS = 45.0  # for one attempt in all: a response may arrive byte by byte
-_RESPONSE = 16 * 1024  # bytes of a response that are read
 _PERMANENT = frozenset({"EgressRefused", "InvalidURLError"})  # errors that a retry would not change
 _GONE = 410
 _NO_MAIL = "no e-mail can be sent: set HEADRACE_SMTP_URL, HEADRACE_SMTP_FROM and HEADRACE_PUBLIC_URL"
@@ -94,6 +91,7 @@ class WebhookSender:
         self._timers = run_service.timers
         self._starting = asyncio.Lock()
         self._handling = Batched(self._start_rows, _PAGE)
+        self._releasing = Periodic("releasing callbacks", self._release_claims, delay=_RELEASE_SECONDS)
         look_seconds = self._timers.look_seconds(self._policy.poll_seconds)
         self._polling = Periodic("looking for due callbacks", self._poll, look_seconds, delay=_GATHER_SECONDS)
         self._wire = run_service.environment.bus.wire
@@ -125,10 +123,14 @@ class WebhookSender:
     async def run(self) -> None:
         """Delivers until cancelled. Attempts that are interrupted are repeated by the next process."""
         try:
-            async with self._timers.serving(TimerKind.CALLBACK, self):
+            async with (
+                self._timers.serving(TimerKind.CALLBACK, self),
+                background("releasing callbacks", self._releasing.run()),
+            ):
                 await self._polling.run()
         finally:
             await cancel(*self._deliveries.values())
+            await self._release()
 
     async def handle(self, row: str) -> None:
         """Makes the attempt at a callback that is due, or leaves it to the time to which it is postponed."""
@@ -195,6 +197,10 @@ class WebhookSender:
         if stored is not None and stored.status == "pending" and stored.attempts == callback.attempts:
             await self.callbacks.save_callback(callback)
 
+    async def _release_claims(self) -> None:
+        async with self._starting:
+            await self._release()
+
     async def _release(self) -> None:
         """Releases the claims of ended deliveries; later if the store is unavailable."""
         if not self._unclaimed:
@@ -235,6 +241,7 @@ class WebhookSender:
                 await self._save(callback)
         finally:
             self._unclaimed.add(_claim(queued))
+            self._releasing.wake()
             self._to_resend.discard(queued.id)
             del self._deliveries[queued.id]
             self._receivers.leave(queued.url, receiver)
@@ -298,25 +305,8 @@ class WebhookSender:
         return _Outcome()
 
     async def _post(self, callback: Callback, body: bytes) -> _Outcome:
-        at = int(self._clock())
-        headers = (
-            ("Content-Type", "application/json"),
-            ("User-Agent", f"Headrace/{__version__}"),
-            ("webhook-id", callback.id),
-            ("webhook-timestamp", str(at)),
-            ("webhook-signature", signature(self.signing_secret(callback.app), callback.id, at, body)),
-        )
-        request = HttpRequest(
-            "POST",
-            callback.url,
-            headers,
-            body,
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            max_size=_RESPONSE,
-            cut_off=True,
-            follow_redirects=False,
-        )
+        secret = self.signing_secret(callback.app)
+        request = request_of(callback, body, int(self._clock()), secret)
         try:
             async with asyncio.timeout(_ATTEMPT_SECONDS):
                 response = await self._http.send(request)

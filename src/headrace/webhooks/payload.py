@@ -9,15 +9,20 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from headrace import __version__
 from headrace.content.surrogates import mend_text
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.summary import RunSummary
 from headrace.ports import Callback
+from headrace.ports.services import HttpRequest
 from headrace.runs.reader import RunView
 from headrace.times import times
 from headrace.values import Value, to_json
 
 SECRET_PREFIX = "whsec_"
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 15.0
+_RESPONSE = 16 * 1024  # bytes of a response that are read
 
 
 def signing_secret(secret: bytes, app: str) -> str:
@@ -85,3 +90,25 @@ def _json(value: Mapping[str, Value]) -> bytes:
         finite = json.loads(json.dumps(body), parse_constant=lambda _: None)
         text = json.dumps(finite, separators=(",", ":"), ensure_ascii=False)
     return mend_text(text).encode()
+
+
+def request_of(callback: Callback, body: bytes, at: int, secret: str) -> HttpRequest:
+    """The request of an attempt at a time, in whole seconds since the epoch."""
+    headers = (
+        ("Content-Type", "application/json"),
+        ("User-Agent", f"Headrace/{__version__}"),
+        ("webhook-id", callback.id),
+        ("webhook-timestamp", str(at)),
+        ("webhook-signature", signature(secret, callback.id, at, body)),
+    )
+    return HttpRequest(
+        "POST",
+        callback.url,
+        headers,
+        body,
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        max_size=_RESPONSE,
+        cut_off=True,
+        follow_redirects=False,
+    )
