@@ -13,15 +13,16 @@ from headrace.stores.sql.schema import UNFINISHED, apps, events, runs
 
 
 class SqlUnstartedRuns(SqlRepository):
-    """Implements Backlogs. A run has waited since it was created; one that waits to continue is not counted."""
+    """Implements Backlogs. A run has waited since it was created; one that waits to continue is not counted. The
+    first row has what the run was queued with."""
 
     async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
         at = runs.c.created_at
         # a scalar subquery, since PostgreSQL never makes a join of it, which could read all events
-        second = select(events.c.seq).where(events.c.run == runs.c.run, events.c.seq == 2).scalar_subquery()
+        later = select(events.c.seq).where(events.c.run == runs.c.run, events.c.seq > 1).limit(1).scalar_subquery()
         earlier = func.sum(case((at <= since, 1), else_=0))
         of_app = select(runs.c.app, func.count(), func.min(at), func.max(at), earlier)
-        of_app = of_app.where(*UNFINISHED, second.is_(None)).group_by(runs.c.app).subquery()
+        of_app = of_app.where(*UNFINISHED, later.is_(None)).group_by(runs.c.app).subquery()
         app, count, first, last, before = of_app.c
         statement = select(apps.c.workspace, func.sum(count), func.min(first), func.max(last), func.sum(before))
         statement = statement.select_from(of_app.outerjoin(apps, apps.c.id == app)).group_by(apps.c.workspace)
