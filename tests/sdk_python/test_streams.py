@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from typing import Any
+import pickle
+from typing import Any, get_args
 
 import pytest
 from headrace_client import ServerError, StreamInterruptedError, ValidationError, sse
 from headrace_client.events import (
+    Event,
     HumanInputFormFilled,
     HumanInputFormTimeout,
     HumanInputRequired,
@@ -288,3 +290,15 @@ async def test_streams_silence_is_a_cut(make: Maker) -> None:
         events = await collect(client.stream_workflow({"query": "hi"}))
     assert [event.event for event in events] == ["workflow_started", "workflow_finished"]
     assert events[-1].synthesized
+
+
+def test_events_are_made_without_calls_of_python() -> None:
+    """pydantic calls Python once for each model that has a private attribute, which is most of the time of an event."""
+    assert [kind for kind in get_args(Event) if kind.__pydantic_post_init__ is not None] == []
+
+
+async def test_copies_of_models_keep_the_response(make: Maker, dify: str) -> None:
+    run = await make(key_of("02_template"), dify).run_workflow({"query": "hi"})
+    assert run.model_copy().response is run.response
+    assert run.response is not None
+    assert pickle.loads(pickle.dumps(run)).response is None

@@ -6,7 +6,7 @@ from abc import ABCMeta
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import from_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ class ResponseModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=False, protected_namespaces=(), defer_build=True)
-    _response: httpx.Response | None = PrivateAttr(default=None)
+    # not a private attribute of pydantic's, which would more than double the time of making a model
+    __slots__ = ("_response",)
+    if TYPE_CHECKING:
+        _response: httpx.Response | None
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Self:
@@ -35,12 +38,12 @@ class ResponseModel(BaseModel):
     @property
     def response(self) -> httpx.Response | None:
         """The HTTP response of this object: status, headers, bytes. None for items of a list and events."""
-        return self._response
+        return getattr(self, "_response", None)
 
     @property
     def request_id(self) -> str | None:
         """The server's id of the request, as in the server's logs; None if it sends none."""
-        return None if self._response is None else request_id(self._response.headers)
+        return None if self.response is None else request_id(self.response.headers)
 
     def __eq__(self, other: object) -> bool:
         """Whether the fields are equal; the responses may differ."""
@@ -48,9 +51,11 @@ class ResponseModel(BaseModel):
             return NotImplemented
         return self.__dict__ == other.__dict__ and self.model_extra == other.model_extra
 
-    def __getstate__(self) -> dict[Any, Any]:
-        """Without the response: its request has the API key, which must not get into a cache."""
-        return {**super().__getstate__(), "__pydantic_private__": {"_response": None}}
+    def __copy__(self) -> Self:
+        """With the response. A pickled model has none: its request has the API key, which must not get into a cache."""
+        copied = super().__copy__()
+        copied._response = self.response
+        return copied
 
     def __getitem__(self, name: str) -> Any:
         if name in self.model_fields_set:

@@ -38,6 +38,8 @@ class Decoder:
             self._ends_with_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         buffer = self._buffer
+        if self._started and not buffer and chunk.endswith(b"\n\n"):  # the usual case: whole blocks
+            return [_parse_block(text) for text in chunk[:-2].split(b"\n\n") if text]
         buffer += chunk
         if not self._started:
             if len(buffer) < len(_BOM) and _BOM.startswith(bytes(buffer)):
@@ -58,7 +60,11 @@ class Decoder:
 
 
 def _parse_block(text: bytes) -> Block:
-    if text.startswith(b"data: ") and b"\n" not in text:  # the usual case
+    if text.count(b"\n") == 1:  # the usual cases: an id and data, or data only
+        first, second = text.split(b"\n")
+        if first.startswith(b"id: ") and second.startswith(b"data: ") and b"\0" not in first:
+            return Block(None, second[6:], first[4:].decode("utf-8", "replace"))
+    elif text.startswith(b"data: ") and b"\n" not in text:
         return Block(None, text[6:], None)
     event = event_id = None
     data: list[bytes] = []
