@@ -146,7 +146,7 @@ class KnowledgeBases:
         from headrace.knowledge.questions import ChunkWriter
 
         writer = ChunkWriter(self._models, self._settings.summary_model)
-        parser = DocumentParser(self._files, self._documents, writer)
+        parser = DocumentParser(self._files, self._documents, writer, self._settings.max_chunks)
         embedder = Embedder(self._embeddings, self.store.embeddings, time.time, attempts=_ATTEMPTS)
         self._indexer = Indexer(self.store, parser, embedder, writer)
         await self._indexer.run()

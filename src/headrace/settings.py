@@ -153,6 +153,7 @@ class Settings(BaseSettings):
     prices: OptionalPath = Field(None, description="A JSON or YAML file of model prices beyond the built-in ones")
     max_steps: int = Field(500, gt=0, description="Nodes a run may start")
     max_seconds: float = Field(1200, gt=0, description="How long a run may take")
+    max_chunks: int = Field(100_000, gt=0, description="Chunks that a document of a knowledge base may have")
     max_text: int = Field(1_000_000, gt=0, description="Characters of a text output")
     max_form_seconds: float = Field(
         604_800, ge=0, description="How long a form may wait for a person before its run is stopped; 0: no limit"

@@ -22,6 +22,7 @@ MODEL: DatasetChanges = {
     "embedding_model": "small",
     "embedding_provider": "langgenius/openai/openai",
 }
+WHOLE: Any = {**PARENTS, "rules": {**PARENTS["rules"], "parent_mode": "full-doc"}}
 LINES = "\n".join(f"line {number} of the manual" for number in range(150))
 
 
@@ -360,6 +361,31 @@ async def test_hostile_documents(data: bytes, name: str, mime: str, expected: st
     after = await base.add(dataset, "a good one", "good.md", **GOOD)
     await base.index()
     assert (await base.current(after)).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "settings"),
+    [
+        ("a. " * 300_000, "a.md", {}),
+        ("a\n" * 300_000, "a.md", {"doc_form": "hierarchical_model", "process_rule": WHOLE}),
+        ("a\n\n" * 300_000, "a.md", {"doc_form": "hierarchical_model", "process_rule": PARENTS}),
+        ("question,answer\n" * 100_002, "a.csv", {"doc_form": "qa_model"}),
+        ("a. " * 300_000, "a.md", {"doc_form": "qa_model"}),
+    ],
+    ids=["text", "children", "parents", "table", "questions"],
+)
+async def test_a_document_of_too_many_chunks_is_an_error_before_any_is_stored(
+    text: str, name: str, settings: dict[str, Any], base: KnowledgeBase
+) -> None:
+    segmentation = {"separator": " ", "max_tokens": 50, "chunk_overlap": 0}
+    rule = {"mode": "custom", "rules": {"pre_processing_rules": [], "segmentation": segmentation}}
+    document = await base.add(await base.dataset(), text, name, **{**GOOD, "process_rule": rule, **settings})
+    await base.index()
+    current = await base.current(document)
+    assert current.status == "error"
+    assert current.error == "The document has more than 100,000 chunks: choose larger ones, or split it."
+    assert await base.progress(document) == Progress(0, 0)
+    assert (base.embeddings.calls, base.models.requests) == ([], [])
 
 
 async def test_an_unexpected_failure_is_logged_and_recorded(

@@ -9,7 +9,7 @@ from functools import partial
 from uuid import uuid4
 
 from headrace.errors import InvalidParam, NotFound
-from headrace.ports.knowledge import Dataset, DatasetChanges, DocumentChanges, MetadataField, MetadataType
+from headrace.ports.knowledge import Dataset, DatasetChanges, MetadataField, MetadataType
 from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.values import Value
 
@@ -79,20 +79,22 @@ class Metadata:
     async def update(self, dataset: Dataset, updates: Sequence[MetadataUpdate]) -> None:
         """Gives documents their values; all of them, or none if one is not valid. A value of None removes it."""
         fields = {field.id: field for field in await self._store.datasets.metadata_fields(dataset.id)}
-        found = await self._store.documents.documents_by_id(dataset.id, [update.document for update in updates])
-        current = {document.id: document.metadata for document in found}
         for update in updates:
-            if update.document not in current:
-                raise _no_document()
             for field_id, value in update.values.items():
                 if field_id not in fields:
                     raise _no_field()
                 _check(fields[field_id], value)
-            values = {**(current[update.document] if update.partial else {}), **update.values}
-            current[update.document] = {field: value for field, value in values.items() if value is not None}
-        for document in {update.document for update in updates}:
-            changes: DocumentChanges = {"metadata": current[document], "updated_at": self._clock()}
-            await self._store.documents.change_document(document, changes)
+
+        def changed(document: str, metadata: Mapping[str, Value]) -> Mapping[str, Value]:
+            for update in updates:
+                if update.document == document:
+                    values = {**(metadata if update.partial else {}), **update.values}
+                    metadata = {field: value for field, value in values.items() if value is not None}
+            return metadata
+
+        documents = {update.document for update in updates}
+        if not await self._store.documents.change_metadata(dataset.id, documents, changed, self._clock()):
+            raise _no_document()
 
     async def _field(self, dataset: Dataset, field_id: str) -> MetadataField:
         fields = await self._store.datasets.metadata_fields(dataset.id)

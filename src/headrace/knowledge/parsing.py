@@ -9,11 +9,14 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid5
 
 from headrace.content.encodings import decode
+from headrace.errors import NodeError
 from headrace.knowledge.process_rules import Piece, split
 from headrace.knowledge.questions import ChunkWriter, Pair, pairs_of_table
 from headrace.knowledge.segments import new_chunk, new_segment, text_hash
 from headrace.ports.knowledge import ChildChunk, Dataset, Document, Segment
 from headrace.ports.services import Documents, Files
+
+MAX_CHUNKS = 100_000
 
 _AT_ONCE = 200  # segments
 _QUESTIONS_AT_ONCE = 4  # calls of a model
@@ -28,12 +31,20 @@ class Split:
 
 
 class DocumentParser:
+    """`max_chunks` is how many chunks a document may have, children included."""
+
     def __init__(
-        self, files: Files, documents: Documents, writer: ChunkWriter, clock: Callable[[], float] = time.time
+        self,
+        files: Files,
+        documents: Documents,
+        writer: ChunkWriter,
+        max_chunks: int = MAX_CHUNKS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._files = files
         self._documents = documents
         self._writer = writer
+        self._max_chunks = max_chunks
         self._clock = clock
 
     async def text(self, document: Document) -> str:
@@ -50,9 +61,10 @@ class DocumentParser:
         self, dataset: Dataset, document: Document, text: str, done: Collection[str]
     ) -> AsyncGenerator[Split]:
         """The segments of a document's text, some at a time. `done` are the index nodes of questions that have been
-        written before."""
+        written before. NodeError, before the first, if there are too many."""
         if is_table(document):
             pairs = await asyncio.to_thread(pairs_of_table, text)
+            self._check(len(pairs))
             now = self._clock()
             segments = [
                 new_segment(dataset, document, position, pair.question, pair.answer, now)
@@ -61,13 +73,27 @@ class DocumentParser:
             for start in range(0, len(segments), _AT_ONCE):
                 yield Split(segments[start : start + _AT_ONCE])
             return
-        pieces = await asyncio.to_thread(split, text, document.process_rule, document.doc_form)
+        pieces = await asyncio.to_thread(self._pieces, document, text)
         if document.doc_form == "qa_model":
             async for written in self._questions(dataset, document, pieces, done):
                 yield written
             return
         for start in range(0, len(pieces), _AT_ONCE):
             yield self._split(dataset, document, start, pieces[start : start + _AT_ONCE])
+
+    def _pieces(self, document: Document, text: str) -> list[Piece]:
+        pieces: list[Piece] = []
+        count = 0
+        for piece in split(text, document.process_rule, document.doc_form, self._max_chunks + 1):
+            pieces.append(piece)
+            count += len(piece.children) or 1
+            self._check(count)
+        return pieces
+
+    def _check(self, count: int) -> None:
+        if count > self._max_chunks:
+            reason = f"The document has more than {self._max_chunks:,} chunks: choose larger ones, or split it."
+            raise NodeError(reason, "DocumentIndexingError")
 
     def _split(self, dataset: Dataset, document: Document, start: int, pieces: Sequence[Piece]) -> Split:
         result, now = Split(), self._clock()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypedDict, cast
 
 from headrace.errors import InvalidParam
@@ -68,26 +69,34 @@ def process_rule(settings: ProcessRuleSettings | None, last: ProcessRule | None)
     return rule
 
 
-def split(text: str, rule: ProcessRule, form: DocForm) -> list[Piece]:
-    """The chunks of a document's text. HeadraceError if the rule is not valid."""
-    if form == "hierarchical_model" and rule.rules.get("parent_mode") == "full-doc":
-        return [Piece(text, tuple(split_children(text, rule)))] if text.strip() else []  # Dify does not clean it
-    enabled = _enabled(rule)
-    text = clean(text, extra_spaces="remove_extra_spaces" in enabled, urls_and_emails="remove_urls_emails" in enabled)
+def split(text: str, rule: ProcessRule, form: DocForm, most: int | None = None) -> Iterator[Piece]:
+    """The chunks of a document's text, each with at most so many children. HeadraceError if the rule is not valid."""
     if form == "hierarchical_model":
-        by = _segmentation(rule, "segmentation", "\n\n")
-        parents = split_into_parents(text, by.separator, by.size, by.overlap)
-        return [Piece(parent, tuple(split_children(parent, rule))) for parent in parents]
+        parents = _parents(text, rule)
+        return (Piece(parent, tuple(islice(split_children(parent, rule), most))) for parent in parents)
+    text = _cleaned(text, rule)
     if rule.mode == "automatic":
-        return [Piece(content) for content in split_automatic(text)]
+        return map(Piece, split_automatic(text))
     by = _segmentation(rule, "segmentation", "\n\n")
-    return [Piece(content) for content in split_custom(text, by.separator, by.size, by.overlap)]
+    return map(Piece, split_custom(text, by.separator, by.size, by.overlap))
 
 
-def split_children(parent: str, rule: ProcessRule) -> list[str]:
+def split_children(parent: str, rule: ProcessRule) -> Iterator[str]:
     """The child chunks of a segment."""
     by = _segmentation(rule, "subchunk_segmentation", "\n")
     return split_into_parents(parent, by.separator, by.size, by.overlap)
+
+
+def _parents(text: str, rule: ProcessRule) -> Iterable[str]:
+    if rule.rules.get("parent_mode") == "full-doc":
+        return [text] if text.strip() else []  # Dify does not clean it
+    by = _segmentation(rule, "segmentation", "\n\n")
+    return split_into_parents(_cleaned(text, rule), by.separator, by.size, by.overlap)
+
+
+def _cleaned(text: str, rule: ProcessRule) -> str:
+    names = _enabled(rule)
+    return clean(text, extra_spaces="remove_extra_spaces" in names, urls_and_emails="remove_urls_emails" in names)
 
 
 def _enabled(rule: ProcessRule) -> set[str]:

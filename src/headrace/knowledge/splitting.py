@@ -29,12 +29,12 @@ _LINK = re.compile(r"\[[^\]]+\]\(https?://[^)]+\)")
 _ANY_THEN_SPACE = re.compile(". ")
 
 
-def split_automatic(text: str) -> list[str]:
+def split_automatic(text: str) -> Iterator[str]:
     """Chunks of 500 characters with an overlap of 50."""
     return _paragraphs(_split_recursively(text, _SEPARATORS, AUTOMATIC_SIZE, AUTOMATIC_OVERLAP))
 
 
-def split_custom(text: str, separator: str, size: int, overlap: int) -> list[str]:
+def split_custom(text: str, separator: str, size: int, overlap: int) -> Iterator[str]:
     """The parts between separators, each split further if it is longer than `size`.
 
     HeadraceError if size or overlap is out of bounds.
@@ -42,21 +42,19 @@ def split_custom(text: str, separator: str, size: int, overlap: int) -> list[str
     return _paragraphs(_split_fixed(text, separator, size, overlap))
 
 
-def split_into_parents(text: str, separator: str, size: int, overlap: int) -> list[str]:
+def split_into_parents(text: str, separator: str, size: int, overlap: int) -> Iterator[str]:
     """As `split_custom`, but of leading punctuation only one full stop is removed: the parents and the children of
     hierarchical chunks."""
-    chunks: list[str] = []
     for chunk in _split_fixed(text, separator, size, overlap):
         content = chunk[1:].strip() if chunk.startswith((".", "。")) else chunk
         if content.strip():
-            chunks.append(content)
-    return chunks
+            yield content
 
 
-def _paragraphs(chunks: Iterable[str]) -> list[str]:
+def _paragraphs(chunks: Iterable[str]) -> Iterator[str]:
     """The chunks that are not empty, without the punctuation that a separator leaves at their beginning."""
     contents = (_without_leading_punctuation(chunk).strip() for chunk in chunks if chunk.strip())
-    return [content for content in contents if content]
+    return (content for content in contents if content)
 
 
 def _without_leading_punctuation(chunk: str) -> str:

@@ -7,9 +7,9 @@ with a claim that has been lost changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from headrace.ports.knowledge import (
     ChildChunk,
@@ -29,6 +29,10 @@ from headrace.ports.knowledge import (
     Vector,
 )
 from headrace.ports.knowledge_search import KnowledgeSearch, VectorIndex
+from headrace.values import Value
+
+ChangeMetadata: TypeAlias = Callable[[str, Mapping[str, Value]], Mapping[str, Value]]
+"""(document, its metadata) -> its new metadata"""
 
 
 class Datasets(Protocol):
@@ -96,6 +100,13 @@ class Documents(Protocol):
     async def documents_by_id(self, dataset: str, documents: Collection[str]) -> Sequence[Document]: ...
     async def metadata_values(self, dataset: str) -> Mapping[str, Mapping[str, object]]:
         """The metadata of all documents, by document."""
+        ...
+
+    async def change_metadata(
+        self, dataset: str, documents: Collection[str], change: ChangeMetadata, at: float
+    ) -> bool:
+        """Gives documents the metadata that `change` makes of what they have, while nobody else changes it. False, and
+        nothing changes, if one of them is gone."""
         ...
 
     async def change_document(self, document: str, changes: DocumentChanges, claim: str | None = None) -> bool:

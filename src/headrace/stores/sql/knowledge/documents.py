@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, sele
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports.knowledge import Document, DocumentChanges, DocumentFilter
+from headrace.ports.knowledge_store import ChangeMetadata
 from headrace.stores.encoding import clean, decode_value
 from headrace.stores.sql.knowledge.repository import KnowledgeRepository
 from headrace.stores.sql.knowledge.rows import delete_segments, document_of, next_version, page, parts, row, row_of
@@ -92,6 +93,26 @@ class SqlDocuments(KnowledgeRepository):
         statement = select(*[_documents.id, _documents.metadata])
         rows = await self._database.rows(statement.where(_documents.dataset == clean(dataset), ~_documents.deleted))
         return {stored["id"]: decode_value(stored["metadata"]) for stored in rows}
+
+    async def change_metadata(
+        self, dataset: str, documents: Collection[str], change: ChangeMetadata, at: float
+    ) -> bool:
+        ids = sorted({clean(document) for document in documents})
+
+        def work(connection: Connection) -> bool:
+            found: dict[str, Any] = {}
+            for some in parts(ids):  # in order, so that two that change the same documents never wait for each other
+                which = (_documents.dataset == clean(dataset), _documents.id.in_(some), ~_documents.deleted)
+                statement = select(_documents.id, _documents.metadata).where(*which).order_by(_documents.id)
+                found |= {stored.id: stored.metadata for stored in connection.execute(statement.with_for_update())}
+            if len(found) < len(ids):
+                return False
+            for document, metadata in found.items():
+                values = row({"metadata": change(document, decode_value(metadata)), "updated_at": at})
+                connection.execute(update(dataset_document).where(_documents.id == document).values(values))
+            return True
+
+        return await self._write(work)
 
     async def change_document(self, document: str, changes: DocumentChanges, claim: str | None = None) -> bool:
         which = [_documents.id == clean(document), ~_documents.deleted]
