@@ -199,7 +199,9 @@ async def test_documents_are_listed_by_page_keyword_and_state(store: KnowledgeSt
     page, total = await store.documents.documents("d1", DocumentFilter(offset=1, limit=2))
     assert ([one.id for one in page], total) == (["disabled", "available"], 7)
     assert (await store.documents.documents("d1", DocumentFilter("ARCH")))[1] == 1
-    assert await store.datasets.count_documents(["d1", "none"]) == {"d1": DatasetCounts(7, 1, 5)}
+    assert await store.datasets.count_documents(["d1", "none"]) == {
+        "d1": DatasetCounts(7, 1, 5, indexing=2, paused=1, failed=1)
+    }
 
 
 async def test_one_process_claims_a_document(store: KnowledgeStore) -> None:
