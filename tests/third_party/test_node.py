@@ -49,6 +49,21 @@ def test_official_client(run: Callable[[str], dict[str, Any]]):
     }
 
 
+def test_knowledge_bases_of_the_official_client(run: Callable[[str], dict[str, Any]]):
+    assert run("knowledge") == {
+        "datasets": ["Guides"],
+        "states": ["completed", "completed"],
+        "changed": "A sieve keeps sand away.",
+        "found": ["A sieve keeps sand away."],
+        "fields": [["language", 1]],
+        "built-in": {"result": "success"},
+        "disabled": {"result": "success"},
+        "deleted": 204,
+        "documents": ["pump"],
+        "gone": [404, "not_found"],
+    }
+
+
 def test_model_of_the_vercel_sdk(run: Callable[[str], dict[str, Any]]):
     outcome = run("vercel")
     assert outcome.pop("tokens") > 0
