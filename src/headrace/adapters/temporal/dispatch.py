@@ -140,9 +140,11 @@ class TemporalDispatch:
         async with background("heartbeat", heartbeat.run()):
             await self._polling.run()
 
-    async def _heartbeat(self) -> None:
+    async def _heartbeat(self) -> float:
+        """Returns the time until the next one."""
         if await self.leases.heartbeat():
             self.on_dead_worker()
+        return min(RENEW_SECONDS, self.leases.next_expiry)
 
     def _workers(self, client: Client) -> list[Worker]:
         beat_seconds = timedelta(seconds=self.options.beat_seconds)
