@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import temporalio.client
@@ -33,7 +36,7 @@ class Fleet:
         self.peer = peer
         self.stack = stack
         self.server = server
-        self._task_queue = f"test-{new_id()}"
+        self.task_queue = f"test-{new_id()}"
 
     def serve(self, *options: str) -> Serve:
         flow = self.folder / "flow.yml"
@@ -45,7 +48,7 @@ class Fleet:
         return {
             "HEADRACE_EGRESS_ALLOW": self.peer.address,
             "HEADRACE_TEMPORAL_ADDRESS": self.server.address,
-            "HEADRACE_TEMPORAL_TASK_QUEUE": self._task_queue,
+            "HEADRACE_TEMPORAL_TASK_QUEUE": self.task_queue,
             "HEADRACE_TEMPORAL_HEARTBEAT": str(HEARTBEAT_SECONDS),
         }
 
@@ -145,3 +148,79 @@ async def test_a_server_that_was_away_loses_no_run(
     fleet.peer.gate.set()
     fleet.server.start()
     await fleet.check(workers[0], runs)
+
+
+async def working_on(fleet: Fleet, batch: str) -> int:
+    """The process that works on a batch, as Temporal knows it."""
+    client = await temporalio.client.Client.connect(fleet.server.address)
+    async with asyncio.timeout(60):
+        while True:
+            async for item in client.list_activities(f"TaskQueue = '{fleet.task_queue}-batch'"):
+                described = await client.get_activity_handle(item.activity_id).describe()
+                if batch in item.activity_id and described.last_worker_identity:
+                    return int(described.last_worker_identity.partition("@")[0])
+            await asyncio.sleep(0.05)
+
+
+def add_batch(at: Serve, lines: int) -> str:
+    """The id of a new batch, of which three lines run at a time."""
+    body = "".join(json.dumps({"inputs": {"q": f"line{number}"}}) + "\n" for number in range(lines))
+    app = at.apps["flow"]["app_id"]
+    url = f"{at.url}/api/v1/workflows/{app}/batch?concurrency=3"
+    headers = {"Authorization": f"Bearer {at.keys['flow']}", "Content-Type": "application/jsonl"}
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers), timeout=60) as response:
+        return json.load(response)["batch_id"]
+
+
+async def test_the_batch_of_a_killed_process_is_continued_by_another(fleet: Fleet) -> None:
+    processes = [fleet.serve() for _ in range(2)]
+    batch = await asyncio.to_thread(add_batch, processes[0], 12)
+    fleet.wait(3)
+    pid = await working_on(fleet, batch)
+    killed, other = sorted(processes, key=lambda process: process.process.pid != pid)
+    assert killed.process.pid == pid
+    killed.kill()
+    fleet.peer.gate.set()
+    detail = await until(other, f"/api/v1/batches/{batch}", lambda detail: detail["status"] == "ended")
+    assert detail["succeeded"] == 12
+    assert {path for path, _ in fleet.peer.calls if path.startswith("/first")} == {
+        f"/first/line{number}" for number in range(12)
+    }
+    client = await temporalio.client.Client.connect(fleet.server.address)
+    assert (await client.count_activities(f"TaskQueue = '{fleet.task_queue}-batch'")).count == 1
+
+
+async def test_the_callback_of_a_killed_process_is_sent_by_another(fleet: Fleet) -> None:
+    """It dies in the first attempt, of which Temporal knows nothing."""
+    attempts, held = threading.Semaphore(0), threading.Event()
+
+    def on_call() -> None:
+        if fleet.peer.calls[-1][0] == "/callback":
+            attempts.release()
+            held.wait(60)
+
+    fleet.peer.on_call = on_call
+    fleet.peer.gate.set()
+    api, killed = fleet.serve("--no-worker"), fleet.serve()
+    path = f"/api/v1/workflows/{api.apps['flow']['app_id']}/run"
+    body = {"inputs": {"q": "a"}, "user": "u", "callback_url": f"http://{fleet.peer.address}/callback"}
+    with Client(api).stream("POST", path, body) as response:
+        run = json.loads(response.read())["workflow_run_id"]
+    assert await asyncio.to_thread(attempts.acquire, timeout=60)
+    with working(fleet.folder, fleet.environ):
+        killed.kill()
+        assert await asyncio.to_thread(attempts.acquire, timeout=60)
+        held.set()
+        of_run = f"/api/v1/workflow-runs/{run}/callbacks"
+        await until(api, of_run, lambda callbacks: callbacks["data"][0]["status"] == "delivered")
+    assert [path for path, _ in fleet.peer.calls].count("/callback") == 2
+
+
+async def until(at: Serve, path: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What a process responds once it is what is waited for."""
+    async with asyncio.timeout(60):
+        while True:
+            body = await asyncio.to_thread(Client(at).get, path)
+            if reached(body):
+                return body
+            await asyncio.sleep(0.05)
