@@ -16,6 +16,7 @@ from httpx import _config as httpx_config
 from httpx._transports import default as httpx_transports
 from httpx2._transports import default as httpx2_transports
 from hypothesis import HealthCheck, settings
+from starlette import routing as starlette_routing
 
 from tests import forking, leftovers, logged, parallel, sqlite
 from tests.postgresql import partitioned_url as partitioned_url
@@ -50,6 +51,8 @@ _LEFT = pytest.StashKey[list[str]]()
 # Each client of httpx's reads the certificates of all authorities, in 40 ms: once is enough.
 for _transports in (httpx_transports, httpx2_transports):
     _transports.create_ssl_context = functools.cache(_transports.create_ssl_context)
+# A thousand apps are made, each with the same hundred and seventy routes.
+starlette_routing.compile_path = functools.cache(starlette_routing.compile_path)
 # Five seconds are not enough for a server on a busy machine.
 for _phase in ("connect", "read", "write", "pool"):
     setattr(httpx_config.DEFAULT_TIMEOUT_CONFIG, _phase, 60.0)

@@ -148,9 +148,11 @@ def serve_forks(descriptor: int) -> None:
 
 def _import() -> None:
     """What `headrace serve` imports, and a new database."""
+    import headrace.adapters.knowledge
     import headrace.api.app
     import headrace.api.middleware.request_context
-    import headrace.cli
+    import headrace.api.trigger_endpoints
+    import headrace.cli.serve
     import headrace.server.serve
     import headrace.server.tls
     import headrace.server.uvicorn_server

@@ -218,7 +218,7 @@ def insides(draw: st.DrawFn, home: str, depth: int) -> tuple[list[Any], list[str
     return nodes, edges, last
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_run_killed_in_the_middle_of_containers_comes_to_the_same_end(data: st.DataObject):
     inner, edges, out = data.draw(insides("it", 2))
