@@ -27,7 +27,8 @@ _PARTIAL_ENDPOINTS = {
             "POST /datasets/{dataset_id}/pipeline/datasource/nodes/{node_id}/run",
             "POST /datasets/{dataset_id}/pipeline/run",
         ),
-        "no knowledge base has a pipeline: 400 `Pipeline not found`, as for such a one in Dify",
+        "each knowledge base has a pipeline of local files, whose documents are indexed with its settings; no drafts, "
+        "and no datasources of plugins (400)",
     ),
 }
 _ENDPOINT_NOTES = {

@@ -193,16 +193,74 @@ async def test_documents_that_come_at_once_each_get_a_position(bases: Bases):
     assert sorted(item["position"] for item in listed) == list(range(1, 13))
 
 
-async def test_pipelines_are_not_run(bases: Bases):
+RUN: dict[str, Any] = {
+    "inputs": {},
+    "datasource_type": "local_file",
+    "start_node_id": "local_file",
+    "is_published": True,
+    "response_mode": "streaming",
+}
+
+
+async def test_a_pipeline_makes_documents_of_local_files(bases: Bases):
     base = await bases.create()
-    uploaded = await bases.upload("/datasets/pipeline/file-upload", b"x")
-    assert (uploaded.status, uploaded.json["name"], uploaded.json["size"]) == (201, "pump.md", 1)
-    run = {"inputs": {}, "datasource_type": "local_file", "is_published": True}
-    more = {"datasource_info_list": [], "start_node_id": "1", "response_mode": "blocking"}
-    none = (400, "invalid_param", "Pipeline not found")
-    assert await bases.error("GET", f"{base}/pipeline/datasource-plugins") == none
-    assert await bases.error("POST", f"{base}/pipeline/datasource/nodes/1/run", json=run) == none
-    assert await bases.error("POST", f"{base}/pipeline/run", json={**run, **more}) == none
+    files = [(await bases.upload("/datasets/pipeline/file-upload", text, name)).json for text, name in FILES]
+    assert [(file["name"], file["size"]) for file in files] == [("pump.md", 16), ("motor.md", 16)]
+    [plugin] = await bases.good("GET", f"{base}/pipeline/datasource-plugins")
+    assert (plugin["node_id"], plugin["datasource_type"]) == ("local_file", "local_file")
+    infos = [{"reference": files[0]["id"], "name": "Pumps"}, {"related_id": files[1]["id"]}]
+    run = await bases.good("POST", f"{base}/pipeline/run", json={**RUN, "datasource_info_list": infos})
+    assert [(item["name"], item["indexing_status"]) for item in run["documents"]] == [
+        ("Pumps", "waiting"),
+        ("motor.md", "waiting"),
+    ]
+    await bases.index()
+    statuses = (await bases.good("GET", f"{base}/documents/{run['batch']}/indexing-status"))["data"]
+    assert {item["id"]: item["indexing_status"] for item in statuses} == {
+        item["id"]: "completed" for item in run["documents"]
+    }
+    [record] = (await bases.good("POST", f"{base}/retrieve", json={"query": "motor"}))["records"]
+    assert record["segment"]["content"] == "The motor stops."
+    detail = await bases.good("GET", f"{base}/documents/{run['documents'][0]['id']}")
+    assert detail["created_from"] == "rag-pipeline"
+
+
+FILES = ((b"The pump starts.", "pump.md"), (b"The motor stops.", "motor.md"))
+
+
+async def test_a_pipeline_has_no_other_datasource(bases: Bases):
+    base = await bases.create()
+    file = (await bases.upload("/datasets/pipeline/file-upload", b"x")).json["id"]
+    infos = [{"reference": file}]
+
+    async def refused(**changes: Any) -> str:
+        body = {**RUN, "datasource_info_list": infos, **changes}
+        status, code, message = await bases.error("POST", f"{base}/pipeline/run", json=body)
+        assert (status, code) == (400, "invalid_param")
+        return message
+
+    assert "Only local_file is available" in await refused(datasource_type="online_document")
+    assert "no draft" in await refused(is_published=False)
+    assert "only datasource node is local_file" in await refused(start_node_id="1719288585006")
+    assert "datasource_info_list" in await refused(datasource_info_list=[])
+    for reference in ("", "x", "../x", "0" * 8, str(uuid4())):
+        assert "File not found" in await refused(datasource_info_list=[*infos, {"reference": reference}])
+    draft = await bases.error("GET", f"{base}/pipeline/datasource-plugins?is_published=false")
+    assert draft[:2] == (400, "invalid_param")
+    node = f"{base}/pipeline/datasource/nodes/local_file/run"
+    body: Any = {"inputs": {}, "datasource_type": "local_file", "is_published": True}
+    assert "nothing to run" in (await bases.error("POST", node, json=body))[2]
+    assert (await bases.good("GET", f"{base}/documents"))["total"] == 0, "all files or none"
+
+
+async def test_a_pipeline_reads_no_file_of_another_workspace_or_app(bases: Bases):
+    other = await bases.of("other")
+    theirs = (await other.upload("/datasets/pipeline/file-upload", b"secret")).json["id"]
+    base = await bases.create()
+    document = (await bases.write(base, "x"))["document"]
+    for file in (theirs, document["data_source_info"]["upload_file_id"]):
+        body = {**RUN, "datasource_info_list": [{"reference": file}]}
+        assert "File not found" in (await bases.error("POST", f"{base}/pipeline/run", json=body))[2]
 
 
 async def test_models_are_those_that_are_used(bases: Bases):

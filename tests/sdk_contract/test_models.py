@@ -52,6 +52,7 @@ SCHEMAS: Mapping[str, Sequence[str]] = {  # by model: it holds all of them
     "NodeExecution": ["NodeExecution"],
     "PastMessage": ["PastMessage"],
     "PipelineFile": ["PipelineFile"],
+    "PipelineRun": ["PipelineResult"],
     "Result": ["Success"],
     "Retrieved": ["Retrieval"],
     "RetrievedDocument": ["FoundDocument"],
@@ -68,6 +69,9 @@ SCHEMAS: Mapping[str, Sequence[str]] = {  # by model: it holds all of them
 }
 TYPESCRIPT_NAMES = {"Result": "Done"}
 NOT_OURS = {  # Dify's, or added by the SDK itself
+    ("PipelineRun", "data"),  # of a draft's run
+    ("PipelineRun", "task_id"),
+    ("PipelineRun", "workflow_run_id"),
     ("StoppedRun", "result"),
     ("WorkflowRun", "workflow_run_id"),
 }

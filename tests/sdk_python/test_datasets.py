@@ -12,12 +12,12 @@ import pytest
 from headrace_client import (
     ConflictError,
     File,
-    HeadraceError,
     IndexingFailedError,
     NotFoundError,
     PollingPlan,
     ServerError,
     UsageError,
+    ValidationError,
     WaitTimeoutError,
 )
 from headrace_client.dataset_models import Dataset, Retrieved
@@ -142,13 +142,13 @@ async def test_datasets_every_operation_is_there(make: Maker, faulty_headrace: F
 
 
 async def pipelines(datasets: Any, base: str) -> None:
-    assert (await datasets.upload_pipeline_file(b"Steam.", filename="steam.md")).name == "steam.md"
-    with pytest.raises(HeadraceError, match="Pipeline not found"):
-        await datasets.get_datasource_plugins(base)
-    with pytest.raises(HeadraceError, match="Pipeline not found"):
-        await collect(datasets.stream_datasource_node(base, "n", "local_file"))
-    with pytest.raises(HeadraceError, match="Pipeline not found"):
-        await datasets.run_pipeline(base, "n", [{"reference": "f"}])
+    file = await datasets.upload_pipeline_file(b"Steam.\nWater.", filename="steam.md")
+    [plugin] = await datasets.get_datasource_plugins(base)
+    run = await datasets.run_pipeline(base, plugin.node_id, [{"reference": file.id}])
+    assert [document.name for document in run.documents] == ["steam.md"]
+    await datasets.wait_until_indexed(base, run, polling=PollingPlan(first=0.02, timeout=60), raise_on_failure=True)
+    with pytest.raises(ValidationError, match="nothing to run"):
+        await collect(datasets.stream_datasource_node(base, plugin.node_id, "local_file"))
 
 
 async def test_datasets_responses_of_dify(make: Maker, dify: str) -> None:

@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import { before, test } from 'node:test';
 import {
   ConflictError,
-  HeadraceError,
   IndexingFailedError,
   LocalFile,
   NotFoundError,
   ServerError,
   UsageError,
+  ValidationError,
   WaitTimeoutError,
   responseOf,
 } from 'headrace-client';
@@ -141,19 +141,19 @@ test('datasets.every-operation-is-there', async () => {
 });
 
 async function pipelines(datasets: Datasets, base: string): Promise<void> {
-  const file = await datasets.uploadPipelineFile(Buffer.from('Steam.'), { filename: 'steam.md' });
-  assert.equal(file.name, 'steam.md');
-  for (const refused of [
-    () => datasets.getDatasourcePlugins(base),
-    () => datasets.streamDatasourceNode(base, 'n', { datasourceType: 'local_file' }).untilDone(),
-    () => datasets.runPipeline(base, { startNodeId: 'n', datasources: [{ reference: file.id }] }),
-  ])
-    assert.match((await errorOf(refused(), HeadraceError)).message, /Pipeline not found/);
+  const file = await datasets.uploadPipelineFile(Buffer.from('Steam.\nWater.'), { filename: 'steam.md' });
+  const [plugin] = await datasets.getDatasourcePlugins(base);
+  const startNodeId = plugin?.node_id ?? '';
+  const run = await datasets.runPipeline(base, { startNodeId, datasources: [{ reference: file.id }] });
+  assert.equal(run.documents?.[0]?.name, 'steam.md');
+  await datasets.waitUntilIndexed(base, run, { polling: { first: 0.02, timeout: 60 }, raiseOnFailure: true });
+  const stream = datasets.streamDatasourceNode(base, startNodeId, { datasourceType: 'local_file' });
+  assert.match((await errorOf(stream.untilDone(), ValidationError)).message, /nothing to run/);
 }
 
 /** A request's operation: its path without ids. */
 function operationOf(method: string, path: string): string {
-  const words = path.split('/').map((word) => (/^[0-9a-f-]{20,}$|^\d{20}$|^n$/.test(word) ? '{id}' : word));
+  const words = path.split('/').map((word) => (/^[0-9a-f-]{20,}$|^\d{20}$|^local_file$/.test(word) ? '{id}' : word));
   return `${method} ${words.join('/').replace(/(status|built-in|model-types)\/[\w-]+$/, '$1/{word}')}`;
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import IO, Literal, TypedDict
 
@@ -167,26 +167,49 @@ class KnowledgeService:
         """Adds a document by its content, a text or a file; without a name it has that of the file."""
         rule = self._process_rule(dataset, settings)
         dataset = await self._settle(dataset, settings, rule)
-        document = Document(
-            new_id(),
-            dataset.id,
-            name or filename,
-            await self._save(content, filename, mime_type),
-            f"{time.strftime('%Y%m%d%H%M%S', time.gmtime(self._clock()))}{100_000 + secrets.randbelow(900_000)}",
-            self._clock(),
-            self._clock(),
-            rule,
-            dataset.doc_form or "text_model",
-            doc_language=settings.get("doc_language", "English"),
-            created_by=by,
-            need_summary=bool(dataset.summary_index.get("enable")),
-        )
-        added = await self.store.documents.add_document(document)
-        if added is None:
-            raise NotFound("Dataset not found.")
+        file = await self._save(content, filename, mime_type)
+        [added] = await self._add(dataset, by, rule, [(file, name or filename)], settings.get("doc_language"))
+        return added
+
+    async def add_stored_files(self, dataset: Dataset, by: str, files: Sequence[tuple[str, str]]) -> list[Document]:
+        """Adds a document for each stored file, by its id and name, as the dataset has decided. They are one batch."""
+        rule = self._process_rule(dataset, {})
+        return await self._add(await self._settle(dataset, {}, rule), by, rule, files, created_from="rag-pipeline")
+
+    async def _add(
+        self,
+        dataset: Dataset,
+        by: str,
+        rule: ProcessRule,
+        files: Sequence[tuple[str, str]],
+        language: str | None = None,
+        created_from: str = "api",
+    ) -> list[Document]:
+        batch = f"{time.strftime('%Y%m%d%H%M%S', time.gmtime(self._clock()))}{100_000 + secrets.randbelow(900_000)}"
+        documents: list[Document] = []
+        for file, name in files:
+            document = Document(
+                new_id(),
+                dataset.id,
+                name,
+                file,
+                batch,
+                self._clock(),
+                self._clock(),
+                rule,
+                dataset.doc_form or "text_model",
+                doc_language=language or "English",
+                created_from=created_from,
+                created_by=by,
+                need_summary=bool(dataset.summary_index.get("enable")),
+            )
+            added = await self.store.documents.add_document(document)
+            if added is None:
+                raise NotFound("Dataset not found.")
+            documents.append(added)
         await self.store.datasets.change_dataset(dataset.id, {"process_rule": rule})
         self._wake()
-        return added
+        return documents
 
     async def update_document(
         self,

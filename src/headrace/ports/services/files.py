@@ -22,7 +22,8 @@ class Files(Protocol):
         owner: str | None = None,
     ) -> File:
         """Stores bytes and returns the file by reference (`related_id`), with a signed url. `owner` is an end user's
-        id. The file's `type` follows from its extension and MIME type, as Dify's does."""
+        id, or the workspace of a file for a knowledge pipeline. The file's `type` follows from its extension and MIME
+        type, as Dify's does."""
         ...
 
     async def resolve(self, mapping: Mapping[str, Value], app: str | None = None, owners: Collection[str] = ()) -> File:

@@ -9,14 +9,15 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from headrace.api.dify.schemas.common import WITHOUT_NUL, Object, Text
-from headrace.api.dify.schemas.datasets import FIELD_ID, KEY_ID, FieldOfMetadata
-from headrace.api.dify.schemas.documents import DOCUMENT_ID, FILE_ID
+from headrace.api.dify.schemas.datasets import DATASET_ID, FIELD_ID, KEY_ID, FieldOfMetadata
+from headrace.api.dify.schemas.documents import BATCH, DOCUMENT_ID, FILE_ID
 from headrace.api.http.schema import Media, described
 
 MetadataType = Literal["string", "number", "time"]
 MetadataName = Annotated[str, Field(min_length=1, max_length=255), WITHOUT_NUL]
 MetadataValue = Text | float | None
 _MOST_DOCUMENTS = 1000
+_MOST_FILES = 100
 
 
 class MetadataFieldRequest(TypedDict):
@@ -114,15 +115,49 @@ class DatasourceRun(TypedDict):
     is_published: bool
 
 
+class LocalFile(TypedDict):
+    """A file by its id: `reference`, or `related_id`. `name` is the document's, by default that of the file."""
+
+    reference: NotRequired[Text]
+    related_id: NotRequired[Text]
+    name: NotRequired[Annotated[str, Field(max_length=255), WITHOUT_NUL] | None]
+
+
 class PipelineRun(TypedDict):
     """Input for a pipeline: files, by their ids (`reference`)."""
 
     inputs: Object
     datasource_type: DatasourceType
-    datasource_info_list: list[Object]
+    datasource_info_list: Annotated[list[LocalFile], Field(min_length=1, max_length=_MOST_FILES)]
     start_node_id: Text
     is_published: bool
     response_mode: Literal["streaming", "blocking"]
+
+
+class PipelineDataset(TypedDict):
+    id: str
+    name: str
+    description: str | None
+    chunk_structure: str
+
+
+class PipelineDocument(TypedDict):
+    id: str
+    position: int
+    data_source_type: str
+    data_source_info: Object
+    name: str
+    indexing_status: str
+    error: str | None
+    enabled: bool
+
+
+class PipelineResult(TypedDict):
+    """The documents that a pipeline made; their progress is that of the `batch`."""
+
+    batch: str
+    dataset: PipelineDataset
+    documents: list[PipelineDocument]
 
 
 # -------------------------------------------------------------------------------------------------------- examples
@@ -161,7 +196,20 @@ PIPELINE_FILE = Media(
         "created_at": "2026-11-21T02:05:14Z",
     },
 )
-DATASOURCES = Media(list[DatasourcePlugin], [])
+DATASOURCES = Media(
+    list[DatasourcePlugin],
+    [
+        {
+            "node_id": "local_file",
+            "plugin_id": "langgenius/file",
+            "provider_name": "file",
+            "datasource_type": "local_file",
+            "title": "File",
+            "user_input_variables": [],
+            "credentials": [],
+        }
+    ],
+)
 DATASOURCE_RUN = Media(
     DatasourceRun,
     {"inputs": {}, "datasource_type": "local_file", "credential_id": None, "is_published": True},
@@ -172,9 +220,32 @@ PIPELINE_RUN = Media(
         "inputs": {},
         "datasource_type": "local_file",
         "datasource_info_list": [{"reference": FILE_ID, "name": "pump.md"}],
-        "start_node_id": "1763690714000",
+        "start_node_id": "local_file",
         "is_published": True,
         "response_mode": "blocking",
     },
 )
-PIPELINE_RESULT: Media[Object] = Media(Object, {})
+PIPELINE_RESULT = Media(
+    PipelineResult,
+    {
+        "batch": BATCH,
+        "dataset": {
+            "id": DATASET_ID,
+            "name": "Manuals",
+            "description": "Manuals of all products",
+            "chunk_structure": "text_model",
+        },
+        "documents": [
+            {
+                "id": DOCUMENT_ID,
+                "position": 1,
+                "data_source_type": "upload_file",
+                "data_source_info": {"upload_file_id": FILE_ID},
+                "name": "pump.md",
+                "indexing_status": "waiting",
+                "error": None,
+                "enabled": True,
+            }
+        ],
+    },
+)
