@@ -19,7 +19,7 @@ from typing import Any
 from calls import calls_of
 from writers import curl_files, http_files, postman
 
-from headrace.api.app import create_app
+from headrace.api.app import Knowledge, create_app
 from headrace.api.native import NativeServices
 from headrace.api.openapi import document
 from headrace.main import service
@@ -32,11 +32,22 @@ MADE = ("*.postman_*.json", "curl/*", "http/*", "files/*")
 async def description() -> dict[str, Any]:
     """The OpenAPI description of everything that a server answers."""
     with tempfile.TemporaryDirectory(prefix="headrace-") as data:
-        async with service(Settings(data=pathlib.Path(data)), {}, memory=True, work=False) as running:
+        async with service(Settings(data=pathlib.Path(data)), {}, work=False) as running:
             parts = NativeServices(
                 running.storage.idempotency, running.webhook_sender, running.batch_runner, running.subscriptions
             )
-            app = create_app(running.apps, running.run_service, running.files, None, parts, speech=running.speech)
+            bases = running.knowledge
+            assert bases is not None
+            knowledge = Knowledge(lambda: bases.service, lambda: bases.retriever)
+            app = create_app(
+                running.apps,
+                running.run_service,
+                running.files,
+                None,
+                parts,
+                speech=running.speech,
+                knowledge=knowledge,
+            )
             return document(app.routes)
 
 

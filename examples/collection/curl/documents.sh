@@ -110,6 +110,30 @@ call '200 400' 'Change a document' \
   --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}" \
   --form 'file=@files/hello.txt;type=text/plain'
 
+call '200' 'List the documents of a knowledge base with their progress' \
+  --request GET "${HEADRACE_URL}/api/v1/knowledge/bases/${dataset_id}/documents" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"
+
+call '200' 'Get a document with its progress' \
+  --request GET "${HEADRACE_URL}/api/v1/knowledge/bases/${dataset_id}/documents/${document_id}" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"
+
+call '200' 'Rename a document' \
+  --request PATCH "${HEADRACE_URL}/api/v1/knowledge/bases/${dataset_id}/documents/${document_id}" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}" \
+  --header 'Content-Type: application/json' \
+  --data-binary '{
+  "name": "hello.txt"
+}'
+
+call '200 400' 'Pause the indexing of a document' \
+  --request POST "${HEADRACE_URL}/api/v1/knowledge/bases/${dataset_id}/documents/${document_id}/pause" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"
+
+call '200 400' 'Continue to index a document' \
+  --request POST "${HEADRACE_URL}/api/v1/knowledge/bases/${dataset_id}/documents/${document_id}/resume" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"
+
 call '204' 'Remove a document' \
   --request DELETE "${HEADRACE_URL}/v1/datasets/${dataset_id}/documents/${file_document_id}" \
   --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"

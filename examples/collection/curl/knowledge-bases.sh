@@ -58,3 +58,11 @@ other_dataset_id=$(field id)
 call '204' 'Remove a knowledge base' \
   --request DELETE "${HEADRACE_URL}/v1/datasets/${other_dataset_id}" \
   --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"
+
+call '200' 'List knowledge bases with the state of their documents' \
+  --request GET "${HEADRACE_URL}/api/v1/knowledge/bases" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"
+
+call '200' 'Get a knowledge base with the state of its documents' \
+  --request GET "${HEADRACE_URL}/api/v1/knowledge/bases/${dataset_id}" \
+  --header "Authorization: Bearer ${HEADRACE_KNOWLEDGE_KEY}"
