@@ -12,6 +12,7 @@ from headrace.background import Periodic, background
 from headrace.errors import HeadraceError
 from headrace.ports.services import Documents, Files, Models, Passage, Retrieval
 from headrace.settings import Settings
+from headrace.values import Value
 
 if TYPE_CHECKING:
     from headrace.adapters.models import PluginModels
@@ -113,6 +114,12 @@ class KnowledgeBases:
         from headrace.knowledge.passages import passages
 
         return await passages(self.store.datasets, self.retriever, dataset, retrieval)
+
+    async def scores(self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]) -> Sequence[float]:
+        """The scores that put the passages of several datasets into one order."""
+        from headrace.knowledge.passages import scores
+
+        return await scores(query, passages, settings, self.rerank)
 
     async def is_used(self) -> bool:
         """Whether there is a dataset, or something left of one."""

@@ -212,6 +212,24 @@ async def test_the_node_decides_over_the_base(server: Server) -> None:
     assert (model["score_threshold_enabled"], model["score_threshold"]) == (False, None)
 
 
+async def test_the_base_decides_where_the_node_leaves_it_to_it(server: Server) -> None:
+    own = {"top_k": 7, "score_threshold_enabled": True, "score_threshold": 0.4}
+    server.about = {**ABOUT, "retrieval_model_dict": {**ABOUT["retrieval_model_dict"], **own}}
+    server.answer = {"records": []}
+    await dify(server, settings={"reranking_enable": False}, top_k=2, score_threshold=0.9, by_own_settings=True)
+    model = server.requests[1][3]["retrieval_model"]
+    assert {name: model[name] for name in own} == own
+    assert model["reranking_enable"] is True
+
+
+async def test_names_and_descriptions(server: Server) -> None:
+    server.about = {**ABOUT, "description": "All about pumps"}
+    async with client(dify_url=server.url, dify_key="k") as knowledge:
+        assert await knowledge.describe(ID) == ("Docs", "All about pumps")
+    async with client(url=server.url) as knowledge:
+        assert await knowledge.describe("kb") == ("kb", "")
+
+
 async def test_an_old_dify_that_tells_nothing_of_its_bases(server: Server) -> None:
     server.about, server.about_status, server.answer = {}, 405, {"records": [{"segment": SEGMENT, "score": 1}]}
     found = await dify(server)

@@ -14,7 +14,7 @@ from headrace.adapters.vectors import vector_index
 from headrace.content.words import index_terms
 from headrace.errors import InvalidParam, NodeError
 from headrace.knowledge.embedding import Embedder
-from headrace.knowledge.passages import passages
+from headrace.knowledge.passages import passages, scores
 from headrace.knowledge.retrieval import Hit, Retriever, Settings, parse_settings
 from headrace.ports.knowledge import (
     SUMMARY,
@@ -29,7 +29,7 @@ from headrace.ports.knowledge import (
     Vector,
 )
 from headrace.ports.knowledge_store import KnowledgeStore
-from headrace.ports.services import Retrieval
+from headrace.ports.services import Passage, Retrieval
 from headrace.stores.sql import SqlStorage
 
 pytest.importorskip("numpy")
@@ -307,3 +307,18 @@ def test_settings_are_read_as_dify_does(raw: Mapping[str, Any], settings: Settin
 def test_an_unknown_method_is_an_error() -> None:
     with pytest.raises(InvalidParam, match="search_method 'magic' is not one of semantic_search"):
         parse_settings({"search_method": "magic"})
+
+
+async def test_passages_of_several_bases_have_scores_of_one_kind() -> None:
+    texts = {"the pump starts with the float": 0.2, "oil": 0.9, "a pump": None}
+    passages = [Passage(text, "", score) for text, score in texts.items()]
+    model = {"reranking_provider_name": "p", "reranking_model_name": "m"}
+    reranked = {"reranking_enable": True, "reranking_mode": "reranking_model", "reranking_model": model}
+    assert await scores("float", passages, reranked, Topics()) == [1 / len(text) for text in texts]
+    weights = {"vector_setting": {"vector_weight": 0.5}, "keyword_setting": {"keyword_weight": 0.5}}
+    weighted = {"reranking_enable": True, "reranking_mode": "weighted_score", "weights": weights}
+    first, second, third = await scores("float", passages, weighted, Topics())
+    assert (second, third) == (0.45, 0.0)
+    assert 0.1 < first < 0.6
+    by_keywords = await scores("float", passages, {}, Topics())
+    assert by_keywords[0] > by_keywords[1] == by_keywords[2] == 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from headrace.ports.knowledge import Dataset
 from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.ports.services import Passage, Retrieval
 from headrace.stores.sql import SqlStorage
+from headrace.values import Value
 
 OURS, THEIRS = "8a9b1c2d-0000-4000-8000-000000000001", "8a9b1c2d-0000-4000-8000-000000000002"
 
@@ -34,6 +35,9 @@ class Local:
             raise self.failure
         return [Passage(f"{dataset.name}: {retrieval.query}", dataset.name, 1.0)]
 
+    async def scores(self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]) -> Sequence[float]:
+        return [7.0 for _ in passages]
+
 
 class Elsewhere:
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
@@ -41,6 +45,14 @@ class Elsewhere:
 
     async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         return ["theirs"]
+
+    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
+        return "Elsewhere", "All of theirs"
+
+    async def scores(
+        self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
+    ) -> Sequence[float | None]:
+        raise AssertionError
 
     def missing(self, dataset: str) -> str | None:
         return f"{dataset} is nowhere"
@@ -81,6 +93,19 @@ async def test_a_base_of_another_workspace_is_not_found(router: KnowledgeRouter)
     with pytest.raises(NodeError, match=f"'wrong': the workspace has none with the id {THEIRS}"):
         await content(router, "wrong")
     assert await content(router, OURS, "unknown") == "elsewhere: why?"
+
+
+async def test_names_and_descriptions(router: KnowledgeRouter) -> None:
+    assert await router.describe(OURS, "a1") == ("Ours", "")
+    assert await router.describe("dify:1", "a1") == ("Elsewhere", "All of theirs")
+
+
+async def test_passages_have_new_scores_only_if_something_orders_them(router: KnowledgeRouter) -> None:
+    scored, unscored = [Passage("a", "", 0.5), Passage("b", "", None)], [Passage("a", "", None)]
+    assert await router.scores("q", scored, {}) == [0.5, None]
+    assert await router.scores("q", scored, {"reranking_enable": False}) == [0.5, None]
+    assert await router.scores("q", scored, {"reranking_enable": True}) == [7.0, 7.0]
+    assert await router.scores("q", unscored, {}) == [7.0]
 
 
 async def test_other_ids_are_left_to_other_servers(router: KnowledgeRouter, local: Local) -> None:

@@ -13,7 +13,7 @@ import pytest
 from headrace.errors import NodeError
 from headrace.node import Result
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval, retriever_resources
-from headrace.ports.services import ChatChunk, Passage, Retrieval, Usage
+from headrace.ports.services import ChatChunk, Passage, Retrieval, ToolCall, Usage
 from headrace.values import Value
 from tests.nodes import llm_world, plain
 from tests.nodes.llm_world import USAGE, Model
@@ -29,6 +29,10 @@ class Base:
     gate: asyncio.Barrier | None = None
     has: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Names of metadata fields, by base."""
+    descriptions: Mapping[str, str] = field(default_factory=dict[str, str])
+    order: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The scores that put the passages of several bases into one order, by text."""
+    ordered: list[tuple[str, Sequence[str], Mapping[str, Value]]] = field(default_factory=list)
 
     async def retrieve(self, retrieval: Retrieval) -> Sequence[Passage]:
         self.requests.append(retrieval)
@@ -40,6 +44,15 @@ class Base:
 
     async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         return self.has.get(dataset, ())
+
+    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
+        return f"Base {dataset}", self.descriptions.get(dataset, "")
+
+    async def scores(
+        self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
+    ) -> Sequence[float | None]:
+        self.ordered.append((query, [passage.content for passage in passages], settings))
+        return [self.order.get(passage.content, passage.score) for passage in passages]
 
     def missing(self, dataset: str) -> str | None:
         return None if dataset in self.bases else "set HEADRACE_KNOWLEDGE_URL"
@@ -169,6 +182,87 @@ async def test_reranking_is_handed_on(written: Value, expected: Mapping[str, Val
     base = Base({"a": []})
     await retrieve(base, config("a", multiple_retrieval_config=written))
     assert base.requests[0].settings == expected
+
+
+async def test_several_bases_are_searched_by_their_own_settings_and_put_into_one_order() -> None:
+    bases = {"a": [passage("x", 0.9), passage("y", 0.8)], "b": [passage("z", 0.1), passage("w", None)]}
+    base = Base(bases, order={"x": 0.2, "z": 0.95, "w": 0.6, "y": 0.4})
+    model = {"provider": "cohere", "model": "r"}
+    chosen = {"top_k": 3, "score_threshold": 0.3, "reranking_model": model}
+    result = await retrieve(base, config("a", "b", multiple_retrieval_config=chosen))
+    found = [(item["content"], item["metadata"]["score"]) for item in result.outputs["result"]]
+    assert found == [("z", 0.95), ("w", 0.6), ("y", 0.4)]
+    assert [request.by_own_settings for request in base.requests] == [True, True]
+    ((query, texts, settings),) = base.ordered
+    assert (query, texts) == ("why?", ["x", "y", "z", "w"])
+    assert settings["reranking_model"] == {"reranking_provider_name": "cohere", "reranking_model_name": "r"}
+
+
+async def test_one_base_is_not_put_into_order_again() -> None:
+    base = Base({"a": [passage("x", 0.9)]})
+    await retrieve(base, config("a"))
+    assert (base.ordered, base.requests[0].by_own_settings) == ([], False)
+
+
+# -------------------------------------------------------------------------------------- one base that a model chooses
+
+
+async def single(base: Base, *says: ChatChunk | Exception, **more: Any) -> tuple[Result, Model]:
+    model = Model(says)
+    of = {"model": {"provider": "p", "name": "m", "completion_params": {"temperature": 1, "seed": 7}, **more}}
+    data = config(*base.bases, retrieval_mode="single", single_retrieval_config=of)
+    known = only(knowledge=base, models=model)
+    return await plain.run(KnowledgeRetrieval, data, {"start": {"q": "why?"}}, resources=known), model
+
+
+def calling(name: str) -> ChatChunk:
+    return ChatChunk("", usage=USAGE, tool_calls=[ToolCall("1", name, "{}")])
+
+
+async def test_a_model_chooses_the_base_by_a_function() -> None:
+    bases = {"a": [passage("x", 0.9)], "b": [passage("y", 0.1), passage("z", None)]}
+    base = Base(bases, descriptions={"a": "All\r\nabout pumps"})
+    result, model = await single(base, calling("knowledge_base_2"))
+    assert [item["content"] for item in result.outputs["result"]] == ["y", "z"]
+    assert [(request.dataset, request.by_own_settings) for request in base.requests] == [("b", True)]
+    (request,) = model.requests
+    assert [(tool.name, tool.description) for tool in request.tools] == [
+        ("knowledge_base_1", "Allabout pumps"),
+        ("knowledge_base_2", "useful for when you want to answer queries about the Base b"),
+    ]
+    assert request.messages[-1].text == "why?"
+    assert request.parameters == {"temperature": 0.2, "top_p": 0.3, "max_tokens": 1500, "seed": 7}
+    assert result.usage == USAGE.wire()
+
+
+@pytest.mark.parametrize("answer", [ChatChunk("none of them"), calling("knowledge_base_3"), calling("other")], ids=str)
+async def test_a_model_that_chooses_no_base_finds_nothing(answer: ChatChunk) -> None:
+    base = Base({"a": [passage("x", 0.9)], "b": []})
+    result, _ = await single(base, answer)
+    assert (result.outputs, base.requests) == ({"result": []}, [])
+
+
+async def test_one_base_is_chosen_without_a_model() -> None:
+    result, model = await single(Base({"a": [passage("x", 0.9)]}))
+    assert [item["content"] for item in result.outputs["result"]] == ["x"]
+    assert model.requests == []
+
+
+async def test_a_model_that_goes_on_with_a_text_names_the_base() -> None:
+    base = Base({"a": [], "b": [passage("y", 0.1)]})
+    result, model = await single(base, ChatChunk("knowledge_base_2."), mode="completion")
+    assert [item["content"] for item in result.outputs["result"]] == ["y"]
+    (request,) = model.requests
+    assert request.tools == ()
+    assert "knowledge_base_1: useful for when you want to answer queries about the Base a" in request.messages[0].text
+
+
+async def test_a_model_that_cannot_choose_fails_the_node() -> None:
+    base = Base({"a": [], "b": []})
+    with pytest.raises(NodeError, match="overloaded"):
+        await single(base, NodeError("overloaded", "InvokeServerUnavailableError"))
+    with pytest.raises(NodeError, match="needs a model that chooses a knowledge base"):
+        await retrieve(base, config("a", "b", retrieval_mode="single"))
 
 
 async def test_metadata_conditions_read_variables() -> None:

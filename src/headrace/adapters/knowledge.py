@@ -38,14 +38,21 @@ _LONGEST_QUERY = 250  # characters; Dify's limit
 _LARGEST = 32 * 1024 * 1024  # bytes of a response
 _REMEMBERED = 300  # seconds for which settings of a knowledge base are cached
 _SERVERS = ("dify", "external")
+_NAMES = (
+    ("search_method", "reranking_enable", "reranking_mode", "reranking_model", "weights"),
+    ("top_k", "score_threshold_enabled", "score_threshold"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Dataset:
-    """A Dify's settings of a knowledge base: its name, and the default retrieval settings."""
+    """What a Dify says of a knowledge base. `settings` are those of its searches; `limits` are how many results it has,
+    and from which score."""
 
     name: str
+    description: str = ""
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    limits: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
 class KnowledgeClient:
@@ -108,6 +115,18 @@ class KnowledgeClient:
         async with self._call_to(dataset) as (server, remote_id):
             return [] if server == "external" else await self._fields(remote_id)
 
+    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
+        """See `Knowledge.describe`. The external knowledge API has neither: the name is the id."""
+        async with self._call_to(dataset) as (server, remote_id):
+            known = _Dataset(dataset) if server == "external" else await self._dataset(remote_id)
+        return known.name, known.description
+
+    async def scores(
+        self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
+    ) -> Sequence[float | None]:
+        """See `Knowledge.scores`. Servers order what is theirs alone."""
+        return [passage.score for passage in passages]
+
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._transport.aclose()
@@ -162,10 +181,10 @@ class KnowledgeClient:
             "search_method": "semantic_search",
             "reranking_enable": False,
             **dataset.settings,
-            **retrieval.settings,
             "top_k": retrieval.top_k,
-            "score_threshold_enabled": threshold is not None,
-            "score_threshold": threshold,
+            "score_threshold_enabled": threshold is not None and not retrieval.by_own_settings,
+            "score_threshold": None if retrieval.by_own_settings else threshold,
+            **(dataset.limits if retrieval.by_own_settings else retrieval.settings),
         }
         if retrieval.conditions:
             model["metadata_filtering_conditions"] = retrieval.conditions
@@ -185,11 +204,10 @@ class KnowledgeClient:
             if failure.status not in (404, 405):
                 raise
             return _Dataset(remote_id)
-        settings = body.get("retrieval_model_dict")
-        own: dict[str, Any] = settings if _is_object(settings) else {}
-        setting_names = ("search_method", "reranking_enable", "reranking_mode", "reranking_model", "weights")
-        chosen = {name: own[name] for name in setting_names if own.get(name) is not None}
-        dataset = _Dataset(str(body.get("name") or remote_id), chosen)
+        model = body.get("retrieval_model_dict")
+        own: dict[str, Any] = model if _is_object(model) else {}
+        settings, limits = ({name: own[name] for name in names if own.get(name) is not None} for names in _NAMES)
+        dataset = _Dataset(str(body.get("name") or remote_id), _text(body.get("description")), settings, limits)
         self._known[remote_id] = (time.monotonic(), dataset)
         return dataset
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from headrace.knowledge.conditions import metadata_of
+from headrace.knowledge.keywords import similarities
 from headrace.knowledge.retrieval import Hit, Retriever, parse_settings
 from headrace.ports.knowledge import Dataset
 from headrace.ports.knowledge_store import Datasets
 from headrace.ports.services import Passage, Retrieval
+from headrace.ports.services.embeddings import Rerank
 from headrace.values import Value
 
 
@@ -16,17 +19,33 @@ async def passages(
     datasets: Datasets, retriever: Retriever, dataset: Dataset, retrieval: Retrieval
 ) -> Sequence[Passage]:
     """The best passages of a dataset, with its own settings of retrieval where the workflow has none."""
-    raw: dict[str, Value] = {
-        **dataset.retrieval_model,
-        **retrieval.settings,
-        "top_k": retrieval.top_k,
-        "score_threshold_enabled": retrieval.score_threshold is not None,
-        "score_threshold": retrieval.score_threshold,
-        "metadata_filtering_conditions": retrieval.conditions,
-    }
+    raw: dict[str, Value] = dict(dataset.retrieval_model)
+    if not retrieval.by_own_settings:
+        raw |= {
+            **retrieval.settings,
+            "top_k": retrieval.top_k,
+            "score_threshold_enabled": retrieval.score_threshold is not None,
+            "score_threshold": retrieval.score_threshold,
+        }
+    raw["metadata_filtering_conditions"] = retrieval.conditions
     hits = await retriever.retrieve(dataset, retrieval.query, parse_settings(raw))
     names = {field.id: field.name for field in await datasets.metadata_fields(dataset.id)}
     return [_passage(dataset, hit, names) for hit in hits]
+
+
+async def scores(
+    query: str, passages: Sequence[Passage], settings: Mapping[str, Value], rerank: Rerank
+) -> Sequence[float]:
+    """The scores of passages of several datasets: those of a rerank model, or the weighted sum of the score that each
+    has and of its keywords' similarity; of the keywords alone, if no weights are set."""
+    texts = [passage.content for passage in passages]
+    chosen = parse_settings(settings)
+    if chosen.rerank_model and chosen.weights is None:
+        return await rerank.rerank(query, texts, provider=chosen.rerank_provider, model=chosen.rerank_model)
+    meaning, words = chosen.weights or (0.0, 1.0)
+    similar = await asyncio.to_thread(similarities, query, texts)
+    own = [passage.score or 0.0 for passage in passages]
+    return [meaning * score + words * other for score, other in zip(own, similar, strict=True)]
 
 
 def _passage(dataset: Dataset, hit: Hit, names: Mapping[str, str]) -> Passage:

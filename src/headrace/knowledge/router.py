@@ -13,6 +13,7 @@ from headrace.errors import HeadraceError, NodeError
 from headrace.ids import canonical_id
 from headrace.ports.catalog import App
 from headrace.ports.services import Knowledge, Passage, Retrieval
+from headrace.values import Value
 
 if TYPE_CHECKING:
     from headrace.ports.knowledge import Dataset
@@ -31,6 +32,10 @@ class Bases(Protocol):
     def store(self) -> KnowledgeStore: ...
 
     async def passages(self, dataset: Dataset, retrieval: Retrieval) -> Sequence[Passage]: ...
+
+    async def scores(
+        self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
+    ) -> Sequence[float]: ...
 
 
 def split_ids(entries: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -83,6 +88,20 @@ class KnowledgeRouter:
         if local is None:
             return await self._others.fields(dataset)
         return [field.name for field in await self._bases.store.datasets.metadata_fields(local.id)]
+
+    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
+        """See Knowledge.describe."""
+        local = await self._dataset(dataset, app)
+        return await self._others.describe(dataset) if local is None else (local.name, local.description)
+
+    async def scores(
+        self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
+    ) -> Sequence[float | None]:
+        """See Knowledge.scores."""
+        by_keywords = all(passage.score is None for passage in passages)  # nothing else tells them apart
+        if not (settings.get("reranking_enable") or by_keywords):
+            return [passage.score for passage in passages]
+        return await self._bases.scores(query, passages, settings)
 
     async def _dataset(self, dataset: str, app: str) -> Dataset | None:
         """One of the workspace of an app. NodeError if the map names one that the workspace does not have."""

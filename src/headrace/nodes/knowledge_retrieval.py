@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import Field, field_validator
 
 from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
+from headrace.kernel.summary import UsageTotal
 from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
+from headrace.nodes._base_choice import BaseDescription, choose_base
 from headrace.nodes._metadata_filter import derive_filter
 from headrace.nodes._model_call import ModelConfig, reporting
 from headrace.ports.services import Passage, Resources, Retrieval, Usage
@@ -25,6 +28,7 @@ T = TypeVar("T")
 
 ERROR = "KnowledgeRetrievalNodeError"
 _NO_MODEL = "metadata_filtering_mode 'automatic' needs a model that derives the filter: choose one."
+_NO_CHOICE = "retrieval_mode 'single' needs a model that chooses a knowledge base: choose one."
 _WHITESPACE = re.compile(r"[\r\n\t]+")
 
 
@@ -75,11 +79,17 @@ class MetadataConditions(Config):
     _null = null_means_default("logical_operator", "conditions")
 
 
+class SingleRetrieval(Config):
+    model: ModelConfig
+
+
 class KnowledgeRetrievalConfig(Config):
-    """`retrieval_mode` single once meant that a model chooses one of the bases; here all of them are queried."""
+    """`retrieval_mode` single: a model chooses one of the bases, which is searched by its own settings."""
 
     query_variable_selector: SelectorField = ()
     dataset_ids: tuple[str, ...] = ()
+    retrieval_mode: Literal["single", "multiple"] = "multiple"
+    single_retrieval_config: SingleRetrieval | None = None
     multiple_retrieval_config: MultipleRetrieval = Field(default_factory=MultipleRetrieval)
     metadata_filtering_mode: Literal["disabled", "automatic", "manual"] = "disabled"
     metadata_filtering_conditions: MetadataConditions | None = None
@@ -88,6 +98,7 @@ class KnowledgeRetrievalConfig(Config):
     _null = null_means_default(
         "query_variable_selector",
         "dataset_ids",
+        "retrieval_mode",
         "multiple_retrieval_config",
         "metadata_filtering_mode",
     )
@@ -99,7 +110,8 @@ class KnowledgeRetrievalConfig(Config):
 
 
 class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
-    """Queries all knowledge bases at once; if one fails, so does the node (KnowledgeRetrievalNodeError)."""
+    """Queries all knowledge bases at once, or the one that a model chooses; if one fails, so does the node
+    (KnowledgeRetrievalNodeError)."""
 
     type = "knowledge-retrieval"
     traits: ClassVar[Traits] = Traits(calls_service=True, cites=True)
@@ -113,6 +125,9 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         if self.config.metadata_filtering_mode == "automatic":
             model = self.config.metadata_model_config
             messages += model.missing(resources) if model else [_NO_MODEL]
+        if self.config.retrieval_mode == "single":
+            single = self.config.single_retrieval_config
+            messages += single.model.missing(resources) if single else [_NO_CHOICE]
         return tuple(dict.fromkeys(message for message in messages if message))
 
     def outputs_schema(self) -> Mapping[str, OutputType]:
@@ -128,33 +143,55 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         inputs = {"query": query}
         with reporting(inputs):
             passages, usage = await self.find(ctx, query)
-        return Result({"result": passages}, inputs, {"usage": usage.wire()}, usage=usage.wire())
+        return Result({"result": passages}, inputs, {"usage": usage}, usage=usage)
 
-    async def find(self, ctx: Context, query: str) -> tuple[list[dict[str, Value]], Usage]:
-        """The passages for a query, as items of the output, and what the model of the metadata filter used."""
+    async def find(self, ctx: Context, query: str) -> tuple[list[dict[str, Value]], Mapping[str, Value]]:
+        """The passages for a query, as items of the output, and what the models have used that derive the metadata
+        filter and choose a base."""
         if not query.strip():
-            return [], Usage()
+            return [], Usage().wire()
         conditions, usage = await self._conditions(ctx, query)
-        passages = await self._retrieve(ctx, query, conditions)
-        return [_item(passage, position) for position, passage in enumerate(passages, 1)], usage
+        if self.config.retrieval_mode == "single":
+            passages, of_choice = await self._retrieve_single(ctx, query, conditions)
+        else:
+            passages, of_choice = await self._retrieve(ctx, query, conditions), Usage()
+        items = [_item(passage, position) for position, passage in enumerate(passages, 1)]
+        return items, _sum([part for part in (usage, of_choice) if part != Usage()])
+
+    async def _retrieve_single(
+        self, ctx: Context, query: str, conditions: Mapping[str, Value] | None
+    ) -> tuple[Sequence[Passage], Usage]:
+        """(the passages of the base that a model chooses, its usage)."""
+        config, knowledge = self.config, ctx.resources.knowledge
+        if config.single_retrieval_config is None:
+            raise NodeError(_NO_CHOICE, ERROR)
+        described = await _gather(knowledge.describe(dataset, ctx.app) for dataset in config.dataset_ids)
+        bases = [BaseDescription(dataset, *of) for dataset, of in zip(config.dataset_ids, described, strict=True)]
+        dataset, usage = await choose_base(ctx, config.single_retrieval_config.model, bases, query, ERROR)
+        if dataset is None:
+            return [], usage
+        retrieval = Retrieval(dataset, query, conditions=conditions, app=ctx.app, by_own_settings=True)
+        return await knowledge.retrieve(retrieval), usage
 
     async def _retrieve(self, ctx: Context, query: str, conditions: Mapping[str, Value] | None) -> Sequence[Passage]:
-        """The best passages of all knowledge bases, best first."""
-        config = self.config.multiple_retrieval_config
-        settings, threshold = config.settings(), config.score_threshold
+        """The best passages of all knowledge bases, best first. Several bases are searched by their own settings, and
+        what they find is put into one order."""
+        config, datasets = self.config.multiple_retrieval_config, self.config.dataset_ids
+        settings, threshold, several = config.settings(), config.score_threshold, len(datasets) > 1
         results = await _gather(
             ctx.resources.knowledge.retrieve(
-                Retrieval(dataset, query, config.top_k, threshold, settings, conditions, ctx.app)
+                Retrieval(dataset, query, config.top_k, threshold, settings, conditions, ctx.app, several)
             )
-            for dataset in self.config.dataset_ids
+            for dataset in datasets
         )
-        passages = [
-            passage
-            for result in results
-            for passage in result
-            if threshold is None or passage.score is None or passage.score >= threshold
+        passages = [passage for result in results for passage in result]
+        if several and passages:
+            scores = await ctx.resources.knowledge.scores(query, passages, settings)
+            passages = [replace(passage, score=score) for passage, score in zip(passages, scores, strict=True)]
+        good = [
+            passage for passage in passages if threshold is None or passage.score is None or passage.score >= threshold
         ]
-        return sorted(passages, key=lambda passage: passage.score or 0.0, reverse=True)[: config.top_k]
+        return sorted(good, key=lambda passage: passage.score or 0.0, reverse=True)[: config.top_k]
 
     async def _conditions(self, ctx: Context, query: str) -> tuple[Mapping[str, Value] | None, Usage]:
         """(the metadata filter, if any; the usage of the model that derived it)."""
@@ -184,6 +221,15 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
                 pass
         operator = filters.logical_operator if filters else "or"
         return ({"logical_operator": operator, "conditions": conditions} if conditions else None), usage
+
+
+def _sum(usages: Sequence[Usage]) -> dict[str, Value]:
+    if len(usages) < 2:
+        return (usages[0] if usages else Usage()).wire()
+    total = UsageTotal()
+    for usage in usages:
+        total.add(usage.wire())
+    return {**Usage().wire(), **total.wire()}
 
 
 async def _gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -167,7 +167,7 @@ class KnowledgeFunction(Function):
     async def call(self, inputs: Mapping[str, Value], ctx: Context, step: str) -> Answer:
         passages, usage = await self._retrieval.find(ctx, str(inputs.get("query") or ""))
         text = "\n".join(str(passage["content"]) for passage in passages)
-        return Answer([text] if text else [], sources=passages, usage=usage.wire())
+        return Answer([text] if text else [], sources=passages, usage=usage)
 
 
 class Toolbox:

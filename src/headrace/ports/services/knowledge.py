@@ -27,7 +27,8 @@ class Documents(Protocol):
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """A query to a knowledge base by a run of `app`. `settings` are Dify's `retrieval_model`; `conditions` its metadata
-    filter (`{logical_operator, conditions: [{name, comparison_operator, value}]}`)."""
+    filter (`{logical_operator, conditions: [{name, comparison_operator, value}]}`). `by_own_settings`: the knowledge
+    base's own settings count, where it has some, and not these."""
 
     dataset: str
     query: str
@@ -36,6 +37,7 @@ class Retrieval:
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])
     conditions: Mapping[str, Value] | None = None
     app: str = ""
+    by_own_settings: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,17 @@ class Knowledge(Protocol):
 
     async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         """The names of its documents' metadata fields, if the server lists them. NodeError as for `retrieve`."""
+        ...
+
+    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
+        """(its name, its description), as far as the server has them. NodeError as for `retrieve`."""
+        ...
+
+    async def scores(
+        self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
+    ) -> Sequence[float | None]:
+        """The scores that put the passages of several knowledge bases into one order: by a rerank model or by weights,
+        as of `settings` (as of Retrieval); else those that they have. NodeError as for `Models.chat`."""
         ...
 
     def missing(self, dataset: str) -> str | None:
