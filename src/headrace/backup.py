@@ -7,9 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes
+
+from sqlalchemy import Connection, select
 
 from headrace import __version__
 from headrace.adapters import archive
@@ -18,13 +21,14 @@ from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.installation import SECRET, SHARED_SECRET, configured_secret, fingerprint, installation_secret
 from headrace.errors import HeadraceError
 from headrace.factories import file_blobs
-from headrace.ports import Pruner
+from headrace.ports import FileBlobs, Pruner
 from headrace.retention import Retention
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStorage
 from headrace.stores.sql import snapshot as databases
+from headrace.stores.sql.copying import copy_rows
 from headrace.stores.sql.partitions import partition_events
-from headrace.stores.sql.schema import REVISIONS
+from headrace.stores.sql.schema import REVISIONS, metadata
 from headrace.stores.sql.snapshot import DatabaseStatus
 
 _STAGING = ".restoring-"
@@ -75,6 +79,64 @@ async def adopt_secret(settings: Settings) -> str:
     finally:
         await storage.aclose()
     return "The configured secret" if configured else f"The secret in {settings.data}" if own else "A new secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was copied: the rows of each table, the stored files, and where the secret is."""
+
+    rows: Mapping[str, int]
+    files: int
+    secret: str
+
+
+async def import_folder(settings: Settings, folder: Path) -> Imported:
+    """Copies the installation of a data folder, which no process uses, into the empty PostgreSQL database of the
+    settings and their storage of files. All rows are copied or none; files that were copied before a failure are
+    copied again by the next call. HeadraceError if that is not possible."""
+    file = folder / archive.DATABASE
+    if settings.database_kind == "sqlite":
+        raise HeadraceError("Set HEADRACE_DATABASE_URL to the PostgreSQL database that the data is to be copied to.")
+    if not file.is_file():
+        raise HeadraceError(f"{file}: no such file")
+    if databases.in_use(file):
+        raise HeadraceError(f"{file} is in use: stop the server first")
+    configured = configured_secret(settings.secret, settings.secret_file)
+    if configured is None and not (folder / SECRET).is_file():
+        raise HeadraceError(f"{folder / SECRET}: no such file; set HEADRACE_SECRET to the secret of the installation")
+    secret = configured or installation_secret(folder)
+    facts = {SECRET: fingerprint(secret)} | ({} if configured else {SHARED_SECRET: secret.hex()})
+    async with AsyncExitStack() as stack:
+        source = await SqlStorage.open(f"sqlite:///{file.absolute()}")
+        stack.push_async_callback(source.aclose)
+        if await source.installation.fact(SECRET, fingerprint(secret)) != fingerprint(secret):
+            raise HeadraceError(f"HEADRACE_SECRET is not the secret of {folder}: unset it, or set it to that one")
+        target = await SqlStorage.open(settings.database)
+        stack.push_async_callback(target.aclose)
+        files = await _copy_files(source, FileBlobStore(folder / archive.FILES), file_blobs(settings))
+
+        def copy(connection: Connection) -> Mapping[str, int]:
+            with source.database.engine.connect() as reading:
+                return copy_rows(reading, connection, facts)
+
+        rows = await target.database.write(copy)
+    return Imported(rows, files, "HEADRACE_SECRET" if configured else "the database")
+
+
+async def _copy_files(source: SqlStorage, old: FileBlobStore, new: FileBlobs) -> int:
+    """Copies the stored files that the database knows and that are there. Returns how many."""
+    if isinstance(new, FileBlobStore) and new.folder.absolute() == old.folder.absolute():
+        return 0
+    copied = 0
+    for file in await source.database.rows(select(metadata.tables["files"].c.id)):
+        path = old.path(file["id"])
+        stored = await source.catalog.find_file(file["id"])
+        if stored is None or not path.is_file():
+            continue
+        with path.open("rb") as content:
+            await new.write(file["id"], content, stored.file.mime_type or "application/octet-stream")
+        copied += 1
+    return copied
 
 
 @asynccontextmanager

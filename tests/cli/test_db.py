@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
+from headrace.ports import StoredFile
 from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.schema import READABLE_BY, REVISIONS
+from headrace.values import File
 from tests.cli.conftest import Invoke
 from tests.cli.flows import environ
 from tests.contracts.examples import numbered, queued, whole
@@ -415,3 +417,55 @@ def test_only_postgresql_is_partitioned(data: Path, invoke: Invoke, postgresql_s
     environment = {"HEADRACE_DATABASE_URL": postgresql_server.new_database()}
     outputs = [invoke("db", "partition", **environment).stdout for _ in range(2)]
     assert outputs == ["The events are in partitions by day now.\n", "The events are in partitions already.\n"]
+
+
+def test_a_data_folder_is_imported_into_an_empty_postgresql(
+    data: Path, invoke: Invoke, postgresql_server: Server
+) -> None:
+    new = data.with_name("new")
+    stored = StoredFile(FILE, File("document", "local_file", "a.txt", ".txt", "text/plain", 15), "app", None, 1000.0)
+    with closing(sqlite3.connect(data / "headrace.db")) as connection, connection:
+        connection.execute("DELETE FROM files")
+    with_store(data, lambda store: store.catalog.add_file(stored))
+    environment = {"HEADRACE_DATABASE_URL": postgresql_server.new_database(), "HEADRACE_DATA": str(new)}
+
+    def imported(folder: Path = data, **more: str) -> str:
+        result = invoke("db", "import", folder, **(environment | more))
+        assert (result.exit_code, result.stdout) == (1, "")
+        return result.stderr
+
+    assert "Set HEADRACE_DATABASE_URL to the PostgreSQL database" in imported(HEADRACE_DATABASE_URL="")
+    assert "headrace.db: no such file" in imported(data / "files")
+    with closing(sqlite3.connect(data / "headrace.db")) as connection:
+        connection.execute("PRAGMA user_version").fetchone()
+        connection.execute("SELECT count(*) FROM runs").fetchone()
+        assert "is in use: stop the server first" in imported()
+    secret = (data / "secret").read_text()
+    assert "is not the secret of" in imported(HEADRACE_SECRET="ab" * 32)
+    (data / "secret").rename(data / "elsewhere")
+    assert "secret: no such file; set HEADRACE_SECRET" in imported()
+    done = invoke("db", "import", data, HEADRACE_SECRET=secret, **environment)
+    assert done.stdout == "Copied 1 apps, 1 keys, 2 runs, 1 stored file.\n"
+    assert done.stderr == "The secret is in HEADRACE_SECRET.\n"
+    assert (new / "files" / FILE[:2] / FILE).read_bytes() == b"bytes of a file"
+    assert "The database has" in imported(HEADRACE_SECRET=secret)
+    counted = [json.loads(invoke("db", "info", "--json", **given).stdout)["rows"] for given in ({}, environment)]
+    assert counted[0] | {"workers": 0, "claims": 0} == counted[1]
+
+
+def test_what_is_imported_is_as_it_was(data: Path, invoke: Invoke, postgresql_server: Server) -> None:
+    url = postgresql_server.new_database()
+    assert invoke("db", "import", data, HEADRACE_DATABASE_URL=url).exit_code == 0
+
+    async def read(store: SqlStorage) -> Any:
+        return [await store.journal.read(run) for run in ("old", "going")], await store.catalog.apps()
+
+    async def moved() -> Any:
+        store = await SqlStorage.open(url)
+        try:
+            assert await store.leases.orphaned() == ["going"], "it continues"
+            return await read(store)
+        finally:
+            await store.aclose()
+
+    assert asyncio.run(moved()) == with_store(data, read)

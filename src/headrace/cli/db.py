@@ -241,6 +241,24 @@ def restore(file: Path, force: bool, data: Path | None) -> None:
         say("The backup was made without stored files: links to them, and runs that need them, fail.")
 
 
+@db.command("import", short_help="Copies a data folder into PostgreSQL.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def import_(folder: Path) -> None:
+    """Copies the installation of a data FOLDER (apps, keys, runs, conversations, knowledge bases, stored files) into
+    the empty PostgreSQL database of HEADRACE_DATABASE_URL, and its files to HEADRACE_FILES_URL.
+
+    Stop its server first. Runs that had not ended continue where the new database is served; do not start the old
+    server again. A database of an older version is migrated first.
+    """
+    from headrace import backup
+
+    settings = _settings(None, must_exist=False)
+    imported = wait_for(backup.import_folder(settings, folder))
+    rows = imported.rows
+    click.echo(f"Copied {rows['apps']} apps, {rows['keys']} keys, {rows['runs']} runs, {_count(imported.files)}.")
+    say(f"The secret is in {imported.secret}.")
+
+
 def _count(files: int) -> str:
     return f"{files} stored file{'s' if files != 1 else ''}"
 
