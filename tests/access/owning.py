@@ -100,19 +100,19 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     asks = (await server.apps.publish(f"{MARK} asks.yml", review, workspace)).app.id
     holder = Holder(server, await key_of(server, Rights(workspace)), [plain, gated, talk, hooked, asks])
 
-    async def made(method: str, path: str, app: str, **more: Any) -> Any:
+    async def succeed(method: str, path: str, app: str, **more: Any) -> Any:
         reply = await holder.call(method, path, app, **more)
         assert reply.status < 300, (path, reply)
         return reply.json
 
     request_body = {"inputs": {"q": MARK}, "user": USER}
-    ran = await made("POST", "/v1/workflows/run", plain, json=request_body)
+    ran = await succeed("POST", "/v1/workflows/run", plain, json=request_body)
     fields = {**request_body, "callback_url": f"http://127.0.0.1:9/{MARK}"}
-    polled = await made("POST", f"/api/v1/workflows/{plain}/run", plain, json=fields)
+    polled = await succeed("POST", f"/api/v1/workflows/{plain}/run", plain, json=fields)
     for run in (polled["workflow_run_id"], ran["workflow_run_id"]):
-        await made("GET", f"/api/v1/workflow-runs/{run}?wait=5", plain)
+        await succeed("GET", f"/api/v1/workflow-runs/{run}?wait=5", plain)
     again = f"/api/v1/workflows/{plain}/versions"
-    version = await made(
+    version = await succeed(
         "POST",
         again,
         plain,
@@ -122,27 +122,27 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
     form = aiohttp.FormData()
     form.add_field("file", MARK.encode(), filename=f"{MARK}.txt", content_type="text/plain")
     form.add_field("user", USER)
-    file = await made("POST", "/v1/files/upload", plain, data=form)
-    said = await made("POST", "/v1/chat-messages", talk, json={"inputs": {}, "query": MARK, "user": USER})
+    file = await succeed("POST", "/v1/files/upload", plain, data=form)
+    said = await succeed("POST", "/v1/chat-messages", talk, json={"inputs": {}, "query": MARK, "user": USER})
     talked = said["conversation_id"]
-    variables = await made("GET", f"/v1/conversations/{talked}/variables?user={USER}", talk)
-    await made("POST", f"/v1/messages/{said['message_id']}/feedbacks", talk, json={"user": USER, "rating": "like"})
-    note = await made("POST", "/v1/apps/annotations", talk, json={"question": MARK, "answer": MARK})
-    job = await made("POST", "/v1/apps/annotation-reply/enable", talk, json=SETTING)
+    variables = await succeed("GET", f"/v1/conversations/{talked}/variables?user={USER}", talk)
+    await succeed("POST", f"/v1/messages/{said['message_id']}/feedbacks", talk, json={"user": USER, "rating": "like"})
+    note = await succeed("POST", "/v1/apps/annotations", talk, json={"question": MARK, "answer": MARK})
+    job = await succeed("POST", "/v1/apps/annotation-reply/enable", talk, json=SETTING)
     line = json.dumps({"inputs": {"q": MARK}})
     jsonl = {"Content-Type": "application/jsonl"}
-    batch = await made("POST", f"/api/v1/workflows/{plain}/batch", plain, data=line, headers=jsonl)
-    spare = await made("POST", "/api/v1/keys", plain, json={"name": MARK, "permissions": ["read"]})
-    old = await made("POST", "/api/v1/keys", plain, json={"name": MARK, "permissions": ["read"]})
-    under_way = await made("POST", f"/api/v1/workflows/{gated}/run", gated, json={"inputs": {}, "user": USER})
+    batch = await succeed("POST", f"/api/v1/workflows/{plain}/batch", plain, data=line, headers=jsonl)
+    spare = await succeed("POST", "/api/v1/keys", plain, json={"name": MARK, "permissions": ["read"]})
+    old = await succeed("POST", "/api/v1/keys", plain, json={"name": MARK, "permissions": ["read"]})
+    under_way = await succeed("POST", f"/api/v1/workflows/{gated}/run", gated, json={"inputs": {}, "user": USER})
     await gate.reached.wait()
     summary = await server.store.runs.find_run(under_way["workflow_run_id"])
     assert summary is not None
-    triggers = await made("GET", "/api/v1/triggers", hooked)
+    triggers = await succeed("GET", "/api/v1/triggers", hooked)
     wanted = {"provider": "acme/shop_trigger/shop", "name": MARK, "parameters": {"repository": MARK}}
-    subscription = await made("POST", "/api/v1/trigger-subscriptions", plain, json=wanted)
-    asked = await made("POST", "/v1/workflows/run", asks, json={"inputs": {}, "user": USER})
-    callbacks = await made("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
+    subscription = await succeed("POST", "/api/v1/trigger-subscriptions", plain, json=wanted)
+    paused_run = await succeed("POST", "/v1/workflows/run", asks, json={"inputs": {}, "user": USER})
+    callbacks = await succeed("GET", f"/api/v1/workflow-runs/{polled['workflow_run_id']}/callbacks", plain)
     ids = {
         "workflow_run_id": [ran["workflow_run_id"], polled["workflow_run_id"], summary.run],
         "response_id": [f"resp_{run}" for run in (ran["workflow_run_id"], polled["workflow_run_id"], summary.run)],
@@ -164,7 +164,7 @@ async def owner(server: Serving, workspace: str = "acme") -> AsyncGenerator[Owne
         "callback_id": [item["id"] for item in callbacks["data"]],
         "model": [talk, MARK],
         "key_id": [spare["id"], old["id"]],
-        "form_token": [asked["data"]["reasons"][0]["form_token"]],
+        "form_token": [paused_run["data"]["reasons"][0]["form_token"]],
     }
     assert all(ids.values())
     yield Owner(server, holder.key, holder.apps, ids, [summary.run, under_way["task_id"]])

@@ -28,7 +28,7 @@ class Pair:
     urls: Sequence[str]
     app: str
     key: str
-    made: list[str]
+    created_keys: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield Pair([item.url for item in served], served[0].apps["flow"]["app_id"], key, created)
     # an app's first key is shown to who starts the server: in lines that begin with spaces, as no line of a log does
     said = "".join(line for item in served for line in item.said if not line.startswith("  "))
-    kept = b"".join(file.read_bytes() for file in folder.glob("headrace.db*"))
+    stored = b"".join(file.read_bytes() for file in folder.glob("headrace.db*"))
     assert len(created) > 5
     for item in created:
         assert item not in said, "no key is logged"
-        assert item.encode() not in kept, "no key is stored"
+        assert item.encode() not in stored, "no key is stored"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Calls:
             body = await answer.json()
         assert answer.status < 300, body
         if "key" in body:
-            self.pair.made.append(body["key"])
+            self.pair.created_keys.append(body["key"])
         return body
 
     async def create(self, **fields: Any) -> Any:

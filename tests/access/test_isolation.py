@@ -60,13 +60,13 @@ _NAMES = re.compile(rf"{MARK}|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}"
 
 @dataclass(frozen=True)
 class Call:
-    """One way to call an operation; `names`: whether its path names anything that somebody could own. `asked`: the
-    parameter of its query beside the usual ones."""
+    """One way to call an operation; `names`: whether its path names anything that somebody could own. `parameter`:
+    the one of its query beside the usual ones."""
 
     operation: Operation
     path: str
     names: bool
-    asked: str | None
+    parameter: str | None
     body: Any
     kind: str | None
 
@@ -196,13 +196,13 @@ async def test_its_things_are_as_unknown_as_ones_that_are_not_there(api: list[Op
     nothing = {name: [str(uuid4())] for name in acme.ids}
     before = await seen(api, acme)
     for operation in api:
-        unknown = {call.asked: call for call in calls(operation, nothing)}
+        unknown = {call.parameter: call for call in calls(operation, nothing)}
         for call in calls(operation, acme.ids):
             for app in other.apps:
                 reply = await call.by(other, app)
                 assert telling(reply, call.said, acme) == [], call
                 if call.names:
-                    assert plain(reply) == plain(await unknown[call.asked].by(other, app)), call
+                    assert plain(reply) == plain(await unknown[call.parameter].by(other, app)), call
                     # to stop a task that is not there is no error, in Dify's API
                     assert reply.status in REFUSED or operation.path.endswith("/stop"), (call, reply)
     assert await seen(api, acme) == before, "and all is as it was"

@@ -35,7 +35,7 @@ def using(manager: Holder, key: str) -> Holder:
     return Holder(manager.server, key, manager.apps)
 
 
-async def made(manager: Holder, **params: Any) -> Any:
+async def create_key(manager: Holder, **params: Any) -> Any:
     reply = await manager.call("POST", KEYS, json={**READ, **params})
     assert reply.status == 201, reply
     return reply.json
@@ -78,25 +78,25 @@ async def test_a_key_is_shown_once(manager: Holder):
 
 async def test_a_key_may_do_what_it_was_made_for(manager: Holder):
     first, second, _ = manager.apps
-    limited = await made(manager, apps=[first.upper(), first])
+    limited = await create_key(manager, apps=[first.upper(), first])
     assert limited["apps"] == [first]
     assert await works(manager, limited["key"], first)
     assert not await works(manager, limited["key"], second)
     assert (await using(manager, limited["key"]).call("POST", "/v1/workflows/run", first, json={})).status == 403
-    own = await made(manager, app=second, permissions=None)
+    own = await create_key(manager, app=second, permissions=None)
     assert own["key"].startswith("app-")
     assert (own["app"], own["apps"], own["permissions"]) == (second, None, ["run", "read", "manage"])
     assert (await using(manager, own["key"]).call("GET", "/v1/info")).status == 200
     assert not await works(manager, own["key"], first)
-    assert (await made(manager, app=second))["permissions"] == ["read"]
+    assert (await create_key(manager, app=second))["permissions"] == ["read"]
 
 
 async def test_keys_end_when_they_are_to(manager: Holder):
     now = manager.server.apps.access.clock()
-    until = await made(manager, expires_at=now + 3600)
+    until = await create_key(manager, expires_at=now + 3600)
     assert until["expires_at"] == int(now + 3600)
-    assert now + 58 < (await made(manager, expires_in=60))["expires_at"] < now + 70
-    short = await made(manager, expires_in=0.05)
+    assert now + 58 < (await create_key(manager, expires_in=60))["expires_at"] < now + 70
+    short = await create_key(manager, expires_in=0.05)
     while await works(manager, short["key"]):
         assert manager.server.apps.access.clock() < now + 5
     assert (await using(manager, short["key"]).call("GET", "/v1/info")).json["message"] == "Access token is invalid"
@@ -150,7 +150,7 @@ async def test_what_makes_no_key(manager: Holder, params: Mapping[str, Any], abo
 
 
 async def test_bodies_that_are_none(manager: Holder):
-    key = (await made(manager))["id"]
+    key = (await create_key(manager))["id"]
     for path in (KEYS, f"{KEYS}/{key}/rotate"):
         for body in (b"[]", b"null", b"{", b'"x"', b"\xff", b'{"name": NaN}'):
             headers = {"Content-Type": "application/json"}
@@ -166,7 +166,7 @@ async def test_bodies_that_are_none(manager: Holder):
 async def test_nobody_gives_rights_that_it_does_not_have(manager: Holder, server: Serving):
     first, second, _ = manager.apps
     foreign = (await published(server, "evil", "theirs"))[0].app.id
-    some = using(manager, (await made(manager, permissions=["manage", "read"], apps=[first]))["key"])
+    some = using(manager, (await create_key(manager, permissions=["manage", "read"], apps=[first]))["key"])
     for request_body in (
         {"permissions": ["run"], "apps": [first]},
         {"permissions": ["read"]},
@@ -180,8 +180,8 @@ async def test_nobody_gives_rights_that_it_does_not_have(manager: Holder, server
         assert error(await some.call("POST", KEYS, json={"name": "x", **request_body})) == (403, "forbidden"), (
             request_body
         )
-    assert (await made(some, apps=[first]))["apps"] == [first]
-    assert (await made(some, app=first))["app"] == first
+    assert (await create_key(some, apps=[first]))["apps"] == [first]
+    assert (await create_key(some, app=first))["app"] == first
     for app in (foreign, str(uuid4())):
         for request_body in ({"apps": [app]}, {"app": app}):
             reply = await manager.call("POST", KEYS, json={**READ, **request_body})
@@ -189,7 +189,7 @@ async def test_nobody_gives_rights_that_it_does_not_have(manager: Holder, server
 
 
 async def test_a_knowledge_key_opens_no_app(manager: Holder):
-    created = await made(manager, permissions=["knowledge"])
+    created = await create_key(manager, permissions=["knowledge"])
     key = created["key"]
     assert (key[:8], created["prefix"], created["permissions"]) == ("dataset-", key[:12], ["knowledge"])
     for method, path in (("GET", "/v1/info"), ("POST", "/v1/workflows/run"), ("GET", KEYS), ("GET", "/api/v1/apps")):
@@ -204,16 +204,20 @@ async def test_a_knowledge_key_is_created_by_who_may_do_everything(manager: Hold
         {"permissions": ["manage", "read"]},
         {"permissions": ["run", "read", "manage"], "apps": manager.apps[:1]},
     ):
-        some = using(manager, (await made(manager, **rights))["key"])
+        some = using(manager, (await create_key(manager, **rights))["key"])
         reply = await some.call("POST", KEYS, json={"name": "x", "permissions": ["knowledge"]})
         assert error(reply) == (403, "forbidden"), rights
 
 
 async def test_keys_for_more_than_one_s_own_apps_are_not_found(manager: Holder):
     first, second, _ = manager.apps
-    some = using(manager, (await made(manager, permissions=["manage", "read"], apps=[first]))["key"])
-    mine, theirs, all_ = await made(some, apps=[first]), await made(manager, apps=[first, second]), await made(manager)
-    own, other = await made(manager, app=first), await made(manager, app=second)
+    some = using(manager, (await create_key(manager, permissions=["manage", "read"], apps=[first]))["key"])
+    mine, theirs, all_ = (
+        await create_key(some, apps=[first]),
+        await create_key(manager, apps=[first, second]),
+        await create_key(manager),
+    )
+    own, other = await create_key(manager, app=first), await create_key(manager, app=second)
     for key in (theirs, all_, other):
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/rotate")):
             assert error(await some.call(method, f"{KEYS}/{key['id']}{path}")) == (404, "not_found")
@@ -221,7 +225,7 @@ async def test_keys_for_more_than_one_s_own_apps_are_not_found(manager: Holder):
     assert {mine["id"], own["id"]} <= listed
     assert not {theirs["id"], all_["id"], other["id"]} & listed
     assert error(await some.call("GET", f"{KEYS}/audit")) == (403, "forbidden")
-    writer = await made(manager, permissions=["run"], apps=[first])
+    writer = await create_key(manager, permissions=["run"], apps=[first])
     assert error(await some.call("POST", f"{KEYS}/{writer['id']}/rotate")) == (403, "forbidden"), "it would get to run"
     assert (await some.call("DELETE", f"{KEYS}/{writer['id']}")).status == 200
 
@@ -230,7 +234,7 @@ async def test_keys_for_more_than_one_s_own_apps_are_not_found(manager: Holder):
 
 
 async def test_the_list_goes_page_by_page(manager: Holder):
-    ids = [(await made(manager))["id"] for _ in range(7)]
+    ids = [(await create_key(manager))["id"] for _ in range(7)]
     result: list[str] = []
     cursor = ""
     while cursor is not None:
@@ -238,7 +242,7 @@ async def test_the_list_goes_page_by_page(manager: Holder):
         assert len(page["data"]) <= 3
         result += [item["id"] for item in page["data"]]
         cursor = page["next_cursor"]
-        await made(manager)  # what comes meanwhile shifts nothing
+        await create_key(manager)  # what comes meanwhile shifts nothing
     assert result[:7] == ids[::-1]
     assert len(result) == len(set(result))
     for query in ("limit=0", "limit=101", "limit=x", "cursor=x", "cursor=" + "A" * 5000):
@@ -250,7 +254,7 @@ async def test_the_list_goes_page_by_page(manager: Holder):
 
 
 async def test_a_rotated_key_goes_on_for_the_overlap(manager: Holder):
-    old = await made(manager, permissions=["run", "read"], apps=[manager.apps[0]])
+    old = await create_key(manager, permissions=["run", "read"], apps=[manager.apps[0]])
     before = manager.server.apps.access.clock()
     reply = await manager.call("POST", f"{KEYS}/{old['id']}/rotate")
     assert reply.status == 201
@@ -272,7 +276,7 @@ async def test_a_rotated_key_goes_on_for_the_overlap(manager: Holder):
 
 
 async def test_a_rotated_key_lives_as_long_again(manager: Holder):
-    old = await made(manager, expires_in=1000)
+    old = await create_key(manager, expires_in=1000)
     new = (await manager.call("POST", f"{KEYS}/{old['id']}/rotate", json={"overlap": 5000})).json
     assert new["expires_at"] - new["created_at"] == pytest.approx(1000, abs=1)
     ended = (await manager.call("GET", f"{KEYS}/{old['id']}")).json["expires_at"]
@@ -281,14 +285,14 @@ async def test_a_rotated_key_lives_as_long_again(manager: Holder):
 
 @pytest.mark.parametrize("overlap", [-1, 30 * 24 * 3600 + 1, "1h", True, [], 1e300])
 async def test_overlaps_that_are_none(manager: Holder, overlap: Any):
-    key = (await made(manager))["id"]
+    key = (await create_key(manager))["id"]
     reply = await manager.call("POST", f"{KEYS}/{key}/rotate", json={"overlap": overlap})
     assert error(reply) == (400, "invalid_param")
     assert reply.json["message"].startswith("overlap: ")
 
 
 async def test_of_many_that_rotate_a_key_at_once_one_does(manager: Holder):
-    key = (await made(manager))["id"]
+    key = (await create_key(manager))["id"]
     replies = await asyncio.gather(*(manager.call("POST", f"{KEYS}/{key}/rotate") for _ in range(10)))
     assert sorted(reply.status for reply in replies) == [201] + [409] * 9
 
@@ -307,15 +311,15 @@ async def test_an_app_s_first_key_is_followed_by_another_when_it_is_rotated(mana
     new = (await manager.call("POST", f"{KEYS}/{born['id']}/rotate", json={"overlap": 60})).json
     assert new["key"].startswith("app-")
     assert (await using(manager, new["key"]).call("GET", "/v1/info")).status == 200
-    shown = await manager.server.apps.working_key(app)
-    assert shown not in (first, new["key"]), "nobody is shown one that ends soon"
+    current_key = await manager.server.apps.working_key(app)
+    assert current_key not in (first, new["key"]), "nobody is shown one that ends soon"
 
 
 # -------------------------------------------------------------------------------------------- revoking and auditing
 
 
 async def test_a_revoked_key_opens_nothing(manager: Holder):
-    key = await made(manager)
+    key = await create_key(manager)
     assert await works(manager, key["key"])
     revoked = await manager.call("DELETE", f"{KEYS}/{key['id']}")
     assert (revoked.status, revoked.json["revoked_at"] is not None) == (200, True)
@@ -328,8 +332,8 @@ async def test_a_revoked_key_opens_nothing(manager: Holder):
 
 async def test_who_did_what_is_told(manager: Holder):
     [mine] = (await manager.call("GET", f"{KEYS}?limit=1")).json["data"]
-    helper = await made(manager, name="helper", permissions=["manage", "read"])
-    old = await made(using(manager, helper["key"]), name="old", apps=[manager.apps[0]])
+    helper = await create_key(manager, name="helper", permissions=["manage", "read"])
+    old = await create_key(using(manager, helper["key"]), name="old", apps=[manager.apps[0]])
     new = (await manager.call("POST", f"{KEYS}/{old['id']}/rotate", json={"overlap": 60})).json
     await manager.call("DELETE", f"{KEYS}/{new['id']}")
     await manager.call("DELETE", f"{KEYS}/{new['id']}")
@@ -359,8 +363,8 @@ async def test_who_did_what_is_told(manager: Holder):
 
 async def test_no_key_is_logged_or_stored(manager: Holder, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
-    keys = [manager.key, (await made(manager))["key"], (await made(manager, app=manager.apps[0]))["key"]]
-    keys.append((await made(manager))["key"])
+    keys = [manager.key, (await create_key(manager))["key"], (await create_key(manager, app=manager.apps[0]))["key"]]
+    keys.append((await create_key(manager))["key"])
     [last] = (await manager.call("GET", f"{KEYS}?limit=1")).json["data"]
     keys.append((await manager.call("POST", f"{KEYS}/{last['id']}/rotate")).json["key"])
     for key in keys:

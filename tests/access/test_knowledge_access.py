@@ -21,8 +21,8 @@ DIFY, NATIVE = "/api/v1/knowledge/v1", "/api/v1/knowledge/bases"
 
 @pytest.fixture
 async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as opened:
-        yield opened
+    async with bases_in(tmp_path) as running:
+        yield running
 
 
 async def caller(bases: Bases, rights: Rights) -> Caller:
@@ -127,11 +127,11 @@ async def test_another_workspace_sees_nothing(bases: Bases):
         requests = [item for item in reading(base, document) if base in item[1]] + searching(base)
         requests += changing(base, document)[1:]
         requests += [("POST", f"{of_documents}/{action}", None) for action in ("pause", "resume")]
-        found: list[Answer] = []
+        bodies: list[Answer] = []
         for method, path, body in requests:
-            found.append(await evil(method, path, json=body))
-            found.append(await Caller(bases.api)(method, path, json=body, headers=session))
-        return found
+            bodies.append(await evil(method, path, json=body))
+            bodies.append(await Caller(bases.api)(method, path, json=body, headers=session))
+        return bodies
 
     theirs = await answers(base, document)
     assert {answer.status for answer in theirs} == {404}

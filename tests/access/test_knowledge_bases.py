@@ -35,8 +35,8 @@ IDS = ("dataset_id", "document_id", "segment_id", "child_chunk_id", "metadata_id
 
 @pytest.fixture
 async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as opened:
-        yield opened
+    async with bases_in(tmp_path) as running:
+        yield running
 
 
 async def owned(bases: Bases) -> dict[str, str]:
@@ -53,13 +53,13 @@ async def owned(bases: Bases) -> dict[str, str]:
 
 
 def described(bases: Bases) -> list[Operation]:
-    found = [
+    of_knowledge = [
         operation
         for operation in operations(document(bases.api.routes))
         if {"KnowledgeKey": []} in operation.description.get("security", ())
     ]
-    assert len(found) > 40
-    return sorted(found, key=lambda operation: (operation.method == "DELETE", -len(operation.path)))
+    assert len(of_knowledge) > 40
+    return sorted(of_knowledge, key=lambda operation: (operation.method == "DELETE", -len(operation.path)))
 
 
 def body_with(value: Any, ids: Mapping[str, str]) -> Any:
@@ -135,8 +135,8 @@ async def test_its_owner_gets_all_of_it(bases: Bases):
 
 async def everything(bases: Bases, ids: Mapping[str, str]) -> dict[str, str]:
     """All that can be read, without what changes by itself."""
-    found: dict[str, str] = {}
+    bodies: dict[str, str] = {}
     for operation in described(bases):
         if operation.method == "GET" and not operation.path.endswith("/download"):
-            found[operation.path] = (await call(bases, operation, ids)).body.decode()
-    return found
+            bodies[operation.path] = (await call(bases, operation, ids)).body.decode()
+    return bodies

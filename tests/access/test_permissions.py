@@ -60,8 +60,8 @@ async def api(server: Serving) -> list[Operation]:
 
 
 async def holder(server: Serving, *permissions: str, **rights: Any) -> Holder:
-    given = Rights("team", frozenset(permissions), **rights)
-    return Holder(server, await key_of(server, given), [])
+    holder_rights = Rights("team", frozenset(permissions), **rights)
+    return Holder(server, await key_of(server, holder_rights), [])
 
 
 def refused(reply: Reply) -> tuple[int, str, str]:

@@ -16,6 +16,6 @@ def parse_command_line(words: tuple[str, ...]) -> None:
         context = command.make_context(name, rest, parent=context, resilient_parsing="--version" in rest)
         if not isinstance(command, click.Group) or not (rest := [*context._protected_args, *context.args]):
             return
-        _, found, _ = command.resolve_command(context, rest)
-        assert found is not None
-        command = found
+        _, subcommand, _ = command.resolve_command(context, rest)
+        assert subcommand is not None
+        command = subcommand

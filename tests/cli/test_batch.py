@@ -59,8 +59,8 @@ def test_results_go_to_a_file_in_the_order_of_the_lines(tmp_path: Path):
 
 
 def test_stdin_to_stdout(tmp_path: Path, echo: Path):
-    given = '{"inputs": {"q": "礁溪"}}\n{"inputs": {"q": "b"}}\n'
-    done = headrace("batch", echo, "-", cwd=tmp_path, stdin=given)
+    lines = '{"inputs": {"q": "礁溪"}}\n{"inputs": {"q": "b"}}\n'
+    done = headrace("batch", echo, "-", cwd=tmp_path, stdin=lines)
     assert (done.returncode, done.stderr) == (0, "2 lines: 2 succeeded, 0 failed.\n")
     assert [json.loads(line)["outputs"]["q"] for line in done.stdout.splitlines()] == ["礁溪", "b"]
 

@@ -69,13 +69,13 @@ def data(tmp_path: Path, invoke: Invoke) -> Path:
 
 def everything(folder: Path) -> dict[str, bytes]:
     """What a folder has, by name; the database as SQL."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith("headrace.db"):
-            found[str(path.relative_to(folder))] = path.read_bytes()
+            contents[str(path.relative_to(folder))] = path.read_bytes()
     with closing(sqlite3.connect(folder / "headrace.db")) as connection:
-        found["headrace.db"] = "\n".join(connection.iterdump()).encode()
-    return found
+        contents["headrace.db"] = "\n".join(connection.iterdump()).encode()
+    return contents
 
 
 # ------------------------------------------------------------------------------------------------------ schema, sizes
@@ -215,16 +215,16 @@ def test_nothing_is_replaced_unless_it_is_said(data: Path, tmp_path: Path, invok
 def test_an_installation_in_use_is_not_replaced(data: Path, invoke: Invoke):
     assert invoke("db", "backup", "b.tar").exit_code == 0
     before = everything(data)
-    opened, done = threading.Event(), threading.Event()
+    is_open, done = threading.Event(), threading.Event()
 
     async def hold(store: SqlStorage) -> None:
-        opened.set()
+        is_open.set()
         await asyncio.to_thread(done.wait)
 
     server = threading.Thread(target=with_store, args=(data, hold), daemon=True)
     server.start()
     try:
-        assert opened.wait(60)
+        assert is_open.wait(60)
         result = invoke("db", "restore", "b.tar", "--force")
     finally:
         done.set()

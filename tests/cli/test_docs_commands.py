@@ -122,8 +122,10 @@ def test_commands_and_options_in_prose_exist(page: Path):
 
 def installed(program: str) -> set[str]:
     """What `program install` is given in the blocks and in the prose of all pages."""
-    found = [part for page in PROSE for part in re.findall(rf"\b{program} install ([^`#\n]+)", page.read_text("utf-8"))]
-    return {word.removeprefix("dify-client@file:") for part in found for word in shlex.split(part)}
+    commands = [
+        part for page in PROSE for part in re.findall(rf"\b{program} install ([^`#\n]+)", page.read_text("utf-8"))
+    ]
+    return {word.removeprefix("dify-client@file:") for part in commands for word in shlex.split(part)}
 
 
 def test_the_python_packages_that_are_installed_are_here_with_their_extras():

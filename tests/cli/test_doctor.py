@@ -62,8 +62,8 @@ def test_what_fails_is_said_on_one_line_and_by_the_exit_code(tmp_path: Path, inv
     done = invoke("doctor", "--data", tmp_path / "file" / "data", "--json", **environ)
     assert done.exit_code == 1
     assert "hunter2" not in done.stdout + done.stderr
-    found = {item["part"]: item for item in json.loads(done.stdout)}
-    assert {part: item["status"] for part, item in found.items()} == {
+    by_part = {item["part"]: item for item in json.loads(done.stdout)}
+    assert {part: item["status"] for part, item in by_part.items()} == {
         "data folder": "failed",
         "database": "failed",
         "secret": "failed",
@@ -73,32 +73,32 @@ def test_what_fails_is_said_on_one_line_and_by_the_exit_code(tmp_path: Path, inv
         "plugins": "failed",
         "mail": "failed",
     }
-    assert all(item["message"] and item["advice"] for item in found.values()), found
-    assert all(item["message"].isprintable() for item in found.values()), found
+    assert all(item["message"] and item["advice"] for item in by_part.values()), by_part
+    assert all(item["message"].isprintable() for item in by_part.values()), by_part
 
 
 async def test_postgresql(tmp_path: Path, postgresql_server: Server, s3: S3Server) -> None:
     url = postgresql_server.new_database()
     settings = Settings(data=tmp_path, database_url=url, files_url=s3.new_bucket())
-    found = await findings(settings, "database", "files")
-    assert found["database"].message.startswith("PostgreSQL 1")
-    assert found["schema"].message == "the first process that serves creates it"
-    assert found["clock"].status == Status.OK
-    assert found["durability"] == Finding(
+    by_part = await findings(settings, "database", "files")
+    assert by_part["database"].message.startswith("PostgreSQL 1")
+    assert by_part["schema"].message == "the first process that serves creates it"
+    assert by_part["clock"].status == Status.OK
+    assert by_part["durability"] == Finding(
         "durability",
         Status.WARNING,
         "fsync is off",
         "Set it to on: what is acknowledged may be lost when the server fails.",
     )
-    assert "pooler" not in found
-    assert found["files"].status == Status.OK
+    assert "pooler" not in by_part
+    assert by_part["files"].status == Status.OK
     name = url.partition("?")[0].rpartition("/")[2]
     execute(url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     await (await SqlStorage.open(url)).aclose()
-    found = await findings(Settings(data=tmp_path, database_url=url), "database", "files")
-    assert found["isolation"].status == Status.FAILED
-    assert found["schema"].message.endswith("is the newest")
-    assert found["files"].status == Status.WARNING  # on this machine, while there may be others
+    by_part = await findings(Settings(data=tmp_path, database_url=url), "database", "files")
+    assert by_part["isolation"].status == Status.FAILED
+    assert by_part["schema"].message.endswith("is the newest")
+    assert by_part["files"].status == Status.WARNING  # on this machine, while there may be others
 
 
 def test_sessions_that_a_pooler_shares(postgresql_server: Server) -> None:
@@ -167,8 +167,8 @@ async def test_the_mail_server(tmp_path: Path) -> None:
         half = (await findings(Settings(data=tmp_path, smtp_url=url), "mail"))["mail"]
         assert (half.status, half.message) == (Status.WARNING, "not set: HEADRACE_SMTP_FROM, HEADRACE_PUBLIC_URL")
         settings = Settings(data=tmp_path, smtp_url=url, smtp_from="a@b.example", public_url="https://a.example")
-        found = (await findings(settings, "mail"))["mail"]
-        assert found == Finding("mail", Status.OK, "the server accepts a connection")
+        finding = (await findings(settings, "mail"))["mail"]
+        assert finding == Finding("mail", Status.OK, "the server accepts a connection")
         assert server.messages == []
 
 
@@ -198,6 +198,6 @@ async def test_temporal_is_checked_if_it_is_set(
         "temporal": Finding("temporal", Status.OK, f"{temporal_server.address}, 0 runs wait")
     }
     away = Settings(data=tmp_path, temporal_address=f"127.0.0.1:{unused_port}")
-    found = (await findings(away, "temporal"))["temporal"]
-    assert (found.status, found.advice) == (Status.FAILED, "See docs/temporal.md.")
-    assert found.message.startswith(f"Temporal at 127.0.0.1:{unused_port} does not answer")
+    finding = (await findings(away, "temporal"))["temporal"]
+    assert (finding.status, finding.advice) == (Status.FAILED, "See docs/temporal.md.")
+    assert finding.message.startswith(f"Temporal at 127.0.0.1:{unused_port} does not answer")

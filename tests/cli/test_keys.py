@@ -60,10 +60,10 @@ def test_a_workspace_s_key(tmp_path: Path, invoke: Invoke, apps: dict[str, str])
     [entry] = [item for item in listed(invoke, *TEAM) if item["app_id"] is None]
     assert (entry["id"], entry["name"], entry["prefix"]) == (principal.id, "nightly", key[:8])
     assert (entry["permissions"], entry["apps"], entry["expires_at"]) == (["run", "read"], None, None)
-    shown = invoke("keys", "list").stdout
-    assert "nightly" in shown
-    assert "run read manage" in shown, "the apps' own keys"
-    assert key not in shown
+    listing = invoke("keys", "list").stdout
+    assert "nightly" in listing
+    assert "run read manage" in listing, "the apps' own keys"
+    assert key not in listing
     assert key not in str(listed(invoke))
     assert key.encode() not in b"".join(file.read_bytes() for file in (tmp_path / ".headrace").glob("headrace.db*"))
 
@@ -116,8 +116,8 @@ def test_rotated_and_revoked(tmp_path: Path, invoke: Invoke, apps: dict[str, str
         ("created", "cli"),
     ]
     assert body[0]["key_id"] == body[1]["about"]["replaced_by"]
-    shown = invoke("keys", "audit", HEADRACE_WORKSPACE="team").stdout
-    assert shown.splitlines()[1].split()[-5:] == ["revoked", body[0]["key_id"], "workspace", "team", "cli"]
+    listing = invoke("keys", "audit", HEADRACE_WORKSPACE="team").stdout
+    assert listing.splitlines()[1].split()[-5:] == ["revoked", body[0]["key_id"], "workspace", "team", "cli"]
     assert "There are no entries" in invoke("keys", "audit", "--workspace", "nobody").stderr
 
 

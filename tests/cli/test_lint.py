@@ -69,7 +69,7 @@ def test_json(tmp_path: Path, invoke: Invoke):
 def test_lint_leaves_nothing_behind(tmp_path: Path, invoke: Invoke):
     flow(tmp_path / "good.yml")
     invoke("lint", "good.yml")
-    assert [each.name for each in tmp_path.iterdir()] == ["good.yml"]
+    assert [file.name for file in tmp_path.iterdir()] == ["good.yml"]
 
 
 def speech(model: object, **more: object) -> dict[str, object]:

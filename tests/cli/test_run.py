@@ -52,9 +52,9 @@ def test_inputs_of_every_type_can_be_typed(tmp_path: Path, invoke: Invoke):
     file = flow(tmp_path / "all.yml", variables=variables)
     notes = tmp_path / "筆記.txt"
     notes.write_text("hello")
-    given = ["-i", "text=a=b 漢字", "-i", "num=12.5", "-i", "chk=true", "-i", 'obj={"a": [1]}']
+    arguments = ["-i", "text=a=b 漢字", "-i", "num=12.5", "-i", "chk=true", "-i", 'obj={"a": [1]}']
     uploads = ["--file", f"doc={notes}", "--file", f"docs={notes}", "--file", f"docs={notes}"]
-    done = invoke("run", file, *given, *uploads)
+    done = invoke("run", file, *arguments, *uploads)
     assert done.exit_code == 0, done.stderr
     outputs = json.loads(done.stdout)
     assert (outputs["text"], outputs["num"], outputs["obj"]) == ("a=b 漢字", 12.5, {"a": [1]})
@@ -93,7 +93,7 @@ def test_a_failed_run_names_the_node_and_its_error(tmp_path: Path, invoke: Invok
     assert "Traceback" not in done.stderr
 
 
-def each(mode: str) -> list[dict[str, Any]]:
+def iteration_of(mode: str) -> list[dict[str, Any]]:
     """A code node that makes a list, and a parallel iteration over it whose code fails at the last item."""
     return [
         {**code("def main():\n    return {'list': ['1', '0']}", list="array[string]"), "id": "make", "title": "Make"},
@@ -118,7 +118,7 @@ def each(mode: str) -> list[dict[str, Any]]:
 
 
 def test_an_error_in_a_parallel_iteration_names_the_item(tmp_path: Path, invoke: Invoke):
-    file = flow(tmp_path / "f.yml", *each("terminated"), outputs={"all": ("each", "output")})
+    file = flow(tmp_path / "f.yml", *iteration_of("terminated"), outputs={"all": ("each", "output")})
     done = invoke("run", file)
     assert done.exit_code == 1
     received = "Error: the run failed at node 'Compute' (code): Item 1: ZeroDivisionError: division by zero"
@@ -127,7 +127,7 @@ def test_an_error_in_a_parallel_iteration_names_the_item(tmp_path: Path, invoke:
 
 def test_a_failed_run_does_not_name_a_node_whose_failure_was_passed_over(tmp_path: Path, invoke: Invoke):
     last = {**code("def main():\n    raise ValueError('no such luck')", x="string"), "id": "last", "title": "Last"}
-    file = flow(tmp_path / "f.yml", *each("continue-on-error"), last, outputs={"all": ("each", "output")})
+    file = flow(tmp_path / "f.yml", *iteration_of("continue-on-error"), last, outputs={"all": ("each", "output")})
     done = invoke("run", file)
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == "Error: the run failed at node 'Last' (last): ValueError: no such luck"

@@ -181,7 +181,7 @@ def test_keys_are_made_and_revoked_while_it_serves(tmp_path: Path, invoke: Invok
     assert server.call(key, {"query": "hi"})[0] == 200
 
     listed = json.loads(invoke("keys", "list", "echo.yml", "--json").stdout)
-    assert [each["revoked_at"] for each in listed] == [None, None]
+    assert [key["revoked_at"] for key in listed] == [None, None]
     assert key not in json.dumps(listed)  # they cannot be read back
 
     assert invoke("keys", "revoke", key).exit_code == 0
@@ -215,14 +215,14 @@ def test_apps_are_added_changed_and_removed_while_it_serves(tmp_path: Path, invo
     old = server.call(added["key"], {}, version=added["workflow_id"])[1]
     assert old["data"]["outputs"] == {"y": "one"}
     versions = json.loads(invoke("apps", "versions", "more", "--json").stdout)
-    assert [(each["number"], each["current"]) for each in versions] == [(2, True), (1, False)]
+    assert [(version["number"], version["current"]) for version in versions] == [(2, True), (1, False)]
 
     assert invoke("apps", "remove", added["app_id"]).exit_code == 0
     deadline = time.monotonic() + 60
     while server.call(added["key"], {})[0] == 200:
         assert time.monotonic() < deadline, "a removed app still answers"
     listed = json.loads(invoke("apps", "list", "--json").stdout)
-    assert [each["name"] for each in listed] == ["echo"]
+    assert [app["name"] for app in listed] == ["echo"]
 
 
 def test_an_app_that_cannot_be_distinguished_from_another(tmp_path: Path, invoke: Invoke):

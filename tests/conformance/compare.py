@@ -101,8 +101,8 @@ def differs(want, got, path=""):
         for key, value in want.items():
             if key not in got:
                 return f"{path}.{key}: missing"
-            if found := differs(value, got[key], f"{path}.{key}"):
-                return found
+            if difference := differs(value, got[key], f"{path}.{key}"):
+                return difference
         return None
     if isinstance(want, list):
         if not isinstance(got, list) or len(want) != len(got):
@@ -117,7 +117,7 @@ def events(text):
     return [json.loads(frame[5:]) for frame in re.split(r"\r?\n\r?\n", text) if frame.startswith("data:")]
 
 
-def told(stream):
+def events_and_text(stream):
     """(events without text, the text of each selector in order of first appearance)"""
     others, texts = [], {}
     for event in stream:
@@ -141,7 +141,7 @@ def of(events: list[dict[str, Any]], node: str | None) -> list[dict[str, Any]]:
 
 
 def compare_streams(case, want, got):
-    (want_events, want_text), (got_events, got_text) = told(want), told(got)
+    (want_events, want_text), (got_events, got_text) = events_and_text(want), events_and_text(got)
     got_events = [e for e in got_events if e["event"] in {w["event"] for w in want_events} or e["event"] == "error"]
     if UNORDERED.search(case):
         for node in {n for _, n in names(want_events)}:
@@ -149,10 +149,10 @@ def compare_streams(case, want, got):
             if sorted(e["event"] for e in w) != sorted(e["event"] for e in g):
                 return f"events of {node}: want {[e['event'] for e in w]}, got {[e['event'] for e in g]}"
             for event in w:  # rounds of a parallel iteration may come in any order
-                found = [differs(event, other, f"events of {node}") for other in g]
-                if None not in found:
-                    return found[w.index(event)]
-                g.pop(found.index(None))
+                differences = [differs(event, other, f"events of {node}") for other in g]
+                if None not in differences:
+                    return differences[w.index(event)]
+                g.pop(differences.index(None))
         return None if sorted(want_text) == sorted(got_text) else f"text: want {want_text}, got {got_text}"
     if names(want_events) != names(got_events):
         at = next(
@@ -166,19 +166,19 @@ def compare_streams(case, want, got):
 
 
 def post(url, key, body):
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as answer:
         return answer.code, answer.read().decode()
 
 
 def recorded_status(headers, mode):
-    found = re.search(rf"## {mode}\s+HTTP/1.1 (\d+)", headers)
-    return int(found[1]) if found else 200
+    status_line = re.search(rf"## {mode}\s+HTTP/1.1 (\d+)", headers)
+    return int(status_line[1]) if status_line else 200
 
 
 def replay(case, url, key):
@@ -195,9 +195,9 @@ def replay(case, url, key):
         if status != recorded_status(headers, mode):
             return f"{mode}: want HTTP {recorded_status(headers, mode)}, got {status}: {answer[:150]}"
         if mode == "blocking":
-            found = differs(mask(json.loads(recorded)), mask(json.loads(answer)))
+            difference = differs(mask(json.loads(recorded)), mask(json.loads(answer)))
         else:
-            found = compare_streams(case.name, events(recorded), events(answer))
-        if found:
-            return f"{mode}: {found[:300]}"
+            difference = compare_streams(case.name, events(recorded), events(answer))
+        if difference:
+            return f"{mode}: {difference[:300]}"
     return None

@@ -56,7 +56,7 @@ class Echo(Handler):
     def handle_any(self):
         body, url = self.read(), urlsplit(self.path)
         if url.path == "/echo":
-            heard = {k: v for k, v in self.headers.items() if k.lower() in ECHOED}
+            echoed = {k: v for k, v in self.headers.items() if k.lower() in ECHOED}
             self.answer(
                 json.dumps(
                     {
@@ -64,7 +64,7 @@ class Echo(Handler):
                         "path": url.path,
                         "query": dict(parse_qsl(url.query, keep_blank_values=True)),
                         "body": body.decode("utf-8", "replace"),
-                        "headers": heard,
+                        "headers": echoed,
                     }
                 ).encode()
             )
@@ -89,8 +89,8 @@ class Model(Handler):
         self.answer(json.dumps({"object": "list", "data": [{"id": "fake-llm", "object": "model"}]}).encode())
 
     def do_POST(self):
-        asked = json.loads(self.read())
-        texts = [self.text(message["content"]) for message in asked["messages"]]
+        request_body = json.loads(self.read())
+        texts = [self.text(message["content"]) for message in request_body["messages"]]
         if "FAILLLM" in texts[-1]:
             return self.answer(
                 json.dumps({"error": {"message": "scripted model failure", "type": "invalid_request_error"}}).encode(),
@@ -100,8 +100,8 @@ class Model(Handler):
         words = [word if i == 0 else " " + word for i, word in enumerate(words)]
         prompt = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": prompt, "completion_tokens": len(words), "total_tokens": prompt + len(words)}
-        head = {"id": "chatcmpl-1", "created": int(time.time()), "model": asked["model"]}
-        if not asked.get("stream"):
+        head = {"id": "chatcmpl-1", "created": int(time.time()), "model": request_body["model"]}
+        if not request_body.get("stream"):
             choice = {"index": 0, "message": {"role": "assistant", "content": "".join(words)}, "finish_reason": "stop"}
             return self.answer(
                 json.dumps({**head, "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
@@ -120,7 +120,7 @@ class Model(Handler):
             )
             time.sleep(self.delay)
         self.event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        if (asked.get("stream_options") or {}).get("include_usage"):
+        if (request_body.get("stream_options") or {}).get("include_usage"):
             self.event({**head, "choices": [], "usage": usage})
         self.chunk(b"data: [DONE]\n\n")
         self.chunk(b"")

@@ -26,13 +26,13 @@ def test_the_recorded_conversation(tmp_path: pathlib.Path) -> None:
         key = next(iter(serve.keys.values()))
 
         def say(turn: int, mode: str, conversation: str = "") -> tuple[int, str]:
-            asked = recorded(f"{turn}/request.json")
-            body = {**asked["body"], "response_mode": mode, "conversation_id": conversation}
-            return compare.post(serve.url + asked["path"], key, body)
+            recorded_request = recorded(f"{turn}/request.json")
+            body = {**recorded_request["body"], "response_mode": mode, "conversation_id": conversation}
+            return compare.post(serve.url + recorded_request["path"], key, body)
 
         def look(path: str) -> Any:
-            asked = urllib.request.Request(f"{serve.url}{path}", headers={"Authorization": f"Bearer {key}"})
-            with urllib.request.urlopen(asked, timeout=60) as answer:
+            request = urllib.request.Request(f"{serve.url}{path}", headers={"Authorization": f"Bearer {key}"})
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read())
 
         status, first = say(1, "blocking")

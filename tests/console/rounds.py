@@ -27,8 +27,8 @@ def rounds(file: Path) -> Path:
     """30 rounds of 0.2 s; the fourth one fails, and the others go on."""
     rows = {**code("def main():\n    return {'rows': list(range(30))}", rows="array[number]"), "id": "rows"}
     row = {**code(_ROUND, {"x": ("each", "item")}, r="string"), "id": "row", "title": "Check the row"}
-    each = _iteration("each", "Each row", ("rows", "rows"), ("row", "r"))
-    return flow(file, rows, *each, {**row, "parentId": "each"}, outputs={"checked": ("each", "output")})
+    checked_rows = _iteration("each", "Each row", ("rows", "rows"), ("row", "r"))
+    return flow(file, rows, *checked_rows, {**row, "parentId": "each"}, outputs={"checked": ("each", "output")})
 
 
 def nested(file: Path) -> Path:

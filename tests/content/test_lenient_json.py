@@ -177,10 +177,10 @@ async def test_hostile_texts_hold_nobody_up(monkeypatch: pytest.MonkeyPatch, rea
     began = time.thread_time()
     task = asyncio.create_task(reader(text))
     await asyncio.wait({task})
-    held = time.thread_time() - began  # by this thread, the loop's
+    seconds = time.thread_time() - began  # by this thread, the loop's
     if task.exception() is not None:
         assert isinstance(task.exception(), ValueError)
-    assert held < 1  # some 10 ms
+    assert seconds < 1  # some 10 ms
 
 
 class Counted(lenient_json._Decoder):  # pyright: ignore[reportPrivateUsage]
@@ -246,12 +246,12 @@ async def test_what_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch, text
 
 
 async def test_values_are_plain_texts() -> None:
-    found = list[Any]([await read("[{\"a\": 'some text'" * 3)])
-    for value in found:  # grows
+    values = list[Any]([await read("[{\"a\": 'some text'" * 3)])
+    for value in values:  # grows
         assert type(value) in (list, dict, str)
         if not isinstance(value, str):
-            found += [*value, *value.values()] if isinstance(value, dict) else value
-    assert "some text" in json.dumps(found[0])
+            values += [*value, *value.values()] if isinstance(value, dict) else value
+    assert "some text" in json.dumps(values[0])
 
 
 async def test_many_brackets_at_once_are_seen_in_linear_time() -> None:

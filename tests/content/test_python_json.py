@@ -58,9 +58,9 @@ def test_every_encoding_that_python_finds_out(encoding: str) -> None:
 
 
 def test_numbers_that_json_does_not_have_and_such_as_are_long() -> None:
-    found: Any = load_json(b'{"a": NaN, "b": -Infinity, "c": 18446744073709551616, "d": 0.12345678901234567890}')
-    assert math.isnan(found["a"])
-    assert (found["b"], found["c"], found["d"]) == (-math.inf, 2**64, 0.12345678901234568)
+    value: Any = load_json(b'{"a": NaN, "b": -Infinity, "c": 18446744073709551616, "d": 0.12345678901234567890}')
+    assert math.isnan(value["a"])
+    assert (value["b"], value["c"], value["d"]) == (-math.inf, 2**64, 0.12345678901234568)
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,18 @@ def _entry(id_: str, action: str, at: float, key: str = "k1", workspace: str = "
     return Audited(id_, workspace, at, action, "cli", key, {"apps": ["a1"], "name": "商品", "expires_at": None})
 
 
-MADE, ROTATED, REVOKED = _entry("e1", "created", 6.0), _entry("e2", "rotated", 20.0), _entry("e3", "revoked", 30.0)
+CREATED, ROTATED, REVOKED = _entry("e1", "created", 6.0), _entry("e2", "rotated", 20.0), _entry("e3", "revoked", 30.0)
 
 
 async def test_what_is_done_to_a_key_is_told_newest_first(store: Catalog) -> None:
     assert await store.audit("team") == []
-    await store.add_key(OLD, MADE)
+    await store.add_key(OLD, CREATED)
     assert await store.replace_key("k1", NEW, 25.0, ROTATED)
     assert await store.revoke_key("k1", 30.0, REVOKED)
-    assert await store.audit("team") == [REVOKED, ROTATED, MADE]
+    assert await store.audit("team") == [REVOKED, ROTATED, CREATED]
     assert await store.audit("default") == []
     assert await store.audit("team", limit=1) == [REVOKED]
-    assert await store.audit("team", older=(30.0, "e3"), limit=9) == [ROTATED, MADE]
+    assert await store.audit("team", older=(30.0, "e3"), limit=9) == [ROTATED, CREATED]
 
 
 async def test_entries_of_one_moment_have_an_order_too(store: Catalog) -> None:

@@ -31,12 +31,12 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> FileBlobs:
 
 
 async def content(blobs: FileBlobs, file: str, start: int = 0, end: int | None = None) -> bytes | None:
-    opened = await blobs.open(file)
-    if opened is None:
+    blob = await blobs.open(file)
+    if blob is None:
         return None
-    if isinstance(opened, Path):
-        return opened.read_bytes()[start:end]
-    return b"".join([piece async for piece in opened.read(start, opened.size if end is None else end)])
+    if isinstance(blob, Path):
+        return blob.read_bytes()[start:end]
+    return b"".join([piece async for piece in blob.read(start, blob.size if end is None else end)])
 
 
 def new() -> str:

@@ -31,9 +31,9 @@ async def test_the_first_to_claim_is_told_so_and_the_others_what_it_left(store: 
     assert await store.claim("a1", "k", "other", 101.0, 1.0) == waiting
     assert await find(store, "a1", "k") == waiting
     await store.complete("a1", "k", 202, b'{"a": "\xe5\x95\x86"}\0')
-    kept = IdempotencyRecord("a1", "k", "digest", 100.0, 202, b'{"a": "\xe5\x95\x86"}\0')
-    assert await store.claim("a1", "k", "digest", 102.0, 2.0) == kept
-    assert await find(store, "a1", "k") == kept
+    record = IdempotencyRecord("a1", "k", "digest", 100.0, 202, b'{"a": "\xe5\x95\x86"}\0')
+    assert await store.claim("a1", "k", "digest", 102.0, 2.0) == record
+    assert await find(store, "a1", "k") == record
 
 
 async def test_of_twenty_who_claim_at_once_one_is_the_first(store: IdempotencyStore) -> None:
@@ -76,8 +76,8 @@ async def test_long_expired_answers_are_forgotten_but_no_others(store: Idempoten
     for n in range(5):
         await store.claim("a1", f"k{n}", "d", n * DAY, (n - 1) * DAY)
     await store.claim("a2", "k", "d", 5 * DAY, 4 * DAY)
-    kept = [await find(store, "a1", f"k{n}") for n in range(5)]
-    assert [record is not None for record in kept] == [False, False, False, True, True]
+    records = [await find(store, "a1", f"k{n}") for n in range(5)]
+    assert [record is not None for record in records] == [False, False, False, True, True]
 
 
 async def test_each_app_and_each_key_has_its_own(store: IdempotencyStore) -> None:

@@ -57,9 +57,9 @@ async def test_full_text_is_limited_to_a_dataset_and_to_documents(store: Knowled
     for document in ("o1", "o2", "o3"):
         await add(store, document, [of_text(f"{document}-1", "invoice"), of_text(f"{document}-2", "invoice number")])
     await add(store, "x1", [of_text("x1-1", "invoice")], dataset="d2")
-    found = await store.search.match_terms("d1", ["invoice"], 10)
-    assert sorted(segments(found)) == ["o1-1", "o1-2", "o2-1", "o2-2", "o3-1", "o3-2"]
-    assert [match.score for match in found] == sorted((match.score for match in found), reverse=True)
+    matches = await store.search.match_terms("d1", ["invoice"], 10)
+    assert sorted(segments(matches)) == ["o1-1", "o1-2", "o2-1", "o2-2", "o3-1", "o3-2"]
+    assert [match.score for match in matches] == sorted((match.score for match in matches), reverse=True)
     assert len(await store.search.match_terms("d1", ["invoice"], 4)) == 4
     some = await store.search.match_terms("d1", ["invoice"], 3, ["o3", "o2", "none"])
     assert len(some) == 3
@@ -100,14 +100,14 @@ async def test_segments_are_ordered_by_how_many_keywords_they_have(store: Knowle
 async def test_nothing_is_found_of_a_document_that_is_hidden(changes: DocumentChanges, store: KnowledgeStore) -> None:
     await add(store, "o1", [SegmentIndex("s1", [IndexNode("s1", terms="invoice")], ["invoice"])])
 
-    async def found() -> list[int]:
+    async def match_counts() -> list[int]:
         by_terms = await store.search.match_terms("d1", ["invoice"], 5)
         return [len(by_terms), len(await store.search.match_keywords("d1", ["invoice"], 5))]
 
-    assert await found() == [1, 1]
+    assert await match_counts() == [1, 1]
     await change(store, "o1", changes)
-    assert await found() == [0, 0]
+    assert await match_counts() == [0, 0]
     await change(store, "o1", {"enabled": True, "archived": False, "status": "completed"})
-    assert await found() == [1, 1]
+    assert await match_counts() == [1, 1]
     await store.segments.change_segment("s1", {"enabled": False})
-    assert await found() == [0, 0]
+    assert await match_counts() == [0, 0]

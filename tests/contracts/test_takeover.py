@@ -41,11 +41,13 @@ async def test_many_runs_are_taken_over_by_few_statements(two: tuple[SqlStorage,
         for part in claimed:
             assert await mine.leases.acquire(part) == {*part}
         records = await mine.journal.read_all(NAMES)
-        held = threading.Event()
-        mine.journal._writer.submit(Call(lambda _: held.wait(60), "the writer"))  # the appends form one transaction
+        is_released = threading.Event()
+        mine.journal._writer.submit(
+            Call(lambda _: is_released.wait(60), "the writer")
+        )  # the appends form one transaction
         resumed = [Record(name, len(records[name]) + 1, 2000.0, RunResumed(True)) for name in NAMES]
         appends = [asyncio.ensure_future(mine.journal.append([record])) for record in resumed]
-        held.set()
+        is_released.set()
         await asyncio.gather(*appends)
     assert sorted(run for part in claimed for run in part) == NAMES
     assert len(statements) < RUNS / 2, [statement for statement, _ in statements]

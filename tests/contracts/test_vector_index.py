@@ -39,10 +39,10 @@ async def store(index: str, request: pytest.FixtureRequest, tmp_path: Path) -> A
 
 @pytest.fixture
 def vectors(index: str, store: KnowledgeStore) -> VectorIndex:
-    return opened(index, store)
+    return open_index(index, store)
 
 
-def opened(index: str, store: KnowledgeStore) -> VectorIndex:
+def open_index(index: str, store: KnowledgeStore) -> VectorIndex:
     """An index as another process has it."""
     if index == "pgvector":
         assert store.index is not None
@@ -93,8 +93,8 @@ async def test_of_many_vectors_the_nearest_are_found(store: KnowledgeStore, vect
     await add(store, "o1", [of_vector(*item) for item in stored.items()])
     for query in (unit() for _ in range(5)):
         exact = sorted(stored, key=lambda name: -cosine(stored[name], query))
-        found = segments(await vectors.search("d1", "m", array("f", query), 10))
-        assert len({*found} & {*exact[:10]}) >= 9
+        nearest = segments(await vectors.search("d1", "m", array("f", query), 10))
+        assert len({*nearest} & {*exact[:10]}) >= 9
 
 
 @pytest.mark.parametrize("changes", HIDDEN, ids=str)
@@ -103,16 +103,16 @@ async def test_nothing_is_found_of_a_document_that_is_hidden(
 ) -> None:
     await add(store, "o1", [of_vector("s1", [1.0, 0.0])])
 
-    async def found() -> int:
+    async def match_counts() -> int:
         return len(await vectors.search("d1", "m", array("f", [1.0, 0.0]), 5))
 
-    assert await found() == 1
+    assert await match_counts() == 1
     await change(store, "o1", changes)
-    assert await found() == 0
+    assert await match_counts() == 0
     await change(store, "o1", {"enabled": True, "archived": False, "status": "completed"})
-    assert await found() == 1
+    assert await match_counts() == 1
     await store.segments.change_segment("s1", {"enabled": False})
-    assert await found() == 0
+    assert await match_counts() == 0
 
 
 async def test_results_are_full_although_nearer_segments_are_disabled(

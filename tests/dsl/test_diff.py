@@ -56,9 +56,9 @@ def test_backwards_what_was_added_is_removed():
 
 @pytest.mark.parametrize("file", sorted((DATA / "apps").glob("*.yml")), ids=lambda file: file.stem)
 def test_a_file_and_itself(file: Path):
-    found = diff(*[read(file.read_text("utf-8"), "f")] * 2)
-    assert not found
-    assert found.to_json()["same"] is True
+    differences = diff(*[read(file.read_text("utf-8"), "f")] * 2)
+    assert not differences
+    assert differences.to_json()["same"] is True
 
 
 def test_layout_is_no_difference():
@@ -126,10 +126,10 @@ def test_that_a_secret_differs_is_reported(value: Any):
         return Document({"workflow": {"environment_variables": entries}})
 
     for old, new in ((value, "other-secret"), ("other-secret", value), (value, "")):
-        found = diff(file(old, "secret"), file(new, "secret"))
-        assert found.environment_variables.changed
-        assert "1234" not in repr(found)
-        assert "other-secret" not in repr(found)
+        differences = diff(file(old, "secret"), file(new, "secret"))
+        assert differences.environment_variables.changed
+        assert "1234" not in repr(differences)
+        assert "other-secret" not in repr(differences)
     assert "1234" not in repr(diff(file(value, "string"), file("other-secret", "secret")))
     made_secret = diff(file("sk-1234", "string"), file("sk-1234", "secret"))
     assert [field.field for field in made_secret.environment_variables.changed[0].fields] == ["value_type"]
@@ -138,8 +138,8 @@ def test_that_a_secret_differs_is_reported(value: Any):
 def test_mistakes_in_a_file_are_differences_like_others():
     nodes: Any = [{"data": {"type": "a"}}, 7, {"id": "n"}, {"id": "n", "data": {"x": 1}}, {"id": [1], "data": "no"}]
     odd = Document({"workflow": {"graph": {"nodes": nodes, "edges": [3, {}, {"source": "n"}]}, "features": 3}})
-    found = diff(Document({"workflow": 3}), odd)
-    assert [item.about["id"] for item in found.nodes.added] == ["(node 1)", "n", "n", "(node 4)"]
+    differences = diff(Document({"workflow": 3}), odd)
+    assert [item.about["id"] for item in differences.nodes.added] == ["(node 1)", "n", "n", "(node 4)"]
     assert diff(odd, Document({"app": 1}))
     assert not diff(odd, odd)
 
@@ -205,9 +205,9 @@ workflow:
     text, masked = shown(content)
     assert masked
     assert "12345" not in text
-    found = read(text, "f").value
-    assert found["workflow"]["environment_variables"][0]["value"] == STARS  # pyright: ignore
-    assert found["workflow"]["graph"]["nodes"][0]["data"] == {"type": "x", "url": f"http://x?k={STARS}", "汉": "字"}  # pyright: ignore
+    document = read(text, "f").value
+    assert document["workflow"]["environment_variables"][0]["value"] == STARS  # pyright: ignore
+    assert document["workflow"]["graph"]["nodes"][0]["data"] == {"type": "x", "url": f"http://x?k={STARS}", "汉": "字"}  # pyright: ignore
 
 
 @pytest.mark.parametrize("value", ["12345678", "0x1F4", "true", "1.50"])

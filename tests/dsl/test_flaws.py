@@ -47,9 +47,9 @@ def problems(nodes: Nodes, edges: str, **workflow: Any) -> list[str]:
         ],
     }
     app = {"app": {"name": "n", "mode": "workflow"}, "kind": "app", "workflow": {"graph": graph, **workflow}}
-    flow, found = inspect(yaml.safe_dump(app), registry())
-    assert flow is not None, found
-    return [str(item).split(", ", 1)[1] for item in found]
+    flow, problem_list = inspect(yaml.safe_dump(app), registry())
+    assert flow is not None, problem_list
+    return [str(item).split(", ", 1)[1] for item in problem_list]
 
 
 def both(name: str, other: str, field: str = "outputs.0.variable", output: str = "x") -> str:
@@ -129,7 +129,7 @@ FAILS = "every run that reaches it fails"
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (
             {"actions": [{"operation": "set", "value": "x", "variable_selector": SLOTS}]},
@@ -163,8 +163,8 @@ FAILS = "every run that reaches it fails"
         ),
     ],
 )
-def test_assigners(data: dict[str, Any], told: str | None):
-    found = problems(
+def test_assigners(data: dict[str, Any], message: str | None):
+    messages = problems(
         {"a": {"type": "assigner", **data}}, "s>a", environment_variables=[{"name": "k", "value": "v"}], **VARIABLE
     )
-    assert found == ([told] if told else [])
+    assert messages == ([message] if message else [])

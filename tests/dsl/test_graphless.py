@@ -52,14 +52,14 @@ async def run_app(
     flow: Flow,
     query: str | None = "why?",
     inputs: Mapping[str, Any] | None = None,
-    found: Sequence[str] = (),
+    contents: Sequence[str] = (),
     history: Conversation | None = SAID,
 ) -> llm_world.Ran:
     """What the model is asked when a user says this, with these passages found in the knowledge bases."""
     system: dict[str, Any] = {} if query is None else {"query": query}
     if flow.mode != "completion":
         system["conversation_id"] = "c"
-    passages = [{"title": "t", "content": text, "metadata": {}} for text in found]
+    passages = [{"title": "t", "content": text, "metadata": {}} for text in contents]
     scopes = {"sys": system, "start": inputs or {}, "knowledge_retrieval": {"result": passages}}
     return await llm_world.run(flow.nodes["llm"], Model(), scopes, history=history)
 
@@ -112,7 +112,7 @@ async def test_an_advanced_prompt_keeps_its_messages():
     ]
     flow = loaded(prompt_type="advanced", chat_prompt_config={"prompt": prompt}, user_input_form=FORM, **BASES)
     expected = [("system", "Be kind. fact||why?"), ("user", "Hi"), ("assistant", "Hello"), *BEFORE, ("user", "why?")]
-    assert texts(await run_app(flow, inputs={"tone": "kind"}, found=["fact"])) == expected
+    assert texts(await run_app(flow, inputs={"tone": "kind"}, contents=["fact"])) == expected
 
 
 async def test_an_advanced_prompt_in_completion_mode_has_a_place_for_everything():
@@ -123,7 +123,7 @@ async def test_an_advanced_prompt_in_completion_mode_has_a_place_for_everything(
     flow = loaded(
         model=COMPLETES, prompt_type="advanced", completion_prompt_config=settings, user_input_form=FORM, **BASES
     )
-    ran = await run_app(flow, inputs={"tone": "kind"}, found=["fact"])
+    ran = await run_app(flow, inputs={"tone": "kind"}, contents=["fact"])
     assert texts(ran) == [("user", "fact\nMe: before?\nYou: before!\nMe (kind): why?\nYou:")]
     assert ran.request.mode == "completion"
 
@@ -173,7 +173,7 @@ async def test_pictures_are_shown_where_they_may_be_uploaded(upload: Any, seen: 
 async def test_what_knowledge_bases_hold_comes_before_the_prompt():
     flow = loaded(pre_prompt="Be {{tone}}.", user_input_form=FORM, **BASES)
     assert ids(flow) == ["start", "knowledge_retrieval", "llm", "answer"]
-    role, text = texts(await run_app(flow, inputs={"tone": "kind"}, found=["one", "{{#sys.query#}}"]))[0]
+    role, text = texts(await run_app(flow, inputs={"tone": "kind"}, contents=["one", "{{#sys.query#}}"]))[0]
     assert role == "system"
     assert "<context>\none\n{{#sys.query#}}\n</context>" in text
     assert text.endswith("\n\nBe kind.")

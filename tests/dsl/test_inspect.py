@@ -122,10 +122,10 @@ def row(*ids: str) -> list[dict[str, Any]]:
 
 def messages_of(content: str | bytes, *, fatal: bool | None = None) -> list[str]:
     """The problems without their lines."""
-    found = inspect(content, REGISTRY)[1]
+    problem_list = inspect(content, REGISTRY)[1]
     return [
         str(item).split(", ", 1)[-1] if item.line and item.node else str(item)
-        for item in found
+        for item in problem_list
         if fatal is None or item.fatal is fatal
     ]
 
@@ -201,8 +201,8 @@ def test_merge_keys_and_yaml_1_1() -> None:
 @pytest.mark.parametrize("number", [-(2**63), 2**64 - 1, 2**64, -(2**63) - 1])
 def test_integers_stay_integers_as_far_as_json_is_written(number: int) -> None:
     value = read(f"number: {number}", "w").value["number"]
-    kept = -(2**63) <= number < 2**64
-    assert (type(value), value) == ((int, number) if kept else (float, float(number)))
+    fits = -(2**63) <= number < 2**64
+    assert (type(value), value) == ((int, number) if fits else (float, float(number)))
 
 
 def test_json_with_a_byte_order_mark_and_surrogate_pairs_loads() -> None:
@@ -402,20 +402,20 @@ def test_a_container_has_a_graph_of_its_own(where: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "made"),
+    ("kind", "value", "expected"),
     [("string", 5, "5"), ("string", True, "true"), ("string", {}, None), ("number", "5", 5), ("number", "0.5", 0.5),
      ("number", "", 0), ("number", "x", None), ("number", True, None), ("object", '{"a": 1}', {"a": 1}),
      ("object", [], None), ("boolean", "true", True), ("boolean", 1, None), ("array[number]", "[1, 2]", [1, 2]),
      ("array[string]", [1], None), ("array[string]", "", []), ("array[any]", [1, "a"], [1, "a"])],
 )  # fmt: skip
-def test_conversation_variables_begin_with_what_is_of_their_type(kind: str, value: Any, made: Any) -> None:
+def test_conversation_variables_begin_with_what_is_of_their_type(kind: str, value: Any, expected: Any) -> None:
     entry = {"name": "v", "value_type": kind, "value": value}
     flow, problems = inspect(chain(node("end", "end"), more={"conversation_variables": [entry]}), REGISTRY)
     assert flow is not None
     blank = {"string": "", "number": 0, "object": {}, "boolean": False}.get(kind, [])
-    assert flow.conversation[0].value == (blank if made is None else made)
+    assert flow.conversation[0].value == (blank if expected is None else expected)
     wanted = [f"the conversation variable 'v' must be of type {kind}: it begins without a value"]
-    assert [problem.message for problem in problems] == (wanted if made is None else [])
+    assert [problem.message for problem in problems] == (wanted if expected is None else [])
 
 
 def test_an_environment_variable_that_lost_its_quotes_is_text() -> None:
@@ -433,13 +433,13 @@ def defaults(kind: str, value: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "made"),
+    ("kind", "value", "expected"),
     [("string", "x", "x"), ("number", "7", 7), ("number", 7.5, 7.5), ("object", '{"a": [1]}', {"a": [1]}),
      ("array[number]", "[1]", [1]), ("array[string]", ["x"], ["x"]), ("array[object]", "[{}]", [{}])],
 )  # fmt: skip
-def test_default_values_have_their_type(kind: str, value: Any, made: Any) -> None:
+def test_default_values_have_their_type(kind: str, value: Any, expected: Any) -> None:
     spec = load(defaults(kind, value), REGISTRY).graph.nodes["a"]
-    assert (spec.strategy, spec.defaults) == ("default-value", {"k": made})
+    assert (spec.strategy, spec.defaults) == ("default-value", {"k": expected})
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def manifest(content: bytes = DSL, path: str = "app.yaml", **more: Any) -> dict[
 
 def archive(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as opened:
+    with zipfile.ZipFile(file, "w", compression) as zip_file:
         for name, content in members.items():
-            opened.writestr(name, content)
+            zip_file.writestr(name, content)
     return file.getvalue()
 
 
@@ -124,11 +124,11 @@ def test_what_is_no_app_is_named(content: bytes, message: str):
 
 def test_a_member_that_stands_twice_is_refused():
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as opened:
-        opened.writestr(MANIFEST, yaml.safe_dump(manifest()))
-        opened.writestr("app.yaml", DAMAGED)
+    with zipfile.ZipFile(file, "w") as zip_file:
+        zip_file.writestr(MANIFEST, yaml.safe_dump(manifest()))
+        zip_file.writestr("app.yaml", DAMAGED)
         with pytest.warns(UserWarning, match="Duplicate name"):
-            opened.writestr("app.yaml", DSL)
+            zip_file.writestr("app.yaml", DSL)
     assert "2 members named 'app.yaml'" in refusal(file.getvalue())
 
 

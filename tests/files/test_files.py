@@ -251,18 +251,20 @@ async def not_meant(store: FileStore, app: str | None = None, **mapping: Any) ->
 async def test_an_uploaded_file_is_found_with_fresh_urls(store: FileStore, clock: Clock):
     file = await upload(store)
     clock.now += 1
-    found = await meant(store, "app", type="document", transfer_method="local_file", upload_file_id=file.related_id)
-    assert replace(found, url=None, remote_url=None) == replace(file, url=None, remote_url=None)
-    assert (signature(found.remote_url)[1], signature(found.url)[1]) == ("1795226715", "1795226716")
-    for url in (found.url, found.remote_url):
+    file_of_input = await meant(
+        store, "app", type="document", transfer_method="local_file", upload_file_id=file.related_id
+    )
+    assert replace(file_of_input, url=None, remote_url=None) == replace(file, url=None, remote_url=None)
+    assert (signature(file_of_input.remote_url)[1], signature(file_of_input.url)[1]) == ("1795226715", "1795226716")
+    for url in (file_of_input.url, file_of_input.remote_url):
         assert store.verify(cast("str", file.related_id), *signature(url)[1:])
 
 
 @pytest.mark.parametrize("wanted", ["document", "custom", "", None])
 async def test_types_that_an_upload_may_be_called(store: FileStore, wanted: str | None):
     file = await upload(store)
-    found = await meant(store, type=wanted, transfer_method="local_file", upload_file_id=file.related_id)
-    assert found.type == "document"
+    file_of_input = await meant(store, type=wanted, transfer_method="local_file", upload_file_id=file.related_id)
+    assert file_of_input.type == "document"
 
 
 async def test_what_no_file_can_be_meant_by(store: FileStore):
@@ -292,22 +294,30 @@ async def test_what_no_file_can_be_meant_by(store: FileStore):
 
 async def test_a_file_of_a_tool_is_found(store: FileStore):
     file = await store.save(b"x", filename="x.png", mime_type="image/png")
-    found = await meant(store, transfer_method="tool_file", tool_file_id=file.related_id)
-    assert (found.type, found.related_id, found.remote_url) == ("image", file.related_id, None)
+    file_of_input = await meant(store, transfer_method="tool_file", tool_file_id=file.related_id)
+    assert (file_of_input.type, file_of_input.related_id, file_of_input.remote_url) == ("image", file.related_id, None)
 
 
 async def test_an_uploaded_file_may_be_called_remote(store: FileStore):
     file = await upload(store)
-    found = await meant(store, transfer_method="remote_url", upload_file_id=file.related_id)
-    assert (found.transfer_method, found.size, await store.read(found)) == ("remote_url", 11, b"hello file\n")
+    file_of_input = await meant(store, transfer_method="remote_url", upload_file_id=file.related_id)
+    assert (file_of_input.transfer_method, file_of_input.size, await store.read(file_of_input)) == (
+        "remote_url",
+        11,
+        b"hello file\n",
+    )
 
 
 async def test_our_own_urls_need_no_request(store: FileStore):
     """Port 5001 is nobody's: the file is known without asking."""
     for file in (await upload(store), await store.save(b"tool", filename="t.txt", mime_type="text/plain")):
-        found = await meant(store, type="document", transfer_method="remote_url", url=file.url)
-        assert (found.filename, found.size, found.transfer_method) == (file.filename, file.size, "remote_url")
-        assert len(await store.read(found)) == file.size
+        file_of_input = await meant(store, type="document", transfer_method="remote_url", url=file.url)
+        assert (file_of_input.filename, file_of_input.size, file_of_input.transfer_method) == (
+            file.filename,
+            file.size,
+            "remote_url",
+        )
+        assert len(await store.read(file_of_input)) == file.size
     forged = cast("str", (await upload(store)).url).replace("nonce=", "nonce=0")
     assert "cannot be reached" in await not_meant(store, transfer_method="remote_url", url=forged)
 
@@ -336,9 +346,9 @@ async def remote() -> AsyncIterator[str]:
 async def test_a_remote_file_is_reported_as_recorded(store: FileStore, remote: str):
     url = f"{remote}/x.png"
     for mapping in ({"url": url}, {"remote_url": url}):
-        found = await meant(store, type="image", transfer_method="remote_url", **mapping)
-        assert found == File("image", "remote_url", "x.png", ".png", "image/png", 70, url, None, url)
-    assert await store.read(found) == b"x" * 70
+        file_of_input = await meant(store, type="image", transfer_method="remote_url", **mapping)
+        assert file_of_input == File("image", "remote_url", "x.png", ".png", "image/png", 70, url, None, url)
+    assert await store.read(file_of_input) == b"x" * 70
 
 
 @pytest.mark.parametrize(
@@ -366,15 +376,19 @@ async def test_a_remote_file_is_reported_as_recorded(store: FileStore, remote: s
 async def test_what_a_server_says_of_a_file(
     store: FileStore, remote: str, path: str, filename: str, extension: str, mime_type: str, size: int, kind: str
 ):
-    found = await meant(store, transfer_method="remote_url", url=remote + path)
-    assert (found.filename, found.extension, found.mime_type, found.size, found.type) == (
-        (filename, extension, mime_type, size, kind)
-    )
+    file_of_input = await meant(store, transfer_method="remote_url", url=remote + path)
+    assert (
+        file_of_input.filename,
+        file_of_input.extension,
+        file_of_input.mime_type,
+        file_of_input.size,
+        file_of_input.type,
+    ) == ((filename, extension, mime_type, size, kind))
 
 
 async def test_a_remote_file_without_a_name_gets_one(store: FileStore, remote: str):
-    found = await meant(store, transfer_method="remote_url", url=f"{remote}/")
-    assert re.fullmatch(r"[0-9a-f]{32}\.png", cast("str", found.filename))
+    file_of_input = await meant(store, transfer_method="remote_url", url=f"{remote}/")
+    assert re.fullmatch(r"[0-9a-f]{32}\.png", cast("str", file_of_input.filename))
 
 
 async def test_a_remote_file_of_another_type_than_said(store: FileStore, remote: str):
@@ -387,17 +401,22 @@ async def test_a_remote_file_that_cannot_be_reached(store: FileStore):
 
 
 async def test_a_remote_file_that_we_may_not_ask_for_keeps_what_its_name_tells(store: FileStore):
-    found = await meant(store, type="image", transfer_method="remote_url", url="http://10.0.0.1/a/b.jpg?x=1")
-    assert (found.filename, found.mime_type, found.size, found.type) == ("b.jpg", "image/jpeg", -1, "image")
+    file_of_input = await meant(store, type="image", transfer_method="remote_url", url="http://10.0.0.1/a/b.jpg?x=1")
+    assert (file_of_input.filename, file_of_input.mime_type, file_of_input.size, file_of_input.type) == (
+        "b.jpg",
+        "image/jpeg",
+        -1,
+        "image",
+    )
     with pytest.raises(NodeError) as caught:
-        await store.read(found)
+        await store.read(file_of_input)
     assert caught.value.kind == "EgressRefused"
 
 
 async def test_a_remote_file_that_is_gone(store: FileStore, remote: str):
-    found = await meant(store, transfer_method="remote_url", url=f"{remote}/missing.pdf")
+    file_of_input = await meant(store, transfer_method="remote_url", url=f"{remote}/missing.pdf")
     with pytest.raises(NodeError, match="404"):
-        await store.read(found)
+        await store.read(file_of_input)
 
 
 # -------------------------------------------------------------------------------------------------------- limits

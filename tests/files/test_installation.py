@@ -24,9 +24,9 @@ OTHER = bytes(range(1, 33))
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[SqlStorage]:
     postgresql = request.param == "postgresql"
     url = request.getfixturevalue("postgresql_url") if postgresql else f"sqlite:///{tmp_path}/headrace.db"
-    opened = await SqlStorage.open(url)
-    yield opened
-    await opened.aclose()
+    storage_at_url = await SqlStorage.open(url)
+    yield storage_at_url
+    await storage_at_url.aclose()
 
 
 def folder(tmp_path: Path, name: str, secret: bytes | None = None) -> Path:

@@ -35,7 +35,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
-async def shown(page: Page, html: str) -> list[str]:
+async def messages_of(page: Page, html: str) -> list[str]:
     """Shows a page as the server sends it. The messages of the browser's console."""
     messages: list[str] = []
 
@@ -55,17 +55,17 @@ async def shown(page: Page, html: str) -> list[str]:
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}], ids=["light", "dark"])
 @pytest.mark.parametrize("name", ["form", "refused"])
 async def test_axe_finds_nothing(browser: Browser, name: str, context: dict[str, str]) -> None:
-    async with await browser.new_context(bypass_csp=True, **context) as opened:
-        page = await opened.new_page()
-        await shown(page, PAGES[name])
+    async with await browser.new_context(bypass_csp=True, **context) as browser_context:
+        page = await browser_context.new_page()
+        await messages_of(page, PAGES[name])
         await no_fault(page, WEB)
 
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_it_fits_360_pixels_without_scripts(browser: Browser, name: str) -> None:
-    async with await browser.new_context(viewport={"width": 360, "height": 640}) as opened:
-        page = await opened.new_page()
-        messages = await shown(page, PAGES[name])
+    async with await browser.new_context(viewport={"width": 360, "height": 640}) as browser_context:
+        page = await browser_context.new_page()
+        messages = await messages_of(page, PAGES[name])
         assert await page.evaluate("document.documentElement.scrollWidth") <= 360
         for control in await page.locator("input, select, textarea, button").all():
             box = await control.bounding_box()
@@ -76,9 +76,9 @@ async def test_it_fits_360_pixels_without_scripts(browser: Browser, name: str) -
 
 
 async def test_the_keyboard_reaches_everything_in_order(browser: Browser) -> None:
-    async with await browser.new_context() as opened:
-        page = await opened.new_page()
-        await shown(page, PAGES["form"])
+    async with await browser.new_context() as browser_context:
+        page = await browser_context.new_page()
+        await messages_of(page, PAGES["form"])
         names: list[str] = []
         for _ in range(10):
             await page.keyboard.press("Tab")
@@ -90,10 +90,10 @@ async def test_the_keyboard_reaches_everything_in_order(browser: Browser) -> Non
 
 
 async def test_the_browser_sends_the_button_and_the_values(browser: Browser) -> None:
-    async with await browser.new_context(java_script_enabled=False) as opened:
-        page = await opened.new_page()
+    async with await browser.new_context(java_script_enabled=False) as browser_context:
+        page = await browser_context.new_page()
         html = PAGES["form"].replace(" required", "")
-        await shown(page, html)
+        await messages_of(page, html)
         await page.get_by_label("comment").fill("Fine 👍")
         await page.get_by_label("priority").select_option("<high>")
         await page.get_by_label("page", exact=True).set_input_files(Path(__file__))

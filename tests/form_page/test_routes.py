@@ -26,7 +26,7 @@ MAIL_TOKEN = "mail" + TOKEN[4:]
 
 
 @dataclass
-class Asked:
+class Form:
     """A run that waits for an answer to a form with these inputs."""
 
     app: Client
@@ -52,7 +52,7 @@ class Asked:
         return event
 
 
-async def asked(server: Serving, *inputs: dict[str, Value], seconds: int = 3600) -> Asked:
+async def open_form(server: Serving, *inputs: dict[str, Value], seconds: int = 3600) -> Form:
     async def ask(ctx: Context) -> Any:
         if ctx.form is None:
             mail = {"type": "email", "recipients": [{"type": "external", "to": "ann@x.example", "token": MAIL_TOKEN}]}
@@ -67,7 +67,7 @@ async def asked(server: Serving, *inputs: dict[str, Value], seconds: int = 3600)
     app = await server.add("ask.yml", workflow(["ask"], outputs={"answer": ["ask", "answer"]}))
     status, body = await app.run()
     assert (status, body["data"]["status"]) == (200, "paused"), body
-    return Asked(app, server, body["workflow_run_id"])
+    return Form(app, server, body["workflow_run_id"])
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Serving]:
 
 
 async def test_the_page_is_private_and_in_the_readers_language(server: Serving) -> None:
-    ask = await asked(server, COMMENT)
+    ask = await open_form(server, COMMENT)
     status, html, headers = await ask.get(**{"Accept-Language": "zh-TW"})
     assert status == 200
     assert '<html lang="zh-Hant">' in html
@@ -94,7 +94,7 @@ async def test_the_page_is_private_and_in_the_readers_language(server: Serving) 
 
 
 async def test_an_answer_continues_the_run_once(server: Serving) -> None:
-    ask = await asked(server, COMMENT, PRIORITY)
+    ask = await open_form(server, COMMENT, PRIORITY)
     answer = {"input-comment": "Fine.\r\nReally 👍", "input-priority": "<high>", "action": "approve", "other": "x"}
     responses = await asyncio.gather(*(ask.post(answer) for _ in range(5)))
     assert sorted(status for status, _ in responses) == [200, 410, 410, 410, 410]
@@ -106,14 +106,14 @@ async def test_an_answer_continues_the_run_once(server: Serving) -> None:
 
 
 async def test_who_answered_is_known_by_the_token(server: Serving) -> None:
-    ask = await asked(server, COMMENT)
+    ask = await open_form(server, COMMENT)
     assert (await ask.post({"input-comment": "", "action": "reject"}, MAIL_TOKEN))[0] == 200
     assert (await ask.outputs())["comment"] == ""
     assert (await ask.answer()).recipient == "ann@x.example"
 
 
 async def test_a_refused_answer_keeps_what_was_typed_and_the_form_open(server: Serving) -> None:
-    ask = await asked(server, COMMENT, PRIORITY)
+    ask = await open_form(server, COMMENT, PRIORITY)
     for answer, message in (
         ({"input-comment": "typed <b>", "action": "approve"}, "Please fill in this field."),
         ({"input-comment": "typed <b>", "input-priority": "no such", "action": "approve"}, "Invalid value for select"),
@@ -127,7 +127,7 @@ async def test_a_refused_answer_keeps_what_was_typed_and_the_form_open(server: S
 
 
 async def test_files_are_stored_as_those_of_the_runs_user(server: Serving) -> None:
-    ask = await asked(server, PAGE, PICTURES, LINK)
+    ask = await open_form(server, PAGE, PICTURES, LINK)
     data = aiohttp.FormData(quote_fields=False)
     data.add_field("input-page", b"# notes", filename="notes äöü.md", content_type="text/markdown")
     for number in range(2):
@@ -159,7 +159,7 @@ async def test_files_are_stored_as_those_of_the_runs_user(server: Serving) -> No
 async def test_files_that_are_not_accepted(
     server: Serving, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, status: int, message: str
 ) -> None:
-    ask = await asked(server, COMMENT, PAGE)
+    ask = await open_form(server, COMMENT, PAGE)
     monkeypatch.setattr("headrace.api.auth.Api.upload_limit", lambda *_: 2000)
     data = aiohttp.FormData()
     data.add_field("input-comment", "typed")
@@ -172,7 +172,7 @@ async def test_files_that_are_not_accepted(
 
 
 async def test_bodies_that_are_no_answers(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = await asked(server, COMMENT)
+    ask = await open_form(server, COMMENT)
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     status, page = await ask.post(b'{"action": "approve"}', **{"Content-Type": "application/json"})
     assert (status, "The request is not an HTML form." in page) == (415, True)
@@ -185,7 +185,7 @@ async def test_bodies_that_are_no_answers(server: Serving, monkeypatch: pytest.M
 
 
 async def test_forms_that_are_over_or_unknown(server: Serving) -> None:
-    ask = await asked(server, COMMENT, seconds=0)
+    ask = await open_form(server, COMMENT, seconds=0)
     status, html, _ = await ask.get(**{"Accept-Language": "zh-CN"})
     assert (status, "回复期限已过。" in html) == (410, True)
     assert (await ask.post({"input-comment": "", "action": "approve"}))[0] == 410
@@ -195,7 +195,7 @@ async def test_forms_that_are_over_or_unknown(server: Serving) -> None:
 
 
 async def test_an_address_cannot_try_for_ever(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = await asked(server, COMMENT)
+    ask = await open_form(server, COMMENT)
     monkeypatch.setattr(routes, "_PER_MINUTE", 0)
     status, html, headers = await ask.get()
     assert (status, headers["Retry-After"]) == (429, "60")
@@ -220,6 +220,6 @@ async def test_the_token_is_in_no_log(server: Serving, caplog: pytest.LogCapture
         assert TOKEN not in scrubber.text(f"GET {path} 200")
         assert "/form/" in scrubber.text(path)
     caplog.set_level(logging.DEBUG)
-    ask = await asked(server, COMMENT)
+    ask = await open_form(server, COMMENT)
     await ask.post({"action": "x"})
     assert not [record for record in caplog.records if TOKEN in scrubber.text(record.getMessage())]

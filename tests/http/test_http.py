@@ -536,9 +536,9 @@ async def test_a_host_that_cannot_be_reached_times_out():
 
 
 async def test_a_refused_connection_says_so(http: HttpClient):
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        error = await refused(http, HttpRequest("GET", f"http://127.0.0.1:{held.getsockname()[1]}/none"))
+    with socket.socket() as reservation:
+        reservation.bind(("127.0.0.1", 0))
+        error = await refused(http, HttpRequest("GET", f"http://127.0.0.1:{reservation.getsockname()[1]}/none"))
     assert (error.kind, str(error)) == ("HttpRequestNodeError", "[Errno 111] Connection refused")
 
 

@@ -141,8 +141,8 @@ def test_every_operator_is_tried_here():
 
 
 def verdict(*conditions: Condition, every: bool = True, **scope: Value) -> tuple[bool, list[bool]]:
-    found = decide(conditions, Variables({"n": scope}), every=every)
-    return found.holds, list(found.results)
+    decision = decide(conditions, Variables({"n": scope}), every=every)
+    return decision.holds, list(decision.results)
 
 
 def on(name: str, operator: str, expected: Expected = None) -> Condition:
@@ -178,8 +178,8 @@ def test_a_variable_that_does_not_exist_is_told():
 
 
 def test_what_was_compared_is_reported():
-    found = decide([on("a", ">", "1"), on("f", "exists")], Variables({"n": {"a": 2, "f": PDF}}), every=True)
-    assert found.compared == [{"actual_value": 2, "expected_value": "1", "comparison_operator": ">"}]
+    decision = decide([on("a", ">", "1"), on("f", "exists")], Variables({"n": {"a": 2, "f": PDF}}), every=True)
+    assert decision.compared == [{"actual_value": 2, "expected_value": "1", "comparison_operator": ">"}]
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ def test_a_path_is_taken_apart_into_what_it_was_made_of(rounds: list[tuple[str, 
     for container, index in rounds:
         containers.append(prefix + container)
         prefix = graph.round_path(prefix + container, index)
-    made = prefix + node
-    assert graph.split(made) == (prefix, node)
-    assert graph.node_of(made) == node
-    assert graph.is_top_level(made) is (not rounds)
-    assert graph.containers(made) == containers
-    assert graph.rounds(made) == [(container, index) for container, (_, index) in zip(containers, rounds, strict=True)]
-    assert all(graph.is_inside(made, container) for container in containers)
-    assert not graph.is_inside(made, made)
+    path = prefix + node
+    assert graph.split(path) == (prefix, node)
+    assert graph.node_of(path) == node
+    assert graph.is_top_level(path) is (not rounds)
+    assert graph.containers(path) == containers
+    assert graph.rounds(path) == [(container, index) for container, (_, index) in zip(containers, rounds, strict=True)]
+    assert all(graph.is_inside(path, container) for container in containers)
+    assert not graph.is_inside(path, path)

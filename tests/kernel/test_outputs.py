@@ -41,16 +41,18 @@ def ends(*names: str) -> Mapping[str, Node[Config]]:
 async def test_the_end_that_comes_last_in_dify_s_order_has_the_say(edges: str, last: str, a: int, b: int):
     nodes = {"s": Instant(), "a": after(a), "b": after(b), "more": Instant(), **ends("e1", "e2")}
     parts = [edge for edge in edges.split() if edge]
-    made = flow({n: v for n, v in nodes.items() if n in edges}, parts, {"e1": [("a", "text")], "e2": [("b", "text")]})
-    state = await drive(made)
+    workflow = flow(
+        {n: v for n, v in nodes.items() if n in edges}, parts, {"e1": [("a", "text")], "e2": [("b", "text")]}
+    )
+    state = await drive(workflow)
     assert state.ended is not None
     assert state.ended.outputs == {"x": last, "only_e1": "e1", "only_e2": "e2"}
 
 
 async def test_answers_of_ends_are_put_together_in_that_order():
     nodes = {"s": Instant(), "a": after(9), "b": after(0), **{n: Instant({"answer": n}) for n in ("e1", "e2")}}
-    made = flow(nodes, ["s>a", "s>b", "a>e1", "b>e2"], {"e1": [("a", "text")], "e2": [("b", "text")]})
-    state = await drive(made)
+    workflow = flow(nodes, ["s>a", "s>b", "a>e1", "b>e2"], {"e1": [("a", "text")], "e2": [("b", "text")]})
+    state = await drive(workflow)
     assert state.outputs == {"answer": "e1e2"}
 
 

@@ -36,10 +36,10 @@ class Play:
         for edge in edges.split():
             source, target = edge.split(">")
             name, _, handle = source.partition(":")
-            for each in (name, target):
-                bare = each.rstrip("!?=")
-                if bare not in specs or each != bare:
-                    specs[bare] = NodeSpec(bare, "any", **kinds.get(each[-1], {}))
+            for written in (name, target):
+                bare = written.rstrip("!?=")
+                if bare not in specs or written != bare:
+                    specs[bare] = NodeSpec(bare, "any", **kinds.get(written[-1], {}))
             parsed.append(Edge(name.rstrip("!?="), target.rstrip("!?="), handle or "source"))
         self.state = State(Graph(list(specs.values()), parsed, next(iter(specs)), responses))
         self.at = 0.0

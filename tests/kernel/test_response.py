@@ -55,8 +55,8 @@ def test_forms_of_values():
     hear = Listener(
         "s>e", {"e": [("s", "o"), "\n", ("s", "l"), "\n", ("s", "b"), "\n", ("s", "n"), "\n", ("env", "E")]}
     )
-    told = hear.hears(NodeSucceeded("s", {"o": {"a": 1}, "l": ["x", {"y": None}], "b": True, "n": 2.0}))
-    assert [text for text, _ in told] == [
+    pieces = hear.hears(NodeSucceeded("s", {"o": {"a": 1}, "l": ["x", {"y": None}], "b": True, "n": 2.0}))
+    assert [text for text, _ in pieces] == [
         '{\n  "a": 1\n}',
         "\n",
         "- x\n- {'y': None}",

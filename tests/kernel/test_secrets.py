@@ -16,8 +16,8 @@ SECRETS = st.lists(st.text("ab", min_size=4, max_size=6), min_size=1, max_size=3
 def test_every_part_of_an_event_is_masked():
     mask = SecretMask(["hunter2!"])
     event = NodeSucceeded("n", {"a": ["x hunter2! y"], "hunter2!": 1}, {"i": {"d": "hunter2!"}}, {"p": "hunter2!"})
-    shown = mask.record(Record("run", 1, 0.0, event)).event
-    assert shown == NodeSucceeded("n", {"a": [f"x {STARS} y"], STARS: 1}, {"i": {"d": STARS}}, {"p": STARS})
+    masked_event = mask.record(Record("run", 1, 0.0, event)).event
+    assert masked_event == NodeSucceeded("n", {"a": [f"x {STARS} y"], STARS: 1}, {"i": {"d": STARS}}, {"p": STARS})
     assert mask.event(NodeFailed("n", "bad hunter2!", "X")) == NodeFailed("n", f"bad {STARS}", "X")
     assert mask.event(RunEnded("failed", error="hunter2!")) == RunEnded("failed", error=STARS)
     written = NodeSucceeded("n", {}, assigned={"conversation": {"token": "hunter2!"}})
@@ -44,7 +44,7 @@ def test_text_in_pieces_is_masked_as_the_whole_would_be_and_never_shows_a_secret
 ):
     masked = StreamingMask(SecretMask(secrets))
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    shown = "".join(masked.feed(text[a:b]) for a, b in itertools.pairwise(edges)) + masked.end()
-    assert not any(secret in shown for secret in secrets)
+    masked_text = "".join(masked.feed(text[a:b]) for a, b in itertools.pairwise(edges)) + masked.end()
+    assert not any(secret in masked_text for secret in secrets)
     if len(secrets) == 1:
-        assert shown == SecretMask(secrets).text(text)
+        assert masked_text == SecretMask(secrets).text(text)

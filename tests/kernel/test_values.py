@@ -62,7 +62,7 @@ SCOPES = {
 
 
 @pytest.mark.parametrize(
-    ("selector", "found"),
+    ("selector", "expected"),
     [
         (("s", "text"), (True, "T")),
         (("s", "object", "key", "deep"), (True, [1, 2])),
@@ -78,8 +78,8 @@ SCOPES = {
         ((), (False, None)),
     ],
 )
-def test_what_a_selector_finds(selector: tuple[str, ...], found: tuple[bool, Value]):
-    assert Variables(SCOPES).find(selector) == found
+def test_what_a_selector_finds(selector: tuple[str, ...], expected: tuple[bool, Value]):
+    assert Variables(SCOPES).find(selector) == expected
 
 
 @pytest.mark.parametrize(

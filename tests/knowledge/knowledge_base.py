@@ -112,9 +112,9 @@ class KnowledgeBase:
             await indexer.work()
 
     async def current(self, document: Document) -> Document:
-        found = await self.store.documents.find_document(document.dataset, document.id)
-        assert found is not None
-        return found
+        stored = await self.store.documents.find_document(document.dataset, document.id)
+        assert stored is not None
+        return stored
 
     async def segments(self, document: Document) -> Sequence[Segment]:
         return (await self.store.segments.segments(document.id, SegmentFilter(limit=100_000)))[0]

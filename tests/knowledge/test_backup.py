@@ -26,12 +26,12 @@ async def test_a_backup_has_knowledge_bases(tmp_path: Path) -> None:
         assert [segment.content for segment in segments] == ["red apples", "blue invoices"]
         assert await base.rows("dataset_vector") == sorted(segment.id for segment in segments)
 
-        def found(connection: Any) -> list[Any]:
+        def segment_ids(connection: Any) -> list[Any]:
             terms = "SELECT t.segment FROM dataset_text_index i JOIN dataset_text t ON t.number = i.rowid"
             return connection.exec_driver_sql(f"{terms} WHERE dataset_text_index MATCH 'invoices'").scalars().all()
 
-        assert await base.storage.database.run(found) == [segments[1].id]
+        assert await base.storage.database.run(segment_ids) == [segments[1].id]
         changed = await base.add(dataset, "green invoices", **GOOD)
         await base.index()
         assert (await base.current(changed)).status == "completed"
-        assert len(await base.storage.database.run(found)) == 2
+        assert len(await base.storage.database.run(segment_ids)) == 2

@@ -90,7 +90,7 @@ async def test_an_external_knowledge_api(server: Server) -> None:
             {"content": "Or so.", "title": None, "metadata": None},
         ]
     }
-    found = await external(server, top_k=3, score_threshold=0.5, conditions=CONDITIONS)
+    passages = await external(server, top_k=3, score_threshold=0.5, conditions=CONDITIONS)
     assert server.requests == [
         (
             "POST",
@@ -113,8 +113,8 @@ async def test_an_external_knowledge_api(server: Server) -> None:
         "data_source_type": "external",
         "doc_metadata": {"path": "s3://a", "document_id": 7},
     }
-    assert found[0] == Passage("It is so.", "a.txt", 0.98, first)
-    assert (found[1].content, found[1].title, found[1].score) == ("Or so.", "", None)
+    assert passages[0] == Passage("It is so.", "a.txt", 0.98, first)
+    assert (passages[1].content, passages[1].title, passages[1].score) == ("Or so.", "", None)
 
 
 async def test_without_threshold_key_or_conditions(server: Server) -> None:
@@ -166,7 +166,7 @@ async def test_a_real_dify(server: Server) -> None:
             {"segment": {**SEGMENT, "content": "Q", "answer": "A"}, "child_chunks": None, "score": None},
         ],
     }
-    found = await dify(server, top_k=3, score_threshold=0.2, conditions=CONDITIONS)
+    passages = await dify(server, top_k=3, score_threshold=0.2, conditions=CONDITIONS)
     assert [request[:3] for request in server.requests] == [
         ("GET", f"/v1/datasets/{ID}", "Bearer dataset-secret"),
         ("POST", f"/v1/datasets/{ID}/retrieve", "Bearer dataset-secret"),
@@ -199,9 +199,9 @@ async def test_a_real_dify(server: Server) -> None:
         "segment_index_node_hash": "abc",
         "doc_metadata": {"a": 1},
     }
-    assert found[0] == Passage("Dify is a platform.", "guide.txt", 0.92, fields, "short", [{"id": "f"}])
-    assert found[1].content == "question:Q \nanswer:A"
-    assert (found[1].score, found[1].metadata["child_chunks"]) == (None, [])
+    assert passages[0] == Passage("Dify is a platform.", "guide.txt", 0.92, fields, "short", [{"id": "f"}])
+    assert passages[1].content == "question:Q \nanswer:A"
+    assert (passages[1].score, passages[1].metadata["child_chunks"]) == (None, [])
 
 
 async def test_the_node_decides_over_the_base(server: Server) -> None:
@@ -232,8 +232,8 @@ async def test_names_and_descriptions(server: Server) -> None:
 
 async def test_an_old_dify_that_tells_nothing_of_its_bases(server: Server) -> None:
     server.about, server.about_status, server.answer = {}, 405, {"records": [{"segment": SEGMENT, "score": 1}]}
-    found = await dify(server)
-    assert found[0].metadata["dataset_name"] == ID
+    passages = await dify(server)
+    assert passages[0].metadata["dataset_name"] == ID
     assert server.requests[1][3]["retrieval_model"]["search_method"] == "semantic_search"
 
 
@@ -345,7 +345,7 @@ def test_ids_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "told"),
+    ("status", "answer", "message"),
     [
         (403, {"error_code": 1001, "error_msg": "Bad key sk-ext"}, "Bad key *** (HTTP status 403)"),
         (404, {"code": "not_found", "message": "Dataset not found.", "status": 404}, "not found. (HTTP status 404)"),
@@ -359,11 +359,11 @@ def test_ids_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (200, {"records": ["x"]}, "a record that is not an object"),
     ],
 )
-async def test_a_server_that_fails(server: Server, status: int, answer: Any, told: str) -> None:
+async def test_a_server_that_fails(server: Server, status: int, answer: Any, message: str) -> None:
     server.status, server.answer = status, answer
     error = await refused(server)
     assert error.startswith("Knowledge base 'kb': ")
-    assert told in error
+    assert message in error
 
 
 async def test_a_dify_that_refuses(server: Server) -> None:

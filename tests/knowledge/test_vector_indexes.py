@@ -41,7 +41,7 @@ def fan(first: int, last: int) -> list[SegmentIndex]:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[KnowledgeStore]:
+async def open_index(url: str) -> AsyncIterator[KnowledgeStore]:
     storage = await SqlStorage.open(url)
     assert storage.knowledge is not None
     try:
@@ -60,7 +60,7 @@ async def best(index: VectorIndex, count: int = 3) -> list[str]:
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[KnowledgeStore]:
     pytest.importorskip("usearch")
-    async with opened(f"sqlite:///{tmp_path}/headrace.db") as store:
+    async with open_index(f"sqlite:///{tmp_path}/headrace.db") as store:
         yield store
 
 
@@ -108,12 +108,12 @@ async def test_a_damaged_file_is_made_anew(
 
 
 async def test_processes_that_search_at_once_build_one_table(pgvector_url: str) -> None:
-    async with opened(pgvector_url) as first, opened(pgvector_url) as second:
+    async with open_index(pgvector_url) as first, open_index(pgvector_url) as second:
         assert first.index is not None
         assert second.index is not None
         await add(first, "o1", fan(0, 1_500))
-        found = await asyncio.gather(*(best(index) for index in (first.index, second.index) for _ in range(3)))
-        assert found == [["s0000", "s0001", "s0002"]] * 6
+        nearest = await asyncio.gather(*(best(index) for index in (first.index, second.index) for _ in range(3)))
+        assert nearest == [["s0000", "s0001", "s0002"]] * 6
         await add(second, "o2", [of_vector("t1", QUERY)])
         assert sorted(await best(first.index, 2)) == ["s0000", "t1"]
     assert tables(pgvector_url) == 1
@@ -121,7 +121,7 @@ async def test_processes_that_search_at_once_build_one_table(pgvector_url: str) 
 
 async def test_a_table_is_replaced_if_most_has_changed(pgvector_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.stores.sql.knowledge.pgvector._MOST_CHANGES", 10)
-    async with opened(pgvector_url) as store:
+    async with open_index(pgvector_url) as store:
         assert store.index is not None
         await add(store, "o1", fan(100, 110))
         assert await best(store.index) == ["s0100", "s0101", "s0102"]
@@ -136,7 +136,7 @@ async def test_a_table_is_replaced_if_most_has_changed(pgvector_url: str, monkey
 
 
 async def test_tables_may_be_dropped_at_any_time(pgvector_url: str) -> None:
-    async with opened(pgvector_url) as store:
+    async with open_index(pgvector_url) as store:
         assert store.index is not None
         await add(store, "o1", fan(0, 10))
         assert await best(store.index) == ["s0000", "s0001", "s0002"]
@@ -146,12 +146,12 @@ async def test_tables_may_be_dropped_at_any_time(pgvector_url: str) -> None:
 
 async def test_a_database_without_the_extension_is_an_error_that_says_so(postgresql_server: Server) -> None:
     url = postgresql_server.new_database()
-    async with opened(url) as store:
+    async with open_index(url) as store:
         await add(store, "o1", fan(0, 10))
     execute(
         url, "DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO plain"
     )
-    async with opened(url.replace("headrace@", "plain@")) as store:
+    async with open_index(url.replace("headrace@", "plain@")) as store:
         assert store.index is not None
         with pytest.raises(
             HeadraceError, match=r"needs the extension vector, version 0\.8 or later, .* permission denied"

@@ -111,9 +111,9 @@ async def test_each_recipient_gets_a_message_with_a_token_of_its_own() -> None:
         for address, body in tokens.items():
             assert body is not None
             assert f"/form/token-of-{address}" in body.get_content()
-            found = await at.store.forms.form_of(f"token-of-{address}")
-            assert found is not None
-            assert found[1].recipient == address
+            form_and_recipient = await at.store.forms.form_of(f"token-of-{address}")
+            assert form_and_recipient is not None
+            assert form_and_recipient[1].recipient == address
 
 
 async def test_a_failure_is_tried_again_and_can_be_seen() -> None:

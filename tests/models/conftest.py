@@ -21,8 +21,8 @@ async def server() -> AsyncIterator[ModelServer]:
 
 @pytest.fixture
 async def client(server: ModelServer) -> AsyncIterator[ModelClient]:
-    made = ModelClient(
+    model_client = ModelClient(
         {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "sk-very-secret"}, backoff=0.001, idle=1.0
     )
-    yield made
-    await made.aclose()
+    yield model_client
+    await model_client.aclose()

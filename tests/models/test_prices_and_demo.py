@@ -156,10 +156,10 @@ async def test_max_tokens():
     ],
 )
 async def test_a_schema_is_met(schema: dict[str, Any]):
-    made = json.loads(text_of(await hear(demo(), ask(schema=schema))))
-    jsonschema.validate(made, schema)
+    value = json.loads(text_of(await hear(demo(), ask(schema=schema))))
+    jsonschema.validate(value, schema)
     as_parameters = {"response_format": "json_schema", "json_schema": json.dumps({"name": "n", "schema": schema})}
-    assert json.loads(text_of(await hear(demo(), ask(parameters=as_parameters)))) == made
+    assert json.loads(text_of(await hear(demo(), ask(parameters=as_parameters)))) == value
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_azure_has_a_header_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("environ", "provider", "told"),
+    ("environ", "provider", "message"),
     [
         ({}, "openai", "OPENAI_API_KEY"),
         ({"OPENAI_API_KEY": "  "}, "langgenius/openai/openai", "OPENAI_API_KEY"),
@@ -241,9 +241,9 @@ def test_azure_has_a_header_of_its_own():
         ),
     ],
 )
-async def test_what_is_missing_is_named(environ: dict[str, str], provider: str, told: str):
+async def test_what_is_missing_is_named(environ: dict[str, str], provider: str, message: str):
     client = ModelClient(environ)
-    assert told in (client.missing(provider) or "")
+    assert message in (client.missing(provider) or "")
     with pytest.raises(NodeError) as raised:
         await anext(client.chat(ask(provider=provider)))
     assert raised.value.kind == "ProviderTokenNotInitError"

@@ -31,8 +31,8 @@ def test_any_spelling_cut_into_any_two_or_into_bytes(stream: bytes):
     cuts.append([stream[at : at + 1] for at in range(len(stream))])
     for parts in cuts:
         events = sse.Events()
-        found = [event for part in parts for event in events.feed(part)] + events.end()
-        assert found == [{"a": 1}, {"b": "你"}], parts
+        parsed = [event for part in parts for event in events.feed(part)] + events.end()
+        assert parsed == [{"a": 1}, {"b": "你"}], parts
         assert events.done
 
 
@@ -68,5 +68,5 @@ def test_an_endless_event_is_refused(endless: bytes, monkeypatch: pytest.MonkeyP
 def test_a_large_event_in_small_pieces():
     big = b"data: " + json.dumps({"a": "x" * 1_000_000}).encode() + b"\n\n"
     events = sse.Events()
-    found = [event for at in range(0, len(big), 100) for event in events.feed(big[at : at + 100])]
-    assert len(found[0]["a"]) == 1_000_000
+    parsed = [event for at in range(0, len(big), 100) for event in events.feed(big[at : at + 100])]
+    assert len(parsed[0]["a"]) == 1_000_000

@@ -275,8 +275,8 @@ def test_whatever_comes_is_a_call_or_refused(deltas: list[Any], whole: bool):
     with suppress(TypeError):
         for delta in deltas:
             gathered.add({"tool_calls": delta}, whole=whole)
-    made = gathered.calls()
-    assert all(call.id and (call.name or call.arguments) for call in made)
+    calls = gathered.calls()
+    assert all(call.id and (call.name or call.arguments) for call in calls)
 
 
 async def test_a_call_that_is_cut_off_is_asked_for_again(server: ModelServer, client: ModelClient):

@@ -33,11 +33,11 @@ class Provider:
         lines: list[str] = []
         for line in self._process.stderr:
             lines.append(line)
-            if found := re.search(r"running on (http://[\d.]+:\d+)", line):
+            if address := re.search(r"running on (http://[\d.]+:\d+)", line):
                 break
         else:
             raise AssertionError("the provider did not get ready:\n" + "".join(lines))
-        self.url = found[1]
+        self.url = address[1]
         self._drain = threading.Thread(target=self._process.stderr.read, daemon=True)
         self._drain.start()
         return self

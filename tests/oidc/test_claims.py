@@ -21,8 +21,8 @@ APP, OTHER = "5b1e3f0a-7f3d-4a51-9d46-0f5f3b8f7c11", "0d6f7a42-52ad-4e0e-8b7e-0a
 async def principal(claims: dict[str, Any], **more: Any) -> Principal | None:
     """Whom a token with these claims beside the usual ones stands for; None: it is refused."""
     async with issuing(SIGNER) as issuer, identifying(issuer.url, **more) as identity:
-        found = await authenticate(identity, SIGNER.token({**issuer.claims(scope=None), **claims}))
-        return found if isinstance(found, Principal) else None
+        caller = await authenticate(identity, SIGNER.token({**issuer.claims(scope=None), **claims}))
+        return caller if isinstance(caller, Principal) else None
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ async def principal(claims: dict[str, Any], **more: Any) -> Principal | None:
     ],
 )
 async def test_permissions_come_from_what_values_mean(claims: dict[str, Any], permissions: str):
-    found = await principal(claims)
-    assert found is not None
-    assert found.permissions == set(permissions.split())
+    caller = await principal(claims)
+    assert caller is not None
+    assert caller.permissions == set(permissions.split())
 
 
 async def test_a_value_may_mean_several_and_have_any_form():
@@ -62,16 +62,16 @@ async def test_a_value_may_mean_several_and_have_any_form():
         ("twice", {"run", "read"}),
     ):
         for received in (value, [value]):
-            found = await principal({"roles": received}, permissions=meaning)
-            assert found is not None
-            assert found.permissions == permissions
+            caller = await principal({"roles": received}, permissions=meaning)
+            assert caller is not None
+            assert caller.permissions == permissions
 
 
 async def test_every_token_may_have_the_default_permissions():
     for claims, permissions in (({}, {"read"}), ({"scope": "headrace.run"}, {"read", "run"})):
-        found = await principal(claims, default_permissions=["read"])
-        assert found is not None
-        assert found.permissions == permissions
+        caller = await principal(claims, default_permissions=["read"])
+        assert caller is not None
+        assert caller.permissions == permissions
 
 
 @pytest.mark.parametrize(
@@ -95,22 +95,22 @@ async def test_every_token_may_have_the_default_permissions():
     ],
 )
 async def test_a_claim_names_the_workspace(claims: dict[str, Any], workspace: str | None):
-    found = await principal(claims, workspace_claim="team", workspace="")
-    assert (found and found.workspace) == workspace
+    caller = await principal(claims, workspace_claim="team", workspace="")
+    assert (caller and caller.workspace) == workspace
 
 
 async def test_a_token_that_names_no_workspace_is_of_the_one_that_is_set():
     for claims, workspace in (({}, "acme"), ({"team": []}, "acme"), ({"team": "blue"}, "blue"), ({"team": 7}, None)):
-        found = await principal(claims, workspace_claim="team", workspace="acme")
-        assert (found and found.workspace) == workspace
+        caller = await principal(claims, workspace_claim="team", workspace="acme")
+        assert (caller and caller.workspace) == workspace
     named = {"https://x.example/team": "red", "my.client": {"team": {"name": "green"}}}
     for path, workspace in (("https://x.example/team", "red"), ("my.client.team.name", "green"), ("my.team", None)):
-        found = await principal(named, workspace_claim=path, workspace="")
-        assert (found and found.workspace) == workspace
+        caller = await principal(named, workspace_claim=path, workspace="")
+        assert (caller and caller.workspace) == workspace
 
 
 @pytest.mark.parametrize(
-    ("told", "apps"),
+    ("claim", "apps"),
     [
         (None, set()),
         ([], set()),
@@ -123,16 +123,16 @@ async def test_a_token_that_names_no_workspace_is_of_the_one_that_is_set():
         ({APP: 1}, set()),
     ],
 )
-async def test_a_claim_names_the_apps(told: Any, apps: set[str] | None):
-    found = await principal({"apps": told}, apps_claim="apps")
-    assert found is not None
-    assert found.apps == apps
+async def test_a_claim_names_the_apps(claim: Any, apps: set[str] | None):
+    caller = await principal({"apps": claim}, apps_claim="apps")
+    assert caller is not None
+    assert caller.apps == apps
 
 
 async def test_without_such_a_claim_all_apps_are_open():
-    found = await principal({"apps": [APP]})
-    assert found is not None
-    assert found.apps is None
+    caller = await principal({"apps": [APP]})
+    assert caller is not None
+    assert caller.apps is None
 
 
 # ------------------------------------------------------------------------------------------------------------- settings

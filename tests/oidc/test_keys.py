@@ -21,8 +21,8 @@ OLD, NEW = Signer("old"), Signer("new", number=1)
 
 @pytest.fixture
 async def issuer() -> AsyncGenerator[Issuer]:
-    async with issuing(OLD) as made:
-        yield made
+    async with issuing(OLD) as started:
+        yield started
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def identity(issuer: Issuer, clock: Clock) -> AsyncGenerator[OidcIdentity]:
-    async with identifying(issuer.url, clock) as made:
-        yield made
+    async with identifying(issuer.url, clock) as started:
+        yield started
 
 
 def claims(issuer: Issuer, **more: Any) -> dict[str, Any]:

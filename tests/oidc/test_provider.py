@@ -36,8 +36,8 @@ USERS = [
 
 @pytest.fixture(scope="module")
 def provider() -> Generator[Provider]:
-    with Provider(USERS) as made:
-        yield made
+    with Provider(USERS) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def serving(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Gen
         "HEADRACE_OIDC_CLIENT_SECRET": "secret",
         "HEADRACE_LOG_LEVEL": "DEBUG",
     }
-    with Serve(tmp_path_factory.mktemp("serve"), [FLOW], environ) as made:
-        yield made
+    with Serve(tmp_path_factory.mktemp("serve"), [FLOW], environ) as server:
+        yield server
 
 
 def run(serving: Serve, token: str, **headers: str) -> httpx.Response:
@@ -71,8 +71,8 @@ def test_a_token_runs_a_workflow(provider: Provider, serving: Serve):
         answer = run(serving, token)
         assert answer.status_code == 200, answer.text
         assert answer.json()["data"]["status"] == "succeeded"
-    found = httpx.get(f"{serving.url}/v1/workflows/logs", headers={"Authorization": f"Bearer {token}"})
-    assert found.json()["total"] == 2
+    logs = httpx.get(f"{serving.url}/v1/workflows/logs", headers={"Authorization": f"Bearer {token}"})
+    assert logs.json()["total"] == 2
 
 
 def test_a_token_without_the_permission_may_not(provider: Provider, serving: Serve):

@@ -82,17 +82,17 @@ def result(second: Any, status: str = "succeeded") -> dict[str, Any]:
     [(1, 1.0), (0.0, -0.0), (True, 1), (None, ""), ("1", 1), ([1], [1, 1]), ({"a": 1}, {"a": None}), ({}, {"a": None})],
 )
 def test_values_that_are_written_differently_differ(ours: Any, theirs: Any):
-    found = compare(CASE, result(ours), result(theirs))
-    assert found is not None
-    assert (found.kind, found.node) == ("template-transform", "second")
-    assert found.place.startswith("outputs.output")
+    difference = compare(CASE, result(ours), result(theirs))
+    assert difference is not None
+    assert (difference.kind, difference.node) == ("template-transform", "second")
+    assert difference.place.startswith("outputs.output")
     assert compare(CASE, result(ours), result(ours)) is None
 
 
 def test_the_end_of_a_run_is_compared():
-    found = compare(CASE, result("x"), result("x", "partial-succeeded"))
-    assert found is not None
-    assert (found.kind, found.place, found.ours) == ("run", "status", '"succeeded"')
+    difference = compare(CASE, result("x"), result("x", "partial-succeeded"))
+    assert difference is not None
+    assert (difference.kind, difference.place, difference.ours) == ("run", "status", '"succeeded"')
     refused = compare(CASE, {"refused": "no"}, result("x"))
     assert refused is not None
     assert refused.place == "loading"
@@ -106,21 +106,21 @@ def test_a_failed_run_may_have_begun_more_items_of_a_parallel_iteration(parallel
         {"nodes": [{"id": "inside", "status": "failed", "outputs": {}, "error": "no"}] * count, "status": "failed"}
         for count in (1, 2)
     )
-    found = compare(case, ours, theirs)
-    assert (found is None) is parallel
-    assert found is None or found.place == "runs"
+    difference = compare(case, ours, theirs)
+    assert (difference is None) is parallel
+    assert difference is None or difference.place == "runs"
 
 
 @pytest.mark.parametrize("type_", ["array[boolean]", "string"])
 def test_an_empty_list_of_booleans_is_compared_with_anything(type_: str):
     case = chain(node("second", {"type": "if-else", "cases": [{"conditions": [{"varType": type_}]}]}))
-    found = Difference("if-else", "second", "status", '"succeeded"', '"exception"', "unexpected value: 1e5")
-    assert (reason(Seen(case, found, {}, {})) is not None) is (type_ == "array[boolean]")
+    difference = Difference("if-else", "second", "status", '"succeeded"', '"exception"', "unexpected value: 1e5")
+    assert (reason(Seen(case, difference, {}, {})) is not None) is (type_ == "array[boolean]")
 
 
 def test_a_difference_that_is_not_meant_has_no_reason():
-    found = Difference("template-transform", "second", "outputs.output", '"a"', '"b"')
-    assert reason(Seen(CASE, found, result("a"), result("b"))) is None
+    difference = Difference("template-transform", "second", "outputs.output", '"a"', '"b"')
+    assert reason(Seen(CASE, difference, result("a"), result("b"))) is None
     passed_over = Difference("run", "", "status", '"succeeded"', '"partial-succeeded"')
     assert reason(Seen(CASE, passed_over, result("a"), result("a", "partial-succeeded"))) is None  # nothing failed
 
