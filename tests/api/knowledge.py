@@ -1,4 +1,4 @@
-"""A Headrace in the test's process with knowledge bases, in a SQLite file."""
+"""A Headrace in the test's process with knowledge bases, in a SQLite file or on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from headrace.access.console import ConsoleAccess
 from headrace.access.keys import KNOWLEDGE, Rights
@@ -31,6 +33,8 @@ from tests.native.calling import Answer, Caller
 from tests.official.world import multipart
 
 AUTOMATIC = {"mode": "automatic"}
+on_both = pytest.mark.parametrize("database_url", ["", "postgresql_url"], indirect=True, ids=["sqlite", "postgresql"])
+"""A test on both databases: see `database_url`."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +106,23 @@ class Bases:
         return path
 
 
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """For `bases_in`; SQLite's, unless a test is `on_both`."""
+    name = getattr(request, "param", "")
+    return request.getfixturevalue(name) if name else ""
+
+
 async def key_of(running: Service, workspace: str) -> str:
     return (await running.apps.access.create(Rights(workspace, frozenset({KNOWLEDGE})), "test"))[1]
 
 
 @asynccontextmanager
-async def bases_in(folder: Path, plans: str = "") -> AsyncGenerator[Bases]:
-    settings = Settings(data=folder)
+async def bases_in(folder: Path, plans: str = "", database_url: str = "") -> AsyncGenerator[Bases]:
+    settings = Settings(data=folder, database_url=database_url)
     if plans:
         (folder / "plans.yml").write_text(plans)
-        settings = Settings(data=folder, plans=folder / "plans.yml")
+        settings = settings.model_copy(update={"plans": folder / "plans.yml"})
     async with service(settings, {}, work=False, limited=True) as running:
         assert running.storage.knowledge is not None
         store, embeddings = running.storage.knowledge.open(), FakeEmbeddings()

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.knowledge import AUTOMATIC, Bases, bases_in
+from tests.api.knowledge import AUTOMATIC, Bases, bases_in, on_both
+from tests.api.knowledge import database_url as database_url
 from tests.official.world import multipart
 
 NOBODY = str(uuid4())
@@ -27,11 +28,12 @@ CUSTOM = {
 
 
 @pytest.fixture
-async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as running:
+async def bases(tmp_path: Path, database_url: str) -> AsyncGenerator[Bases]:
+    async with bases_in(tmp_path, database_url=database_url) as running:
         yield running
 
 
+@on_both
 async def test_a_document_by_text(bases: Bases):
     base = await bases.create()
     created = await bases.write(base, process_rule=CUSTOM)
@@ -49,6 +51,7 @@ async def test_a_document_by_text(bases: Bases):
     assert unknown == (404, "not_found", "Documents not found.")
 
 
+@on_both
 async def test_a_document_by_file_is_downloaded_again(bases: Bases):
     base = await bases.create()
     content = "# Pumpe\n\nGrüße".encode()
@@ -134,6 +137,7 @@ async def test_texts_that_are_not_valid_store_nothing(bases: Bases, fields: dict
     assert (await bases.good("GET", f"{base}/documents"))["total"] == 0
 
 
+@on_both
 async def test_the_first_document_decides(bases: Bases):
     path = f"/datasets/{(await bases.good('POST', '/datasets', json={'name': 'Open'}))['id']}"
     body = {"name": "a", "text": "x", "process_rule": AUTOMATIC}
@@ -151,6 +155,7 @@ async def test_the_first_document_decides(bases: Bases):
     assert (await bases.error("POST", f"{path}/document/create-by-text", json=other))[:2] == (400, "invalid_param")
 
 
+@on_both
 async def test_the_list_has_pages_keywords_and_states(bases: Bases):
     base = await bases.create()
     for number in range(3):
@@ -186,6 +191,7 @@ async def test_ids_that_lead_nowhere(bases: Bases):
     assert (await bases.good("GET", f"{base}/documents/{document}"))["archived"] is False
 
 
+@on_both
 async def test_documents_that_come_at_once_each_get_a_position(bases: Bases):
     base = await bases.create()
     await asyncio.gather(*(bases.write(base, name=f"part {number}") for number in range(12)))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from headrace.errors import NodeError
-from tests.api.knowledge import Bases, bases_in
+from tests.api.knowledge import Bases, bases_in, on_both
+from tests.api.knowledge import database_url as database_url
 from tests.api.test_dataset_segments import GOOD, RULE, TEXT
 from tests.knowledge.knowledge_base import PARENTS
 
@@ -22,8 +23,8 @@ SETTINGS = {
 
 
 @pytest.fixture
-async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as running:
+async def bases(tmp_path: Path, database_url: str) -> AsyncGenerator[Bases]:
+    async with bases_in(tmp_path, database_url=database_url) as running:
         yield running
 
 
@@ -32,6 +33,7 @@ async def search(bases: Bases, base: str, query: str, **body: Any) -> list[str]:
     return [record["segment"]["content"] for record in records]
 
 
+@on_both
 async def test_keywords_find_segments(bases: Bases):
     base = await bases.create()
     document = await bases.indexed(base, TEXT, process_rule=RULE)
@@ -44,6 +46,7 @@ async def test_keywords_find_segments(bases: Bases):
     assert (await bases.good("GET", document))["hit_count"] == 1
 
 
+@on_both
 async def test_what_is_disabled_or_archived_is_not_found(bases: Bases):
     base = await bases.create()
     document = await bases.indexed(base, TEXT, process_rule=RULE)
@@ -58,6 +61,7 @@ async def test_what_is_disabled_or_archived_is_not_found(bases: Bases):
     assert await search(bases, base, "motor") == []
 
 
+@on_both
 async def test_metadata_chooses_documents(bases: Bases):
     base = await bases.create()
     field = (await bases.good("POST", f"{base}/metadata", json={"type": "string", "name": "language"}))["id"]
@@ -72,6 +76,7 @@ async def test_metadata_chooses_documents(bases: Bases):
     assert len(await search(bases, base, "motor")) == 2
 
 
+@on_both
 async def test_child_chunks_find_their_segment(bases: Bases):
     base = await bases.create(**GOOD)
     text = "Pumps.\nThey need oil.\n\nMotors.\nThey need power."

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from headrace.errors import NodeError
-from tests.api.knowledge import Bases, bases_in
+from tests.api.knowledge import Bases, bases_in, on_both
+from tests.api.knowledge import database_url as database_url
 from tests.knowledge.knowledge_base import PARENTS
 
 TEXT = "The pump starts when the valve is open.\n\nThe motor needs oil."
@@ -24,8 +25,8 @@ NOBODY = str(uuid4())
 
 
 @pytest.fixture
-async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as running:
+async def bases(tmp_path: Path, database_url: str) -> AsyncGenerator[Bases]:
+    async with bases_in(tmp_path, database_url=database_url) as running:
         yield running
 
 
@@ -33,6 +34,7 @@ async def contents(bases: Bases, document: str, query: str = "") -> list[str]:
     return [item["content"] for item in (await bases.good("GET", f"{document}/segments{query}"))["data"]]
 
 
+@on_both
 async def test_segments_are_listed_added_changed_and_removed(bases: Bases):
     base = await bases.create()
     document = await bases.indexed(base, TEXT, process_rule=RULE)
@@ -85,6 +87,7 @@ async def test_a_document_that_is_being_indexed_takes_no_segments(bases: Bases):
     assert await bases.error("POST", f"{document}/segments", json=body) == not_yet
 
 
+@on_both
 async def test_documents_are_disabled_and_archived(bases: Bases):
     base = await bases.create()
     document = await bases.indexed(base, TEXT, process_rule=RULE)
@@ -111,6 +114,7 @@ async def test_documents_are_disabled_and_archived(bases: Bases):
     assert (await bases.good("GET", f"{base}/documents"))["total"] == 0
 
 
+@on_both
 async def test_a_document_is_changed_by_text_and_by_file(bases: Bases):
     base = await bases.create()
     document = await bases.indexed(base, TEXT, process_rule=RULE)
@@ -136,6 +140,7 @@ async def test_a_document_is_changed_by_text_and_by_file(bases: Bases):
     assert (await bases.good("GET", f"{base}/documents"))["total"] == 1
 
 
+@on_both
 async def test_child_chunks(bases: Bases):
     base = await bases.create(**GOOD)
     text = "Pumps.\nThey need oil.\n\nMotors.\nThey need power."
@@ -163,6 +168,7 @@ async def test_child_chunks(bases: Bases):
         assert (await bases.error("POST", path, json=body))[:2] == (400, "invalid_param")
 
 
+@on_both
 async def test_questions_and_answers(bases: Bases):
     base = await bases.create(**GOOD)
     document = await bases.indexed(base, TEXT, doc_form="qa_model", process_rule=RULE)

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from headrace.access.keys import Rights
-from tests.api.knowledge import Bases, bases_in
+from tests.api.knowledge import Bases, bases_in, on_both
+from tests.api.knowledge import database_url as database_url
 
 RETRIEVAL = {
     "search_method": "hybrid_search",
@@ -25,11 +26,12 @@ NOBODY = str(uuid4())
 
 
 @pytest.fixture
-async def bases(tmp_path: Path) -> AsyncGenerator[Bases]:
-    async with bases_in(tmp_path) as running:
+async def bases(tmp_path: Path, database_url: str) -> AsyncGenerator[Bases]:
+    async with bases_in(tmp_path, database_url=database_url) as running:
         yield running
 
 
+@on_both
 async def test_a_knowledge_base_is_created_changed_and_removed(bases: Bases):
     body = {"name": "Manuals", "description": "All", "indexing_technique": "economy", "retrieval_model": RETRIEVAL}
     created = await bases.good("POST", "/datasets", json=body)
@@ -47,6 +49,7 @@ async def test_a_knowledge_base_is_created_changed_and_removed(bases: Bases):
         assert await bases.error(method, path) == (404, "not_found", "Dataset not found.")
 
 
+@on_both
 async def test_names_are_unique_in_a_workspace(bases: Bases):
     path = await bases.create("Manuals")
     other = await bases.create("Guides")
@@ -82,6 +85,7 @@ async def test_a_body_that_is_not_valid_creates_nothing(bases: Bases, body: Any,
     assert (await bases.good("GET", "/datasets"))["total"] == 0
 
 
+@on_both
 async def test_the_list_has_pages_keywords_and_tags(bases: Bases):
     paths = [await bases.create(f"base {number}") for number in range(3)]
     page = await bases.good("GET", "/datasets?limit=2")
@@ -143,6 +147,7 @@ async def test_a_plan_limits_the_requests_of_its_workspace(tmp_path: Path):
 # ------------------------------------------------------------------------------------------------------------- tags
 
 
+@on_both
 async def test_tags(bases: Bases):
     path = await bases.create()
     target = path.rpartition("/")[2]
@@ -185,6 +190,7 @@ async def test_what_is_no_tag_and_no_target(bases: Bases):
 # --------------------------------------------------------------------------------------------------------- metadata
 
 
+@on_both
 async def test_fields_of_metadata(bases: Bases):
     path = await bases.create()
     field = await bases.good("POST", f"{path}/metadata", json={"type": "number", "name": "year"})
@@ -207,6 +213,7 @@ async def test_fields_of_metadata(bases: Bases):
     assert (await bases.error("DELETE", at))[:2] == (404, "not_found")
 
 
+@on_both
 async def test_values_of_documents(bases: Bases):
     path = await bases.create()
     year = (await bases.good("POST", f"{path}/metadata", json={"type": "number", "name": "year"}))["id"]
