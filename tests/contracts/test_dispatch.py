@@ -118,8 +118,8 @@ async def test_a_run_that_is_ready_while_it_is_driven_is_driven_once_more(dispat
     async with working(dispatch, driven, slots=3):
         await dispatch.ready(work("a"))
         assert await driven.begins(1) == ["a"]
-        await dispatch.ready(work("a", seq=2))
-        await dispatch.ready(work("a", seq=3))
+        for _ in range(2):
+            await dispatch.ready(work("a", seq=2))  # another number may reach a worker of Temporal's after this drive
         await dispatch.ready(work("b"))
         assert await driven.begins(1) == ["b"], "nobody else may drive a claimed run"
         driven.may_end.set()

@@ -9,13 +9,15 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from headrace.adapters.http import HttpClient
 from headrace.adapters.temporal import TemporalDispatch, TemporalTimers
@@ -254,6 +256,26 @@ async def test_a_callback_whose_timer_an_operator_has_ended_is_found_by_the_next
         await there.next()
         await until(lambda: has_status(process, run, "delivered"))
     assert len(there.posts) == 2
+
+
+async def test_the_first_timer_of_a_moment_brings_what_else_is_due(fleet: Fleet) -> None:
+    async with receiver(500, 500, 200) as there, fleet.process() as process, fleet.alive(process):
+        runs = [await run_of(process, ECHO, there.url, q=q) for q in ("a", "b")]
+        for _ in runs:
+            await there.next()
+        await until(lambda: has_had(fleet, TimerKind.CALLBACK, 2))
+        client = await Client.connect(fleet.server.address)
+        async for activity in client.list_activities(f"TaskQueue = '{fleet.options.task_queue}-callback'"):
+            with suppress(RPCError):  # it may have ended
+                await client.get_activity_handle(activity.activity_id).terminate()
+        callbacks = [await callback_of(process, run) for run in runs]
+        for callback in callbacks:
+            assert callback is not None
+            await process.store.callbacks.save_callback(replace(callback, status="pending", next_at=time.time()))
+        assert callbacks[0] is not None
+        process.service.timers.set(Timer(TimerKind.CALLBACK, callbacks[0].id, time.time()))
+        for run in runs:
+            await until(partial(has_status, process, run, "delivered"))
 
 
 async def test_a_worker_that_was_found_dead_makes_others_look_for_its_callbacks(fleet: Fleet) -> None:

@@ -29,6 +29,7 @@ class FormExpiry:
         self._looking.wake()
 
     async def handle(self, row: str) -> None:
+        self.wake()  # others that are due need not wait for an engine that brings many timers one after the other
         await expire_form(self._run_service, row)
 
     async def _look(self) -> None:

@@ -134,6 +134,7 @@ class WebhookSender:
 
     async def handle(self, row: str) -> None:
         """Makes the attempt at a callback that is due, or leaves it to the time to which it is postponed."""
+        self.wake()  # others that are due need not wait for an engine that brings many timers one after the other
         await self._handling.get(row)
         if (delivery := self._deliveries.get(row)) is not None:
             await asyncio.wait([delivery])
