@@ -50,7 +50,7 @@ call '200 400' 'Run a pipeline' \
       "name": "pump.md"
     }
   ],
-  "start_node_id": "1763690714000",
+  "start_node_id": "local_file",
   "is_published": true,
   "response_mode": "blocking"
 }'
