@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -273,10 +274,55 @@ async def _vectors(settings: Settings) -> Sequence[Finding]:
     return [Finding(part, Status.OK, f"pgvector {version}")]
 
 
+async def _knowledge(settings: Settings) -> Sequence[Finding]:
+    from headrace.stores.sql.knowledge_diagnosis import knowledge_states
+
+    part, findings = "knowledge", list[Finding]()
+    bases = await asyncio.to_thread(knowledge_states, settings.database)
+    used: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for base in bases:
+        if base.embedding_model:
+            used[base.embedding_provider, base.embedding_model].append(base.name)
+        if base.failed:
+            message = f"{base.name}: documents in error: {base.failed} of {base.documents}: {base.failure}"
+            advice = "Remove the cause, then run `headrace knowledge resume`."
+            findings.append(Finding(part, Status.WARNING, message, advice))
+    for (provider, model), names in used.items():
+        if (reason := await _embedding_failure(settings, provider, model)) is not None:
+            message = f"{', '.join(names)}: the embedding model {provider}/{model} cannot be called: {reason}"
+            advice = "Set the provider's credentials (docs/models.md), and check that it can be reached from here."
+            findings.append(Finding(part, Status.FAILED, message, advice))
+    if bases and not findings:
+        waiting, documents = sum(base.waiting for base in bases), sum(base.documents for base in bases)
+        message = f"knowledge bases: {len(bases)}, documents: {documents}, being indexed: {waiting}"
+        findings.append(Finding(part, Status.OK, message))
+    return findings
+
+
+async def _embedding_failure(settings: Settings, provider: str, model: str) -> str | None:
+    """Why an embedding model cannot be called; None if it can. One of an installed plugin is not called: that would
+    start the plugin."""
+    from headrace.adapters.models.embeddings import EmbeddingClient
+    from headrace.adapters.plugins.identifiers import plugin_of_models
+    from headrace.adapters.plugins.installed import InstalledPlugins
+
+    client = EmbeddingClient(os.environ, demo=settings.demo_model)
+    try:
+        if client.missing(provider) and InstalledPlugins(settings.plugin_folder).versions(plugin_of_models(provider)):
+            return None
+        await client.embed(["Headrace"], provider=provider, model=model)
+    except HeadraceError as error:
+        return str(error)
+    finally:
+        await client.aclose()
+    return None
+
+
 _CHECKS: Mapping[str, Check] = {
     "data folder": _data_folder,
     "database": _database,
     "vector index": _vectors,
+    "knowledge": _knowledge,
     "secret": _secret,
     "files": _files,
     "wire": _wire,
@@ -289,6 +335,7 @@ _ADVICE: Mapping[str, str] = {
     "data folder": "Give this user the permission to write to it, or name another one (HEADRACE_DATA).",
     "database": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
     "vector index": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
+    "knowledge": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
     "secret": "Set HEADRACE_SECRET to the other processes' secret; if it is lost, run `headrace db adopt-secret`.",
     "files": "Check HEADRACE_FILES_URL, the AWS_* variables, and the permissions.",
     "sandbox": "See 'What code nodes may do' in docs/deployment.md, or set HEADRACE_SANDBOX_URL.",

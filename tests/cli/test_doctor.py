@@ -11,6 +11,7 @@ from sqlalchemy import create_engine
 
 from headrace.adapters.installation import fingerprint
 from headrace.doctor import Finding, Status, _clock, examine
+from headrace.main import service
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.diagnosis import _shares_sessions, diagnose
@@ -66,6 +67,7 @@ def test_what_fails_is_said_on_one_line_and_by_the_exit_code(tmp_path: Path, inv
     assert {part: item["status"] for part, item in by_part.items()} == {
         "data folder": "failed",
         "database": "failed",
+        "knowledge": "failed",
         "secret": "failed",
         "files": "failed",
         "wire": "failed",
@@ -201,3 +203,46 @@ async def test_temporal_is_checked_if_it_is_set(
     finding = (await findings(away, "temporal"))["temporal"]
     assert (finding.status, finding.advice) == (Status.FAILED, "See docs/temporal.md.")
     assert finding.message.startswith(f"Temporal at 127.0.0.1:{unused_port} does not answer")
+
+
+async def test_knowledge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
+    settings = Settings(data=tmp_path, demo_model=True)
+    assert await findings(settings, "knowledge") == {}
+    async with service(settings, {}, work=False) as running:
+        assert running.knowledge is not None
+        assert await findings(settings, "knowledge") == {}
+        bases = running.knowledge.service
+        manuals = await bases.create("default", "key", "Manuals", {})
+        document = await bases.add_document(manuals, "key", b"one", "a.md", "text/plain", {"technique": "high_quality"})
+        finding = (await findings(settings, "knowledge"))["knowledge"]
+        message = "knowledge bases: 1, documents: 1, being indexed: 1"
+        assert finding == Finding("knowledge", Status.OK, message)
+        await bases.store.documents.change_document(document.id, {"status": "error", "error": "the model is gone"})
+        finding = (await findings(settings, "knowledge"))["knowledge"]
+        assert finding.status == Status.WARNING
+        assert finding.message == "Manuals: documents in error: 1 of 1: the model is gone"
+        assert "headrace knowledge resume" in finding.advice
+        await bases.delete_document(document)
+        await bases.store.datasets.change_dataset(manuals.id, {"embedding_provider": "openai", "embedding_model": "e"})
+    without_demo = Settings(data=tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    finding = (await findings(without_demo, "knowledge"))["knowledge"]
+    assert finding.status == Status.FAILED
+    assert finding.message.startswith("Manuals: the embedding model openai/e cannot be called: provider_not_initialize")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{unused_port}/v1")
+    finding = (await findings(without_demo, "knowledge"))["knowledge"]
+    assert finding.status == Status.FAILED
+    assert "sk-secret" not in finding.message
+
+
+async def test_knowledge_on_postgresql(tmp_path: Path, postgresql_server: Server) -> None:
+    settings = Settings(data=tmp_path, demo_model=True, database_url=postgresql_server.new_database())
+    assert await findings(settings, "knowledge") == {}
+    async with service(settings, {}, work=False) as running:
+        assert running.knowledge is not None
+        bases = running.knowledge.service
+        manuals = await bases.create("default", "key", "Manuals", {"technique": "economy"})
+        await bases.add_document(manuals, "key", b"one", "a.md", "text/plain", {})
+        finding = (await findings(settings, "knowledge"))["knowledge"]
+        assert finding.message == "knowledge bases: 1, documents: 1, being indexed: 1"

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @data_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool, data: Path | None) -> None:
-    """Checks the data folder, the database and its settings, the secret, the storage of files, the wire, Temporal, the
-    sandbox, Python for plugins and the mail server, as the settings have them; servers may be running. It prints a line
-    for each part, which is ok, a warning or failed, and what to do.
+    """Checks the data folder, the database and its settings, knowledge bases, the secret, the storage of files, the
+    wire, Temporal, the sandbox, Python for plugins and the mail server, as the settings have them; servers may be
+    running. It prints a line for each part, which is ok, a warning or failed, and what to do.
 
     The exit code is 1 if something failed. A file is written and deleted, and nothing else is changed.
     """
