@@ -29,20 +29,20 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named("Test CA")
-        made = _certificate(self._name, self._name, self._key.public_key())
-        made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = _certificate(self._name, self._name, self._key.public_key())
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.certificate = folder / "ca.pem"
-        self.certificate.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
+        self.certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
 
     def issue(self, name: str) -> Pair:
         """A certificate for 127.0.0.1 and localhost, good for servers and clients: NAME.pem has its key too."""
         key = ec.generate_private_key(ec.SECP256R1())
-        made = _certificate(_named(name), self._name, key.public_key())
+        builder = _certificate(_named(name), self._name, key.public_key())
         hosts = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-        made = made.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        made = made.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-        certificate = _pem(made.sign(self._key, hashes.SHA256()))
+        builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        certificate = _pem(builder.sign(self._key, hashes.SHA256()))
         plain, pkcs8 = serialization.NoEncryption(), serialization.PrivateFormat.PKCS8
         private = key.private_bytes(serialization.Encoding.PEM, pkcs8, plain)
         pair = Pair(*(self._folder / f"{name}{end}.pem" for end in ("-key", "-cert", "")))

@@ -142,8 +142,8 @@ def serve_forks(descriptor: int) -> None:
             return
         os.waitpid(between, 0)
         requests.sendall(os.read(ids, 20))
-        for opened in (*descriptors, ids, write):
-            os.close(opened)
+        for unneeded in (*descriptors, ids, write):
+            os.close(unneeded)
 
 
 def _import() -> None:

@@ -38,15 +38,15 @@ def reset_signals() -> None:
 
 def children() -> dict[int, str]:
     """The command of each child process that has not ended, by its id; empty where there is no /proc."""
-    found: dict[int, str] = {}
+    commands: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
             if int(parent) == os.getpid() and state != "Z":
-                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ").strip()
+                commands[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ").strip()
         except (OSError, ValueError):
             continue  # it has ended meanwhile
-    return found
+    return commands
 
 
 def kill_children(report: Callable[[str], None], patience: float | None = None) -> bool:

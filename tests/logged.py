@@ -32,13 +32,13 @@ _records: list[tuple[logging.LogRecord, str]] = []
 def listen() -> None:
     """Every record that is made in this process is kept, until `told` asks for it."""
 
-    def kept(*arguments: Any, **named: Any) -> logging.LogRecord:
+    def logged_record(*arguments: Any, **named: Any) -> logging.LogRecord:
         record = _library(*arguments, **named)
         stack = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
         _records.append((record, stack))
         return record
 
-    logging.setLogRecordFactory(kept)
+    logging.setLogRecordFactory(logged_record)
 
 
 def take_lines() -> list[str]:

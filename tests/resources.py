@@ -8,6 +8,6 @@ from typing import Any
 from headrace.ports.services import Resources
 
 
-def only(**given: Any) -> Resources:
+def only(**resources: Any) -> Resources:
     """These resources, and nothing in place of the others: a test that reaches for one fails."""
-    return Resources(**{field.name: given.get(field.name) for field in fields(Resources)})
+    return Resources(**{field.name: resources.get(field.name) for field in fields(Resources)})

@@ -173,9 +173,9 @@ def test_bad_usage_is_refused(arguments: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_tokens_count_only_in_the_events_that_tell_them():
-    told = b'data: {"event":"text_chunk","text":" token token"}\n\n'
+    chunk = b'data: {"event":"text_chunk","text":" token token"}\n\n'
     finished = b'data: {"event":"workflow_finished","text":" token token"}\n\n'
-    body = told + finished + told
+    body = chunk + finished + chunk
     chunks = [body[:30], body[30:100], body[100:]]  # cut anywhere
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer += b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
@@ -184,10 +184,10 @@ def test_tokens_count_only_in_the_events_that_tell_them():
 
 @pytest.mark.parametrize("journal", ["memory", "sqlite"])
 def test_the_engine_runs_the_graphs_it_is_timed_with(journal: str, tmp_path: Path):
-    asked = [{"shape": shape, "nodes": 5, "times": 2} for shape in ("chain", "fan_out", "waiting_fan_out")]
+    requests = [{"shape": shape, "nodes": 5, "times": 2} for shape in ("chain", "fan_out", "waiting_fan_out")]
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "contestants" / "with_headrace.py"), journal, str(tmp_path)],
-        input="".join(json.dumps(item) + "\n" for item in asked),
+        input="".join(json.dumps(item) + "\n" for item in requests),
         capture_output=True,
         text=True,
         check=True,

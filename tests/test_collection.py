@@ -37,8 +37,8 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     folder = tmp_path_factory.mktemp("served")
     with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="1")) as served:
         allowed = [word for name in ("run", "read", "manage") for word in ("--permission", name)]
-        made = headrace("keys", "create", "--workspace", "default", *allowed, "--data", folder / "data", cwd=folder)
-        assert made.returncode == 0, made.stderr
+        created = headrace("keys", "create", "--workspace", "default", *allowed, "--data", folder / "data", cwd=folder)
+        assert created.returncode == 0, created.stderr
         opens = headrace("keys", "create", "--knowledge", "--data", folder / "data", cwd=folder)
         assert opens.returncode == 0, opens.stderr
         yield {
@@ -46,7 +46,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
             "HEADRACE_API_KEY": served.keys["product-detail"],
             "HEADRACE_CHAT_API_KEY": served.keys["chat"],
             "HEADRACE_COMPLETION_API_KEY": served.keys["completion"],
-            "HEADRACE_WORKSPACE_KEY": made.stdout.strip(),
+            "HEADRACE_WORKSPACE_KEY": created.stdout.strip(),
             "HEADRACE_KNOWLEDGE_KEY": opens.stdout.strip(),
             "HEADRACE_CALLBACK_URL": "http://127.0.0.1:9/hook",
         }
@@ -103,10 +103,10 @@ def test_every_operation_is_there(form: str, variables: Mapping[str, str], clien
 
 @pytest.mark.parametrize("form", ["postman", "http", "curl"])
 def test_every_call_of_the_readme_is_there(form: str) -> None:
-    told = re.findall(r"curl (?:-N )?\"?http://127.0.0.1:8040(/[^\s\"?]*)", (ROOT / "README.md").read_text("utf-8"))
-    assert len(told) >= 6
+    paths = re.findall(r"curl (?:-N )?\"?http://127.0.0.1:8040(/[^\s\"?]*)", (ROOT / "README.md").read_text("utf-8"))
+    assert len(paths) >= 6
     addresses = {plain(address) for _, address in requested()[form]}
-    for path in told:
+    for path in paths:
         wanted = re.compile(re.sub(r"\\\$\w+", "[^/]+", re.escape(path)))
         assert any(wanted.fullmatch(address) for address in addresses), path
 
@@ -225,8 +225,8 @@ def test_postman(variables: Mapping[str, str], client: httpx.Client) -> None:
         answer = sent(item["request"], known, client)
         script = "\n".join(item["event"][0]["script"]["exec"])
         (statuses,) = re.findall(r"oneOf\(\[([\d, ]+)\]\)", script)
-        told = f"{item['name']}: {answer.status_code} {answer.text[:1000]}"
-        assert answer.status_code in {int(word) for word in statuses.split(", ")}, told
+        report = f"{item['name']}: {answer.status_code} {answer.text[:1000]}"
+        assert answer.status_code in {int(word) for word in statuses.split(", ")}, report
         for name, path in re.findall(r'set\("(\w+)", pm\.response\.json\(\)\.?(.*)\);', script):
             assert name in declared
             known[name] = at(answer.json(), path)
@@ -239,8 +239,8 @@ def sent(request: Mapping[str, Any], known: Mapping[str, str], client: httpx.Cli
     url = request["url"]
     query = [item for item in url.get("query", ()) if not item.get("disabled")]
     address = "/".join([*url["host"], *url.get("path", ())])
-    asked = "&".join(f"{item['key']}={item['value']}" for item in query)
-    assert url["raw"] == (f"{address}?{asked}" if asked else address)
+    query_text = "&".join(f"{item['key']}={item['value']}" for item in query)
+    assert url["raw"] == (f"{address}?{query_text}" if query_text else address)
     headers = {item["key"]: filled(item["value"]) for item in request["header"]}
     if request["auth"]["type"] == "bearer":
         headers["Authorization"] = f"Bearer {filled(request['auth']['bearer'][0]['value'])}"

@@ -84,8 +84,8 @@ def execute(project: Path, title: str) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         output = done.stdout
-    for shown in blocks("json", step(title)):
-        assert json.loads(output) == json.loads(shown)
+    for example in blocks("json", step(title)):
+        assert json.loads(output) == json.loads(example)
 
 
 def test_a_node_type_of_headrace(project: Path):

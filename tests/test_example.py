@@ -52,11 +52,11 @@ def card(name: str, description: str) -> str:
 @contextmanager
 def image_service(status: int, answer: Any) -> Iterator[tuple[str, list[Any]]]:
     """(its URL, the bodies it was sent)."""
-    asked: list[Any] = []
+    bodies: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             body = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -69,7 +69,7 @@ def image_service(status: int, answer: Any) -> Iterator[tuple[str, list[Any]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     with serving(server):
-        yield f"http://127.0.0.1:{server.server_address[1]}/images", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}/images", bodies
 
 
 def with_service(folder: Path, url: str) -> Path:
@@ -98,14 +98,14 @@ def test_offline_it_describes_the_product_and_draws_a_card(tmp_path: Path):
 
 
 def test_with_an_image_service_it_asks_that(tmp_path: Path):
-    with image_service(200, {"data": [{"url": "https://images.example/1.png"}]}) as (url, asked):
+    with image_service(200, {"data": [{"url": "https://images.example/1.png"}]}) as (url, bodies):
         file = with_service(tmp_path, url)
         allow = url.removeprefix("http://").partition("/")[0]
         arguments = ["-i", f'product_name=5 "quoted" {NAME}', "--demo-model", "--egress-allow", allow]
         done = headrace("run", file, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["image_url"] == "https://images.example/1.png"
-    (body,) = asked
+    (body,) = bodies
     assert f'5 "quoted" {NAME}' in body["prompt"]
 
 
@@ -130,17 +130,17 @@ def test_an_image_service_that_has_no_picture(status: int, answer: Any):
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "told"),
+    ("name", "code", "message"),
     [
         ("宜蘭礁溪", 1, "product_name must have 5 to 30 characters; '宜蘭礁溪' has 4"),
         ("  a   b  ", 1, "product_name must have 5 to 30 characters; 'a b' has 3"),
         ("字" * 31, 2, "product_name in input form must be less than 30 characters"),
     ],
 )
-def test_a_name_that_will_not_do(tmp_path: Path, name: str, code: int, told: str):
+def test_a_name_that_will_not_do(tmp_path: Path, name: str, code: int, message: str):
     done = headrace("run", WORKFLOW, "-i", f"product_name={name}", "--demo-model", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
-    assert told in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_demo_runs_once(tmp_path: Path):
     page, api = "Product Studio a page that uses the workflow: http://", "there is its API alone, at http://"
     assert page in done.stdout or api in done.stdout
     assert done.returncode == (1 if api in done.stdout and shutil.which("npm") else 0), done.stdout + done.stderr
-    for told in (
+    for line in (
         "No model key is set",
         "✓ 撰寫介紹",
         "description  ",
@@ -191,7 +191,7 @@ def test_the_demo_runs_once(tmp_path: Path):
         "key  app-",
         "curl -N ",
     ):
-        assert told in done.stdout
+        assert line in done.stdout
     assert "<svg" in (tmp_path / "data" / "picture.svg").read_text("utf-8")
 
 
@@ -203,14 +203,14 @@ def test_the_demo_serves_the_workflow_and_the_page_until_it_is_told_to_end(tmp_p
         stdout=subprocess.PIPE,
     ) as demo:
         assert demo.stdout is not None
-        told = ""
+        output = ""
         for line in demo.stdout:
-            told += line
+            output += line
             if "until Ctrl-C" in line:
                 break
-        addresses = re.findall(r"(?:Served at|the workflow:|API alone, at) (http://\S+)", told)
+        addresses = re.findall(r"(?:Served at|the workflow:|API alone, at) (http://\S+)", output)
         try:
-            assert len(addresses) == 2, told
+            assert len(addresses) == 2, output
             body = json.dumps({"product_name": NAME}).encode()
             request = urllib.request.Request(
                 f"{addresses[1]}/api/Dify/CreateProductDetail", body, {"Content-Type": "application/json"}
@@ -229,7 +229,7 @@ AT = "Product Studio is at http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
-    ("line", "built", "npm", "complete", "told"),
+    ("line", "built", "npm", "complete", "message"),
     [
         (AT, True, True, True, "Product Studio a page that uses the workflow: http://127.0.0.1:1"),
         (AT, False, True, False, "is not built: that needs Node 20.19"),
@@ -245,7 +245,7 @@ def test_a_page_that_is_not_there_is_told_of(
     built: bool,
     npm: bool,
     complete: bool,
-    told: str,
+    message: str,
 ):
     demo = load_demo(monkeypatch, tmp_path)
     monkeypatch.setattr(demo.shutil, "which", lambda name: f"/bin/{name}" if npm else None)
@@ -256,7 +256,7 @@ def test_a_page_that_is_not_there_is_told_of(
         (tmp_path / "web" / "dist" / "index.html").touch()
     with subprocess.Popen(["echo", line], stdout=subprocess.PIPE, text=True) as process:
         assert demo.show_studio(process) is complete
-    assert told in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("is_built", [True, False])
@@ -271,15 +271,15 @@ def test_a_console_that_is_built_is_linked(
 
 def test_a_model_key_in_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     openai = load_demo(monkeypatch, tmp_path, OPENAI_API_KEY="k")
-    workflow, flags, told = openai.choose_model()
+    workflow, flags, message = openai.choose_model()
     assert (workflow, flags) == (WORKFLOW, [])
-    assert "gpt-4o-mini of openai" in told
+    assert "gpt-4o-mini of openai" in message
 
 
 def test_the_key_of_another_provider_is_used_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    workflow, flags, told = load_demo(monkeypatch, tmp_path, DEEPSEEK_API_KEY="k").choose_model()
+    workflow, flags, message = load_demo(monkeypatch, tmp_path, DEEPSEEK_API_KEY="k").choose_model()
     assert flags == []
-    assert "deepseek-chat of deepseek" in told
+    assert "deepseek-chat of deepseek" in message
     (write,) = (
         item["data"]
         for item in yaml.safe_load(workflow.read_text("utf-8"))["workflow"]["graph"]["nodes"]

@@ -12,21 +12,21 @@ from headrace.ids import new_id, new_run_id
 
 
 def test_they_are_uuids_of_version_4():
-    made = [new_id() for _ in range(1000)]
-    assert len(set(made)) == 1000
-    for item in made:
+    ids = [new_id() for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    for item in ids:
         assert (str(UUID(item)), UUID(item).version) == (item, 4)
         assert UUID(item).variant == "specified in RFC 4122"
 
 
 def test_ids_of_runs_are_uuids_of_version_7_in_the_order_of_time():
     times = [-1.0, 0.0, 1.0, 1_700_000_000.0, 1_700_000_000.001, 1_700_000_001.0]
-    made = [new_run_id(now) for now in times for _ in range(100)]
-    assert len(set(made)) == 600
-    for item in made:
+    ids = [new_run_id(now) for now in times for _ in range(100)]
+    assert len(set(ids)) == 600
+    for item in ids:
         assert (str(UUID(item)), UUID(item).version, UUID(item).variant) == (item, 7, "specified in RFC 4122")
-    assert [item[:13] for item in made] == sorted(item[:13] for item in made)
-    assert UUID(made[-1]).int >> 80 == 1_700_000_001_000
+    assert [item[:13] for item in ids] == sorted(item[:13] for item in ids)
+    assert UUID(ids[-1]).int >> 80 == 1_700_000_001_000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

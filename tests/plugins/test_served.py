@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.plugins.fakes import install, processes_of
-from tests.server.gated import FINISHED, Client, heard, told
+from tests.server.gated import FINISHED, Client, events_and_nodes, read_until
 from tests.server.process import Serve
 
 
@@ -66,7 +66,7 @@ def test_a_run_continues_after_the_server_was_killed_in_the_middle_of_a_call(tmp
     file = flow(tmp_path, "never, then at once")
     marker = tmp_path / "data" / "plugin-data" / "tests" / "fake" / "home" / "called"
     with Serve(tmp_path, [file], ENVIRON) as serve, Client(serve).stream("POST", "/v1/workflows/run", RUN) as stream:
-        events, last = heard(stream, ("node_started", "act"))
+        events, last = read_until(stream, ("node_started", "act"))
         until = time.monotonic() + 60
         while not marker.exists():
             assert time.monotonic() < until
@@ -76,7 +76,7 @@ def test_a_run_continues_after_the_server_was_killed_in_the_middle_of_a_call(tmp
         run = events[0]["workflow_run_id"]
         path = f"/v1/workflow/{run}/events?user=u"
         with Client(serve).stream("GET", path, **{"Last-Event-ID": last}) as stream:
-            after, _ = heard(stream, FINISHED)
+            after, _ = read_until(stream, FINISHED)
     assert after[-1]["data"]["status"] == "succeeded"
     assert after[-1]["data"]["outputs"] == {"text": "done"}
     assert processes_of(tmp_path / "data" / "plugins") == []
@@ -101,11 +101,11 @@ def test_a_plugin_that_is_killed_in_the_middle_of_50_calls(
         client = Client(serve)
         streams = [stack.enter_context(client.stream("POST", "/v1/workflows/run", RUN)) for _ in range(50)]
         for stream in streams:
-            heard(stream, ("text_chunk", None))
+            read_until(stream, ("text_chunk", None))
         (pid,) = processes_of(tmp_path / "data" / "plugins")
         os.kill(pid, signal.SIGKILL)
         for stream in streams:
-            events, _ = heard(stream, FINISHED)
+            events, _ = read_until(stream, FINISHED)
             assert events[-1]["data"]["status"] == status
             if outputs is None:
                 assert "Failed to invoke tool tests/fake/fake: The plugin tests/fake was ended by SIGKILL." in str(
@@ -114,7 +114,7 @@ def test_a_plugin_that_is_killed_in_the_middle_of_50_calls(
             else:
                 assert events[-1]["data"]["outputs"] == outputs
         with client.stream("POST", "/v1/workflows/run", RUN) as stream:
-            assert told(heard(stream, ("text_chunk", None))[0])[-1] == ("text_chunk", None)
+            assert events_and_nodes(read_until(stream, ("text_chunk", None))[0])[-1] == ("text_chunk", None)
 
 
 USAGE = {

@@ -15,7 +15,7 @@ from product_studio.settings import FOLDER
 from tests.browsers import PATIENCE, build, chromium, require_browser
 from tests.cli.flows import code, environ, field, flow, llm
 from tests.product_studio import slow_model
-from tests.product_studio.page import WEB, Opened
+from tests.product_studio.page import WEB, OpenPage
 from tests.product_studio.studio import Studio
 from tests.sdk_contract.fault_server import Faults
 from tests.sdk_contract.serving import Running
@@ -133,7 +133,7 @@ async def browser(built: Path) -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def opened(browser: Browser, pages: dict[str, Studio]) -> Opened:
+async def open_page(browser: Browser, pages: dict[str, Studio]) -> OpenPage:
     """`async with opened("quick", **context) as page`: the page of that workflow, or of an address, in a browser of its
     own. Its console may have no errors but those that `expected` matches."""
 

@@ -12,7 +12,7 @@ from product_studio.settings import FOLDER
 from tests.product_studio.studio import NAME
 
 WEB = FOLDER / "web"
-Opened = Callable[..., Any]
+OpenPage = Callable[..., Any]
 GENERATE, AGAIN, CONTINUE = "dify 自動生成產品資訊", "重新生成", "再試一次"
 STOP, SAVE, ANYWAY = "停止", "儲存產品", "照樣儲存"
 

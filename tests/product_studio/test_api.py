@@ -67,7 +67,7 @@ async def test_a_body_that_is_none(studios: Studios, body: bytes):
             await client.post(path, content=body, headers={"Content-Type": "application/json"})
             for path in (DETAIL, STREAM, "/api/products")
         ]
-    assert {each.status_code for each in answers} <= {400, 422}
+    assert {response.status_code for response in answers} <= {400, 422}
     assert answers[0].json() == FAILED
 
 

@@ -19,7 +19,7 @@ from tests.product_studio.page import (
     SAVE,
     STOP,
     WEB,
-    Opened,
+    OpenPage,
     button,
     description,
     finished,
@@ -41,8 +41,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 REFUSED = {"status": 401, "body": {"code": "unauthorized", "message": "secret detail", "status": 401}}
 
 
-async def test_enter_generates_in_three_steps_and_shows_the_text_as_it_is_written(opened: Opened):
-    async with opened("slow") as page:
+async def test_enter_generates_in_three_steps_and_shows_the_text_as_it_is_written(open_page: OpenPage):
+    async with open_page("slow") as page:
         assert await main_button(page) == GENERATE
         await generate(page)
         await writing(page)
@@ -61,9 +61,9 @@ async def test_enter_generates_in_three_steps_and_shows_the_text_as_it_is_writte
         await expect(step(page, "撰寫敘述")).to_contain_text("已停止")
 
 
-async def test_the_end_of_the_text_stays_in_view_unless_the_reader_scrolls(opened: Opened):
+async def test_the_end_of_the_text_stays_in_view_unless_the_reader_scrolls(open_page: OpenPage):
     distance = "field => field.scrollHeight - field.clientHeight - field.scrollTop"
-    async with opened("slow", viewport={"width": 1000, "height": 500}) as page:
+    async with open_page("slow", viewport={"width": 1000, "height": 500}) as page:
         await generate(page)
         await expect(description(page)).to_have_value(re.compile("(很長的提示。){45}"))
         assert await description(page).evaluate("field => field.scrollTop") > 60
@@ -76,8 +76,8 @@ async def test_the_end_of_the_text_stays_in_view_unless_the_reader_scrolls(opene
         await expect(news(page)).to_contain_text("已停止")
 
 
-async def test_what_was_generated_fills_the_form(opened: Opened):
-    async with opened("quick") as page:
+async def test_what_was_generated_fills_the_form(open_page: OpenPage):
+    async with open_page("quick") as page:
         await generate(page)
         await finished(page)
         await expect(description(page)).to_have_value(re.compile("^【示範模型】"))
@@ -90,8 +90,8 @@ async def test_what_was_generated_fills_the_form(opened: Opened):
         assert await main_button(page) == SAVE
 
 
-async def test_enter_neither_saves_nor_repeats_nor_breaks_into_an_input_method(opened: Opened):
-    async with opened("quick") as page:
+async def test_enter_neither_saves_nor_repeats_nor_breaks_into_an_input_method(open_page: OpenPage):
+    async with open_page("quick") as page:
         calls: list[str] = []
         page.on("request", lambda request: calls.append(f"{request.method} {request.url}"))
         await title(page).fill(NAME)
@@ -110,9 +110,9 @@ async def test_enter_neither_saves_nor_repeats_nor_breaks_into_an_input_method(o
 
 
 async def test_stopping_stops_the_run_and_keeps_what_was_written_and_what_was_there(
-    opened: Opened, pages: dict[str, Studio]
+    open_page: OpenPage, pages: dict[str, Studio]
 ):
-    async with opened("slow") as page:
+    async with open_page("slow") as page:
         await description(page).fill("我自己寫的")
         await title(page).fill(NAME)
         await button(page, AGAIN).click()
@@ -130,8 +130,8 @@ async def test_stopping_stops_the_run_and_keeps_what_was_written_and_what_was_th
         assert await pages["slow"].status(await pages["slow"].newest()) == "stopped"
 
 
-async def test_a_run_is_followed_again_after_the_page_is_loaded_again(opened: Opened, pages: dict[str, Studio]):
-    async with opened("slow") as page:
+async def test_a_run_is_followed_again_after_the_page_is_loaded_again(open_page: OpenPage, pages: dict[str, Studio]):
+    async with open_page("slow") as page:
         await generate(page)
         await writing(page)
         run = await pages["slow"].newest()
@@ -150,8 +150,8 @@ async def test_a_run_is_followed_again_after_the_page_is_loaded_again(opened: Op
         await writing(page)
 
 
-async def test_a_draft_survives_a_reload_and_bad_storage_does_no_harm(opened: Opened):
-    async with opened("quick") as page:
+async def test_a_draft_survives_a_reload_and_bad_storage_does_no_harm(open_page: OpenPage):
+    async with open_page("quick") as page:
         await title(page).fill("草稿的標題")
         await description(page).fill("草稿")
         await page.reload()
@@ -168,8 +168,8 @@ async def test_a_draft_survives_a_reload_and_bad_storage_does_no_harm(opened: Op
             await expect(button(page, GENERATE)).to_be_visible()
 
 
-async def test_each_tab_has_a_draft_of_its_own_and_one_outlives_them(opened: Opened, pages: dict[str, Studio]):
-    async with opened("quick") as first:
+async def test_each_tab_has_a_draft_of_its_own_and_one_outlives_them(open_page: OpenPage, pages: dict[str, Studio]):
+    async with open_page("quick") as first:
         await title(first).fill("第一個分頁的標題")
         second = await first.context.new_page()
         await second.goto(pages["quick"].url)
@@ -185,9 +185,9 @@ async def test_each_tab_has_a_draft_of_its_own_and_one_outlives_them(opened: Ope
         await expect(title(third)).to_have_value("第一個分頁的標題")
 
 
-async def test_a_changed_title_is_noticed(opened: Opened):
+async def test_a_changed_title_is_noticed(open_page: OpenPage):
     changed = "宜蘭礁溪三日遊"
-    async with opened("quick") as page:
+    async with open_page("quick") as page:
         await generate(page)
         await finished(page)
         await title(page).fill(changed)
@@ -204,8 +204,8 @@ async def test_a_changed_title_is_noticed(opened: Opened):
         await expect(page.get_by_text(f"為「{changed}」製作")).to_be_visible()
 
 
-async def test_a_failure_is_explained_and_can_be_tried_again(opened: Opened, faults: tuple[str, Faults]):
-    async with opened("faulty", "Generation failed: configuration") as page:
+async def test_a_failure_is_explained_and_can_be_tried_again(open_page: OpenPage, faults: tuple[str, Faults]):
+    async with open_page("faulty", "Generation failed: configuration") as page:
         faults[1].steps.append(REFUSED)
         async with page.expect_console_message(lambda message: message.type == "error"):
             await generate(page)
@@ -217,8 +217,8 @@ async def test_a_failure_is_explained_and_can_be_tried_again(opened: Opened, fau
         await finished(page)
 
 
-async def test_a_title_that_the_workflow_refuses(opened: Opened):
-    async with opened("failing", "Generation failed: title") as page:
+async def test_a_title_that_the_workflow_refuses(open_page: OpenPage):
+    async with open_page("failing", "Generation failed: title") as page:
         await generate(page)
         await expect(news(page)).to_contain_text("這個標題不能用")
         await expect(step(page, "檢查標題")).to_contain_text("失敗")
@@ -228,9 +228,9 @@ async def test_a_title_that_the_workflow_refuses(opened: Opened):
         assert await main_button(page) == GENERATE
 
 
-async def test_trying_again_continues_the_run_at_the_step_that_failed(opened: Opened, pages: dict[str, Studio]):
+async def test_trying_again_continues_the_run_at_the_step_that_failed(open_page: OpenPage, pages: dict[str, Studio]):
     studio = pages["drawing"]
-    async with opened("drawing", "Generation failed: picture") as page:
+    async with open_page("drawing", "Generation failed: picture") as page:
         await description(page).fill("我自己寫的")
         await title(page).fill(NAME)
         await button(page, AGAIN).click()
@@ -250,8 +250,8 @@ async def test_trying_again_continues_the_run_at_the_step_that_failed(opened: Op
         await expect(description(page)).to_have_value("我自己寫的")
 
 
-async def test_a_back_end_that_is_gone(opened: Opened):
-    async with opened("quick", "ERR_FAILED|offline|could not be saved") as page:
+async def test_a_back_end_that_is_gone(open_page: OpenPage):
+    async with open_page("quick", "ERR_FAILED|offline|could not be saved") as page:
         await page.route("**/stream", lambda route: route.abort())
         await generate(page)
         await expect(news(page)).to_contain_text("連不上這個網站")
@@ -265,8 +265,8 @@ async def test_a_back_end_that_is_gone(opened: Opened):
         await expect(page.get_by_text(f"已儲存「{NAME}」")).to_be_visible()
 
 
-async def test_a_picture_that_cannot_be_fetched(opened: Opened):
-    async with opened("unseen") as page:
+async def test_a_picture_that_cannot_be_fetched(open_page: OpenPage):
+    async with open_page("unseen") as page:
         await generate(page)
         await expect(news(page)).to_contain_text("但無法取得圖片")
         await expect(description(page)).to_have_value("Words.")
@@ -279,9 +279,9 @@ async def save(page: Page, name: str, text: str) -> None:
     await expect(page.get_by_text(f"已儲存「{name}」")).to_be_visible()
 
 
-async def test_a_product_is_saved_and_listed(opened: Opened):
+async def test_a_product_is_saved_and_listed(open_page: OpenPage):
     name = "存起來的產品 <b>"
-    async with opened("quick") as page:
+    async with open_page("quick") as page:
         await generate(page, name)
         await finished(page)
         await description(page).fill(await description(page).input_value() + "改過")
@@ -298,8 +298,8 @@ async def test_a_product_is_saved_and_listed(opened: Opened):
             await page.reload()
 
 
-async def test_a_product_is_edited_and_a_draft_waits_for_that(opened: Opened):
-    async with opened("quick") as page:
+async def test_a_product_is_edited_and_a_draft_waits_for_that(open_page: OpenPage):
+    async with open_page("quick") as page:
         await save(page, "要改的產品", "從前")
         await title(page).fill("還沒寫完的草稿")
         await button(page, "編輯「要改的產品」").click()
@@ -323,9 +323,9 @@ async def test_a_product_is_edited_and_a_draft_waits_for_that(opened: Opened):
         await expect(product(page, "要改的產品")).to_contain_text("從前")
 
 
-async def test_a_product_is_deleted_at_once_and_can_be_restored(opened: Opened):
+async def test_a_product_is_deleted_at_once_and_can_be_restored(open_page: OpenPage):
     name = "要刪的產品"
-    async with opened("quick", "ERR_FAILED|could not be deleted") as page:
+    async with open_page("quick", "ERR_FAILED|could not be deleted") as page:
         await save(page, name, "還在")
         await page.route("**/api/products/*", lambda route: route.abort(), times=1)
         await button(page, f"刪除「{name}」").click()
@@ -345,8 +345,8 @@ async def test_a_product_is_deleted_at_once_and_can_be_restored(opened: Opened):
         await expect(product(page, name)).to_have_count(0)
 
 
-async def test_the_id_of_a_picture_can_be_typed(opened: Opened):
-    async with opened("quick", "404|could not be loaded") as page:
+async def test_the_id_of_a_picture_can_be_typed(open_page: OpenPage):
+    async with open_page("quick", "404|could not be loaded") as page:
         await generate(page)
         await finished(page)
         known = await picture_id(page).input_value()
@@ -368,15 +368,15 @@ def file(content: bytes) -> FilePayload:
 
 
 @pytest.mark.parametrize("content", [b"<svg/>", PNG + b"0" * LARGEST], ids=["not a picture", "too large"])
-async def test_a_file_that_cannot_be_used_is_refused_in_words(opened: Opened, content: bytes):
-    async with opened("quick", "415|could not be uploaded") as page:
+async def test_a_file_that_cannot_be_used_is_refused_in_words(open_page: OpenPage, content: bytes):
+    async with open_page("quick", "415|could not be uploaded") as page:
         await page.get_by_label("上傳圖片").set_input_files(file(content))
         await expect(page.get_by_role("alert").filter(has_text="不能用這個檔案")).to_be_visible()
         await expect(picture_id(page)).to_have_value("")
 
 
-async def test_a_picture_of_one_s_own(opened: Opened):
-    async with opened("quick", "ERR_FAILED|could not be uploaded") as page:
+async def test_a_picture_of_one_s_own(open_page: OpenPage):
+    async with open_page("quick", "ERR_FAILED|could not be uploaded") as page:
         await title(page).fill("我的產品")
         await description(page).fill("介紹")
         choose = page.locator("#picture-file")
@@ -395,7 +395,7 @@ async def test_a_picture_of_one_s_own(opened: Opened):
         await expect(picture_id(page)).to_have_value("")
 
 
-async def test_titles_of_5_to_30_characters_can_be_generated_for(opened: Opened):
+async def test_titles_of_5_to_30_characters_can_be_generated_for(open_page: OpenPage):
     cases: list[Any] = [
         ("字" * 4, "4", False),
         ("字" * 5, "5", True),
@@ -406,16 +406,16 @@ async def test_titles_of_5_to_30_characters_can_be_generated_for(opened: Opened)
         ("a  b  c", "5", True),
         ("", "0", False),
     ]
-    async with opened("quick") as page:
+    async with open_page("quick") as page:
         for text, count, can in cases:
             await title(page).fill(text)
             await expect(page.get_by_text(f"{count} / 30")).to_be_visible()
             await expect(button(page, GENERATE)).to_be_enabled(enabled=can)
 
 
-async def test_the_browser_gets_nothing_from_elsewhere_and_never_the_key(opened: Opened, pages: dict[str, Studio]):
+async def test_the_browser_gets_nothing_from_elsewhere_and_never_the_key(open_page: OpenPage, pages: dict[str, Studio]):
     studio = pages["quick"]
-    async with opened("quick") as page:
+    async with open_page("quick") as page:
         responses: list[tuple[str, str, bytes]] = []
 
         async def note(route: Route) -> None:

@@ -15,7 +15,7 @@ from tests.product_studio.page import (
     SAVE,
     STOP,
     WEB,
-    Opened,
+    OpenPage,
     button,
     description,
     finished,
@@ -40,15 +40,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
         ("fr", "en", "Add a product"),
     ],
 )
-async def test_the_first_visit_is_in_the_browser_s_language(opened: Opened, locale: str, lang: str, heading: str):
-    async with opened("quick", locale=locale) as page:
+async def test_the_first_visit_is_in_the_browser_s_language(open_page: OpenPage, locale: str, lang: str, heading: str):
+    async with open_page("quick", locale=locale) as page:
         await expect(page.locator("html")).to_have_attribute("lang", lang)
         await expect(page.get_by_role("heading", level=1)).to_have_text(heading)
         await expect(page).to_have_title(f"{heading} · Product Studio")
 
 
-async def test_a_chosen_language_is_remembered(opened: Opened):
-    async with opened("quick") as page:
+async def test_a_chosen_language_is_remembered(open_page: OpenPage):
+    async with open_page("quick") as page:
         await page.get_by_role("combobox", name="語言：繁體中文").select_option("en")
         await expect(page.get_by_role("combobox", name="Language: English")).to_have_value("en")
         await page.reload()
@@ -59,8 +59,8 @@ async def test_a_chosen_language_is_remembered(opened: Opened):
         await expect(news(page)).to_contain_text("Description and picture are ready. Have a look")
 
 
-async def test_the_labels_and_placeholders_are_those_of_the_tutorial(opened: Opened):
-    async with opened("quick") as page:
+async def test_the_labels_and_placeholders_are_those_of_the_tutorial(open_page: OpenPage):
+    async with open_page("quick") as page:
         for field, placeholder in (
             (title(page), "Enter product title"),
             (description(page), "Enter product description"),
@@ -71,8 +71,8 @@ async def test_the_labels_and_placeholders_are_those_of_the_tutorial(opened: Ope
 
 
 @pytest.mark.parametrize("width", [320, 390])
-async def test_it_fits_a_phone(opened: Opened, width: int):
-    async with opened("quick", viewport={"width": width, "height": 844}, has_touch=True, is_mobile=True) as page:
+async def test_it_fits_a_phone(open_page: OpenPage, width: int):
+    async with open_page("quick", viewport={"width": width, "height": 844}, has_touch=True, is_mobile=True) as page:
         await title(page).fill("W" * 30)
         await button(page, GENERATE).tap()
         await finished(page)
@@ -95,9 +95,9 @@ async def places(page: Page) -> list[float]:
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-async def test_nothing_jumps(opened: Opened, faults: tuple[str, Faults], width: int):
+async def test_nothing_jumps(open_page: OpenPage, faults: tuple[str, Faults], width: int):
     refused = {"status": 401, "body": {"code": "unauthorized", "message": "no", "status": 401}}
-    async with opened("faulty", "Generation failed", viewport={"width": width, "height": 1200}) as page:
+    async with open_page("faulty", "Generation failed", viewport={"width": width, "height": 1200}) as page:
         before = await places(page)
         assert len(before) == 6
         await title(page).fill("字" * 31)
@@ -122,8 +122,8 @@ async def lightness(page: Page) -> int:
     return sum(int(part) for part in re.findall(r"\d+", colour)[:3])
 
 
-async def test_dark_follows_the_system_or_a_choice_that_is_remembered(opened: Opened):
-    async with opened("quick", color_scheme="dark") as page:
+async def test_dark_follows_the_system_or_a_choice_that_is_remembered(open_page: OpenPage):
+    async with open_page("quick", color_scheme="dark") as page:
         appearance = page.get_by_role("combobox", name="外觀")
         assert await lightness(page) < 150
         await appearance.select_option("light")
@@ -139,8 +139,8 @@ async def test_dark_follows_the_system_or_a_choice_that_is_remembered(opened: Op
         assert await lightness(page) < 150
 
 
-async def test_forced_colours_leave_every_control_its_border(opened: Opened):
-    async with opened("quick", forced_colors="active") as page:
+async def test_forced_colours_leave_every_control_its_border(open_page: OpenPage):
+    async with open_page("quick", forced_colors="active") as page:
         assert await page.evaluate("matchMedia('(forced-colors: active)').matches")
         await generate(page)
         await finished(page)
@@ -153,8 +153,8 @@ async def test_forced_colours_leave_every_control_its_border(opened: Opened):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing(opened: Opened, scheme: str):
-    async with opened("quick", color_scheme=scheme, reduced_motion="reduce") as page:
+async def test_axe_finds_nothing(open_page: OpenPage, scheme: str):
+    async with open_page("quick", color_scheme=scheme, reduced_motion="reduce") as page:
         await no_fault(page, WEB)
         await generate(page)
         await finished(page)
@@ -172,23 +172,23 @@ async def test_axe_finds_nothing(opened: Opened, scheme: str):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_while_it_generates_and_after_it_failed(
-    opened: Opened, faults: tuple[str, Faults], scheme: str
+    open_page: OpenPage, faults: tuple[str, Faults], scheme: str
 ):
-    async with opened("slow", color_scheme=scheme, reduced_motion="reduce") as page:
+    async with open_page("slow", color_scheme=scheme, reduced_motion="reduce") as page:
         await generate(page)
         await writing(page)
         await no_fault(page, WEB)
         await button(page, STOP).click()
         await expect(news(page)).to_contain_text("已停止")
         await no_fault(page, WEB)
-    async with opened("failing", "Generation failed", color_scheme=scheme, reduced_motion="reduce") as page:
+    async with open_page("failing", "Generation failed", color_scheme=scheme, reduced_motion="reduce") as page:
         await generate(page)
         await expect(news(page)).to_contain_text("這個標題不能用")
         await no_fault(page, WEB)
 
 
-async def test_all_of_it_by_keyboard(opened: Opened):
-    async with opened("slow") as page:
+async def test_all_of_it_by_keyboard(open_page: OpenPage):
+    async with open_page("slow") as page:
         keys = page.keyboard
 
         async def to(target: Locator) -> None:
@@ -197,9 +197,9 @@ async def test_all_of_it_by_keyboard(opened: Opened):
                     break
                 await keys.press("Tab")
             await expect(target).to_be_focused()
-            shown: Any = "element => [element, element.parentElement, element.nextElementSibling].some("
-            shown += "part => part && getComputedStyle(part).outlineStyle !== 'none')"
-            assert await target.evaluate(shown)
+            outlined: Any = "element => [element, element.parentElement, element.nextElementSibling].some("
+            outlined += "part => part && getComputedStyle(part).outlineStyle !== 'none')"
+            assert await target.evaluate(outlined)
 
         await keys.press("Tab")
         await expect(page.get_by_role("link", name="跳到內容")).to_be_focused()

@@ -10,7 +10,7 @@ from playwright.async_api import Page, expect
 
 from tests.cli.flows import environ
 from tests.product_studio.conftest import changed_workflow
-from tests.product_studio.page import Opened, button, description, finished, generate, news, step, title, writing
+from tests.product_studio.page import OpenPage, button, description, finished, generate, news, step, title, writing
 from tests.product_studio.slow_model import PROVIDER, SlowModel, slow_model
 from tests.product_studio.studio import Studio
 from tests.sdk_contract.fault_server import Faults
@@ -21,7 +21,7 @@ UNREACHABLE = "Failed to load resource|could not be stopped"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_a_killed_server_costs_neither_run_nor_result(opened: Opened, built: Path, tmp_path: Path):
+async def test_a_killed_server_costs_neither_run_nor_result(open_page: OpenPage, built: Path, tmp_path: Path):
     """One page waits, one is loaded again in the meantime, and a third one is told to stop."""
     workflow = changed_workflow(tmp_path, "slow", words=1_000_000, provider=PROVIDER)
     with slow_model() as model, Serve(tmp_path, [workflow], environ(**model.environ)) as server:
@@ -30,16 +30,18 @@ async def test_a_killed_server_costs_neither_run_nor_result(opened: Opened, buil
             studio = Studio(proxy.url, server.keys["slow"], tmp_path / "products.db")
             studio.start()
             try:
-                await _outlives_the_server(opened, studio, server, script, model)
+                await _outlives_the_server(open_page, studio, server, script, model)
             finally:
                 studio.stop()
 
 
-async def _outlives_the_server(opened: Opened, studio: Studio, server: Serve, script: Faults, model: SlowModel) -> None:
+async def _outlives_the_server(
+    open_page: OpenPage, studio: Studio, server: Serve, script: Faults, model: SlowModel
+) -> None:
     async with (
-        opened(studio.url, UNREACHABLE) as waiting,
-        opened(studio.url, UNREACHABLE) as reloaded,
-        opened(studio.url, UNREACHABLE) as stopped,
+        open_page(studio.url, UNREACHABLE) as waiting,
+        open_page(studio.url, UNREACHABLE) as reloaded,
+        open_page(studio.url, UNREACHABLE) as stopped,
     ):
         names = {waiting: "等著的產品", reloaded: "重新載入的產品", stopped: "不要的產品"}
         for page, name in names.items():

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browsers import no_fault
-from tests.product_studio.page import WEB, Opened, description, generate, news, step, writing
+from tests.product_studio.page import WEB, OpenPage, description, generate, news, step, writing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -28,9 +28,9 @@ async def answering(page: Page, link: str) -> Page:
     ],
 )
 async def test_the_page_goes_on_by_itself(
-    opened: Opened, locale: str, waits: str, link: str, approve: str, done: str
+    open_page: OpenPage, locale: str, waits: str, link: str, approve: str, done: str
 ) -> None:
-    async with opened("approval", locale=locale, bypass_csp=True) as page:
+    async with open_page("approval", locale=locale, bypass_csp=True) as page:
         await page.locator("#title").fill("礁溪溫泉蔬菜")
         await page.keyboard.press("Enter")
         await expect(news(page)).to_contain_text(waits)
@@ -45,8 +45,8 @@ async def test_the_page_goes_on_by_itself(
         await expect(page.get_by_role("link", name=link)).to_have_count(0)
 
 
-async def test_a_text_that_is_sent_back_is_kept(opened: Opened) -> None:
-    async with opened("approval", "Generation failed: rejected") as page:
+async def test_a_text_that_is_sent_back_is_kept(open_page: OpenPage) -> None:
+    async with open_page("approval", "Generation failed: rejected") as page:
         await generate(page)
         await writing(page)
         await expect(news(page)).to_contain_text("等待核可。")
@@ -58,8 +58,8 @@ async def test_a_text_that_is_sent_back_is_kept(opened: Opened) -> None:
         await expect(description(page)).to_be_editable()
 
 
-async def test_a_run_that_waits_is_stopped_by_escape(opened: Opened) -> None:
-    async with opened("approval") as page:
+async def test_a_run_that_waits_is_stopped_by_escape(open_page: OpenPage) -> None:
+    async with open_page("approval") as page:
         await generate(page)
         await expect(news(page)).to_contain_text("等待核可。")
         await page.keyboard.press("Escape")

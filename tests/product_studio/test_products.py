@@ -45,25 +45,25 @@ async def test_products_are_kept_and_listed_newest_first(studio: Studio):
     studio.start()  # they are still there
     async with studio.client() as client:
         listed = (await client.get("/api/products")).json()["products"]
-        shown = await client.get(listed[1]["picture_url"])
+        downloaded_picture = await client.get(listed[1]["picture_url"])
     assert listed == [second.json(), first.json()]
     assert (listed[1]["title"], listed[1]["description"]) == ("第一 個", "a\nb")
     assert (listed[0]["title"], listed[0]["picture_url"]) == ("<b>&'\";--", None)
     assert abs((datetime.now(UTC) - datetime.fromisoformat(listed[0]["created_at"])).total_seconds()) < 60
-    assert (shown.content, shown.headers["content-type"]) == (PNG, "image/png")
+    assert (downloaded_picture.content, downloaded_picture.headers["content-type"]) == (PNG, "image/png")
 
 
 async def test_the_list_comes_in_pages(studio: Studio):
     async with studio.client() as client:
         saved = await asyncio.gather(*(client.post("/api/products", json={"title": f"{n}"}) for n in range(25)))
-        assert {each.status_code for each in saved} == {201}
+        assert {response.status_code for response in saved} == {201}
         first = (await client.get("/api/products")).json()
         rest = (await client.get(f"/api/products?before={first['products'][-1]['id']}")).json()
         for query in ("limit=0", "limit=101", "before=0", "before=x", f"before={2**63}"):
             assert (await client.get(f"/api/products?{query}")).status_code == 422
     assert (len(first["products"]), first["total"], first["has_more"]) == (20, 25, True)
     assert (len(rest["products"]), rest["total"], rest["has_more"]) == (5, 25, False)
-    assert len({each["title"] for each in first["products"] + rest["products"]}) == 25
+    assert len({product["title"] for product in first["products"] + rest["products"]}) == 25
 
 
 async def test_a_product_is_changed_deleted_and_restored_where_it_was(studio: Studio):
@@ -76,7 +76,11 @@ async def test_a_product_is_changed_deleted_and_restored_where_it_was(studio: St
         listed = (await client.get("/api/products")).json()
         assert ([product["title"] for product in listed["products"]], listed["total"]) == (["c", "a"], 2)
         assert (await client.put(path, json={"title": "B", "description": "x"})).json() == changed.json()
-        assert [each["title"] for each in (await client.get("/api/products")).json()["products"]] == ["c", "B", "a"]
+        assert [product["title"] for product in (await client.get("/api/products")).json()["products"]] == [
+            "c",
+            "B",
+            "a",
+        ]
         assert (await client.put(path, json={"title": "B", "picture_id": "nothing"})).status_code == 422
         for number in ("0", "x", str(2**63)):
             assert (await client.put(f"/api/products/{number}", json={"title": "b"})).status_code == 422
@@ -88,11 +92,11 @@ async def test_a_product_is_changed_deleted_and_restored_where_it_was(studio: St
 @pytest.mark.parametrize("days", [1, -1])
 def test_a_deleted_product_is_gone_for_good_a_day_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int):
     store = Store(tmp_path / "p.db")
-    kept, deleted = (store.add_product(NewProduct(title=title)).id for title in "ab")
+    kept_id, deleted = (store.add_product(NewProduct(title=title)).id for title in "ab")
     store.delete_product(deleted)
     monkeypatch.setattr("product_studio.store._KEPT", timedelta(days=days))
     store = Store(tmp_path / "p.db")
-    assert store.put_product(kept, NewProduct(title="a")).id == kept
+    assert store.put_product(kept_id, NewProduct(title="a")).id == kept_id
     if days > 0:
         assert store.put_product(deleted, NewProduct(title="b")).id == deleted
     else:
@@ -166,27 +170,27 @@ def pictures():
     async def large(request: web.Request) -> web.Response:
         return web.Response(body=b"0" * (LARGEST + 1), content_type="image/png")
 
-    async def found(request: web.Request) -> web.Response:
+    async def plain(request: web.Request) -> web.Response:
         return web.Response(body=PNG, content_type="image/png")
 
     async def page(request: web.Request) -> web.Response:
         return web.Response(text="<html>", content_type="text/html")
 
     async def moved(request: web.Request) -> web.Response:
-        raise web.HTTPFound("/found")
+        raise web.HTTPFound("/plain")
 
     async def round_and_round(request: web.Request) -> web.Response:
         raise web.HTTPFound("/round_and_round")
 
     app = web.Application()
-    for handler in (large, found, page, moved, round_and_round):
+    for handler in (large, plain, page, moved, round_and_round):
         app.router.add_get(f"/{handler.__name__}", handler)
     with Running(app) as running:
         yield running.url
 
 
 @pytest.mark.parametrize(
-    "url", ["{}/found", "/found", "{}/moved", "data:image/png;base64,iVBORw0KGgo=", "data:IMAGE/PNG,%89PNG%0D%0A%1A%0A"]
+    "url", ["{}/plain", "/plain", "{}/moved", "data:image/png;base64,iVBORw0KGgo=", "data:IMAGE/PNG,%89PNG%0D%0A%1A%0A"]
 )
 async def test_where_a_workflow_s_picture_may_be(pictures: str, url: str):
     async with httpx.AsyncClient() as http:

@@ -28,12 +28,14 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def start(folder: Path, **told: str) -> subprocess.Popen[str]:
+def start(folder: Path, **variables: str) -> subprocess.Popen[str]:
     """The back end as users start it."""
     return subprocess.Popen(
         [sys.executable, "-m", "product_studio"],
         cwd=folder,
-        env=environ(**{"PYTHONPATH": f"{FOLDER}", "STUDIO_PORT": "0", "STUDIO_DATABASE": str(folder / "p.db")} | told),
+        env=environ(
+            **{"PYTHONPATH": f"{FOLDER}", "STUDIO_PORT": "0", "STUDIO_DATABASE": str(folder / "p.db")} | variables
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -109,8 +111,8 @@ def test_it_says_where_it_is_and_logs_json_lines_without_the_key(tmp_path: Path)
     assert process.returncode in (0, -signal.SIGTERM)
     lines = [json.loads(line) for line in err.splitlines()]
     assert {(line["application"], line["environment"]) for line in lines} == {("product-studio", "testing")}
-    (asked,) = [line for line in lines if line["message"] == "request"]
-    assert (asked["method"], asked["status"], asked["level"]) == ("POST", 200, "INFO")
+    (request_line,) = [line for line in lines if line["message"] == "request"]
+    assert (request_line["method"], request_line["status"], request_line["level"]) == ("POST", 200, "INFO")
     (failed,) = [line for line in lines if line["level"] == "ERROR"]
     assert failed["reason"] == "unreachable"
     assert "app-hidden" not in err

@@ -255,9 +255,9 @@ async def test_a_caller_who_leaves_holds_its_place_until_the_run_ends(server: Se
 async def test_a_key_of_its_own_plan_runs_no_more_at_once_than_that(server: Serving, plans: Plans) -> None:
     gate = Scripted.scripts["gate"] = Gate([])
     app = await server.add("gate.yml", workflow(["gate"]))
-    kept, secret = await server.apps.access.create(Rights(app=app.served.app.id), "cli")
+    app_key, secret = await server.apps.access.create(Rights(app=app.served.app.id), "cli")
     second = Client(server.session, server.url, secret, app.served)
-    plans({}, {"concurrent_runs": 1}, keys={kept.id: "b"})
+    plans({}, {"concurrent_runs": 1}, keys={app_key.id: "b"})
     runs = [asyncio.create_task(item.run()) for item in (app, second, app)]
     await driving(server, 3)
     status, refused = await second.run()

@@ -39,9 +39,9 @@ async def main() -> None:
         except workers.WorkerFailed as error:
             return "error", str(error)
 
-    found = {name: await run(*program) for name, program in json.load(sys.stdin).items()}
+    answers = {name: await run(*program) for name, program in json.load(sys.stdin).items()}
     await pool.aclose()
-    print(json.dumps({"user": os.geteuid(), "found": found}))
+    print(json.dumps({"user": os.geteuid(), "found": answers}))
 
 
 asyncio.run(main())

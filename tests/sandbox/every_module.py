@@ -50,7 +50,7 @@ def main(names, folder):
 
 
 def modules(tests: bool) -> list[str]:
-    found: set[str] = set(sys.builtin_module_names)
+    names: set[str] = set(sys.builtin_module_names)
     for folder, folders, files in os.walk(STANDARD):
         folders[:] = [name for name in folders if name not in LEFT_OUT and (tests or name not in ("test", "tests"))]
         parts = Path(folder).relative_to(STANDARD).parts
@@ -61,8 +61,8 @@ def modules(tests: bool) -> list[str]:
         for file in files:
             name, _, suffix = file.partition(".")
             if suffix == "py" or suffix.endswith("so"):
-                found.add(".".join([*parts, *([] if name == "__init__" else [name])]))
-    return sorted(found - {""})
+                names.add(".".join([*parts, *([] if name == "__init__" else [name])]))
+    return sorted(names - {""})
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:

@@ -84,13 +84,13 @@ async def differing(sandbox: LocalSandbox, seeds: Sequence[int]) -> list[int]:
         results = await inside(sandbox, programs)
     except NodeError as error:
         results = [str(error)] * len(programs)
-    found: list[int] = []
+    differing_seeds: list[int] = []
     for seed, wanted, result in zip(seeds, expected, results, strict=True):
         if wanted != result:
             alone = [await asyncio.to_thread(outside, [program(seed)], before) for before in range(AGAIN)]
             if all(other == alone[0] for other in alone) and await inside(sandbox, [program(seed)]) != alone[0]:
-                found.append(seed)
-    return found
+                differing_seeds.append(seed)
+    return differing_seeds
 
 
 async def _main(first: int, count: int) -> int:
@@ -104,15 +104,15 @@ async def _main(first: int, count: int) -> int:
 
     try:
         batches = [range(at, min(at + BATCH, first + count)) for at in range(first, first + count, BATCH)]
-        found = [seed for part in await asyncio.gather(*map(batch, batches)) for seed in part]
+        seeds = [seed for part in await asyncio.gather(*map(batch, batches)) for seed in part]
     finally:
         await sandbox.aclose()
-    for seed in found:
+    for seed in seeds:
         sys.stdout.write(f"seed {seed} comes to something else in the sandbox\n")
     sys.stdout.write(
-        f"{count} programs, {len(found)} differ, {time.monotonic() - begun:.0f} s, {os.cpu_count()} cores\n"
+        f"{count} programs, {len(seeds)} differ, {time.monotonic() - begun:.0f} s, {os.cpu_count()} cores\n"
     )
-    return 1 if found else 0
+    return 1 if seeds else 0
 
 
 if __name__ == "__main__":

@@ -264,9 +264,9 @@ class Arena:
     """Runs attacks one after another behind one set of walls."""
 
     def __init__(self, node: str, leave_out: str) -> None:
-        self.starter, found = node_keeper.prepare(NodePlan(node, leave_out=leave_out))
-        assert found["supervised"] == (leave_out != "listener"), found
-        self.data = found["data"]
+        self.starter, preparation = node_keeper.prepare(NodePlan(node, leave_out=leave_out))
+        assert preparation["supervised"] == (leave_out != "listener"), preparation
+        self.data = preparation["data"]
 
     def run(self, code: str, seconds: float = GRACE) -> tuple[str, str, int]:
         """The sign of the answer, its text, and how much memory was used at most. Of threads: how many at once."""

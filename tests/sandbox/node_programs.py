@@ -20,10 +20,10 @@ def program(where: str) -> NodeProgram:
     path = shutil.which("node") if where == "path" else node_program.bundled()
     if path is None:
         pytest.skip(f"NOT TESTED: there is no Node.js ({where}); install Node.js 20 or later, or headrace[node]")
-    found = node_program.inspect(path)
-    if found.major < node_program.OLDEST:
-        pytest.skip(f"NOT TESTED: {path} is Node.js {found.version}")
-    return found
+    node = node_program.inspect(path)
+    if node.major < node_program.OLDEST:
+        pytest.skip(f"NOT TESTED: {path} is Node.js {node.version}")
+    return node
 
 
 def any_program() -> NodeProgram:

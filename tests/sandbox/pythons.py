@@ -18,12 +18,12 @@ def python(version: str) -> str | None:
         return sys.executable
     folders = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin"), reverse=True)
     path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
-    found = shutil.which(f"python{version}", path=path)
-    if found is None:
+    program = shutil.which(f"python{version}", path=path)
+    if program is None:
         return None
-    says = [found, "-c", "import sys; print(*sys.version_info[:2], sep='.')"]
+    says = [program, "-c", "import sys; print(*sys.version_info[:2], sep='.')"]
     done = subprocess.run(says, capture_output=True, text=True, check=False)
-    return found if done.stdout.strip() == version else None
+    return program if done.stdout.strip() == version else None
 
 
 def install(folder: Path) -> None:

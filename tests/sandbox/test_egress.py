@@ -80,7 +80,7 @@ def installed(folder: Path) -> Packages:
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(LIBRARIES))
     packages = Packages(requirements, folder)
-    here = {found.name.lower() for found in metadata.distributions()}
+    here = {distribution.name.lower() for distribution in metadata.distributions()}
     waiting, known = list(LIBRARIES), set[str]()
     while waiting:
         name = waiting.pop()

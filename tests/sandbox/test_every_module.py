@@ -20,9 +20,9 @@ UNIMPORTABLE = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("headrace")
-    install(made)
-    return made
+    target = tmp_path_factory.mktemp("headrace")
+    install(target)
+    return target
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
@@ -34,10 +34,10 @@ async def test_no_module_does_anything_when_it_is_imported(folder: Path, version
     command = [program, "-I", "-B", str(SCRIPT), str(folder)]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert found["modules"] > 600
-    assert found["changed"] == []
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["modules"] > 600
+    assert report["changed"] == []
     assert children() == before
-    failed = {name: text for name, text in found["said"].items() if not any(why in text for why in UNIMPORTABLE)}
+    failed = {name: text for name, text in report["said"].items() if not any(why in text for why in UNIMPORTABLE)}
     assert failed == {}
-    assert "os.mkdir" in found["tried"]["venv.__main__"]  # it was tried, and nothing came of it
+    assert "os.mkdir" in report["tried"]["venv.__main__"]  # it was tried, and nothing came of it

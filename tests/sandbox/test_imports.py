@@ -43,8 +43,8 @@ async def test_a_module_that_acts_when_it_is_imported_can_do_nothing(
     library = Path(__import__("os").__file__).parent
     before = {path: path.stat().st_mtime_ns for path in library.iterdir()}
     processes = children()
-    made = str(secrets.parent / "made")
-    code = f"import sys\nsys.argv = ['x', {made!r}]\nimport {module}\ndef main():\n    return {{'r': 1}}\n"
+    target = str(secrets.parent / "made")
+    code = f"import sys\nsys.argv = ['x', {target!r}]\nimport {module}\ndef main():\n    return {{'r': 1}}\n"
     with contextlib.suppress(NodeError):  # what it does instead of its work is its own affair
         await confined.run("python3", code, {}, 60)
     assert list(secrets.parent.iterdir()) == [secrets]

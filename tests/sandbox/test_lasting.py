@@ -19,13 +19,13 @@ CODE = "def main(a):\n    return {'r': a + 1}\n"
 
 def descriptors(pid: int) -> Counter[str]:
     """What a process has open, by its kind."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            found[os.readlink(entry).partition(":")[0]] += 1
+            counts[os.readlink(entry).partition(":")[0]] += 1
         except OSError:
             continue  # closed meanwhile
-    return found
+    return counts
 
 
 async def ready(sandbox: LocalSandbox) -> int:

@@ -16,9 +16,9 @@ from tests.sandbox import node_programs
 
 
 def new_enough() -> NodeProgram:
-    for found in (find_node, lambda: inspect(bundled() or "absent")):
+    for find in (find_node, lambda: inspect(bundled() or "absent")):
         try:
-            program = found()
+            program = find()
         except (NoNode, OSError):
             continue
         if program.major >= NETWORK:
@@ -43,10 +43,10 @@ class Web:
 
 @pytest_asyncio.fixture
 async def web() -> AsyncIterator[Web]:
-    made = Web()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
+    new_web = Web()
+    server = await asyncio.start_server(new_web.serve, "127.0.0.1", 0)
+    new_web.port = server.sockets[0].getsockname()[1]
+    yield new_web
     server.close()
 
 

@@ -153,8 +153,8 @@ async def outside(node: str, prescript: Path, code: str) -> tuple[str, Any]:
         env={"TZ": "UTC", "LANG": "C.UTF-8"},
     )
     printed, errors = await process.communicate(base64.b64encode(text.encode()))
-    found = re.search("<<RESULT>>(.*)<<RESULT>>", printed.decode(), re.DOTALL)
-    return ("R", json.loads(found[1])) if found else ("E", _error(errors.decode()))
+    match = re.search("<<RESULT>>(.*)<<RESULT>>", printed.decode(), re.DOTALL)
+    return ("R", json.loads(match[1])) if match else ("E", _error(errors.decode()))
 
 
 async def confined(pool: NodePool, code: str) -> tuple[str, Any]:

@@ -299,12 +299,12 @@ async def test_what_a_program_needs_is_known_without_running_it(code: str, lacki
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "result"),
     [
         ("def main():\n    return {'r': '\\ud83d', '\\ud83d': 1}", {"r": "\ufffd", "\ufffd": 1}),
         ("def main():\n    import json\n    return {'r': json.loads('\"\\\\ud83c\"') + '\\udf89'}", {"r": "🎉"}),
         ("def main():\n    return {'r': chr(0xD83C) + 'x' + chr(0xDF89)}", {"r": "\ufffdx\ufffd"}),
     ],
 )
-async def test_halves_of_characters_are_mended(sandbox: LocalSandbox, code: str, told: dict[str, Any]) -> None:
-    assert await sandbox.run("python3", code, {}, 60) == told
+async def test_halves_of_characters_are_mended(sandbox: LocalSandbox, code: str, result: dict[str, Any]) -> None:
+    assert await sandbox.run("python3", code, {}, 60) == result

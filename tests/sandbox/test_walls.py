@@ -25,8 +25,8 @@ NOBODY = 65534
 
 def of_the_system() -> str | None:
     """A Python that every user of the system can run."""
-    found = shutil.which("python3.11", path="/usr/bin:/usr/local/bin") or shutil.which("python3.12", path="/usr/bin")
-    return found if found and not Path(found).resolve().is_relative_to("/root") else None
+    program = shutil.which("python3.11", path="/usr/bin:/usr/local/bin") or shutil.which("python3.12", path="/usr/bin")
+    return program if program and not Path(program).resolve().is_relative_to("/root") else None
 
 
 # The program, whether it is run as nobody, and the walls that are left out.
@@ -67,19 +67,19 @@ THREADS = (
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """Open to everybody, as pytest's own folders are not."""
-    with tempfile.TemporaryDirectory(prefix="headrace-") as made:
-        os.chmod(made, 0o755)
-        install(Path(made))
-        shutil.copy(RUNNER, made)
-        yield Path(made)
+    with tempfile.TemporaryDirectory(prefix="headrace-") as name:
+        os.chmod(name, 0o755)
+        install(Path(name))
+        shutil.copy(RUNNER, name)
+        yield Path(name)
 
 
 @pytest.fixture
 def secret(folder: Path) -> Iterator[Path]:
     """A file that everyone may read, in a folder that everyone may write to."""
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        os.chmod(made, 0o777)
-        path = Path(made) / "secret.txt"
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        os.chmod(name, 0o777)
+        path = Path(name) / "secret.txt"
         path.write_text(SECRET)
         path.chmod(0o666)
         yield path
@@ -121,10 +121,10 @@ async def test_attacks_are_contained(world: str, folder: Path, secret: Path, vis
     for name, numbers in outward.SYSCALLS.items():
         programs[f"call of {name}"] = (SYSCALL.format(numbers[column]), inputs)
     programs["at the end"] = ("def main(a):\n    return {'r': a + 1}", {"a": 1})
-    found = await run(world, folder, programs)
-    through = {name: text for name, (sign, text) in found.items() if sign == "answer"}
+    answers = await run(world, folder, programs)
+    through = {name: text for name, (sign, text) in answers.items() if sign == "answer"}
     assert through == {"at the end": '{"r": 2}'}
-    assert not [name for name, (_, text) in found.items() if SECRET in text]
+    assert not [name for name, (_, text) in answers.items() if SECRET in text]
     assert came == []
     assert untouched(secret)
 
@@ -138,18 +138,18 @@ async def test_programs_run(world: str, folder: Path) -> None:
         "a codec": ("def main():\n    return {'r': '中'.encode('gbk').hex()}", {}),
         "threads": (THREADS, {}),
     }
-    found = await run(world, folder, programs)
+    answers = await run(world, folder, programs)
     left_out = WORLDS[world][2]
-    assert found["loaded ahead"] == ["answer", '{"r": 1}']
-    assert found["a time zone"] == ["answer", '{"r": "Asia/Taipei"}']
-    assert found["a codec"] == ["answer", '{"r": "d6d0"}']
+    assert answers["loaded ahead"] == ["answer", '{"r": 1}']
+    assert answers["a time zone"] == ["answer", '{"r": "Asia/Taipei"}']
+    assert answers["a codec"] == ["answer", '{"r": "d6d0"}']
     if "landlock" in left_out:
-        assert found["loaded late"][0] == "error"
-        assert "wave.py" in found["loaded late"][1]
+        assert answers["loaded late"][0] == "error"
+        assert "wave.py" in answers["loaded late"][1]
     else:
-        assert found["loaded late"] == ["answer", '{"r": "wave"}']
+        assert answers["loaded late"] == ["answer", '{"r": "wave"}']
     # uncounted, they are bounded by memory, and where the user is not root by a number
-    assert json.loads(found["threads"][1])["r"] == 15 or "listener" in left_out
+    assert json.loads(answers["threads"][1])["r"] == 15 or "listener" in left_out
 
 
 def test_an_interpreter_below_root_is_not_everybodys() -> None:

@@ -197,14 +197,14 @@ def typescript_fields(name: str) -> dict[str, tuple[bool, set[str]]]:
 
 def typescript_types(text: str) -> set[str]:
     """The JSON types of a type of TypeScript."""
-    found: set[str] = set()
+    kinds: set[str] = set()
     for part in re.split(r"\s*\|\s*", text.strip()):
         if part in ("string", "number", "boolean", "null"):
-            found.add(part)
+            kinds.add(part)
         elif part == "unknown":
-            found.add("any")
+            kinds.add("any")
         elif part == "RunStatus":
-            found.add("string")
+            kinds.add("string")
         else:
-            found.add("array" if part.endswith("[]") else "object")
-    return found
+            kinds.add("array" if part.endswith("[]") else "object")
+    return kinds

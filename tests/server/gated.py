@@ -125,7 +125,7 @@ class Client:
             return json.loads(answer.read())
 
 
-def heard(stream: http.client.HTTPResponse, until: tuple[str, str | None]) -> tuple[list[Event], str]:
+def read_until(stream: http.client.HTTPResponse, until: tuple[str, str | None]) -> tuple[list[Event], str]:
     """(events up to and with the first of a name and node, the last id told) of a stream."""
     assert stream.status == 200, stream.read()
     events: list[Event] = []
@@ -136,10 +136,10 @@ def heard(stream: http.client.HTTPResponse, until: tuple[str, str | None]) -> tu
             events.append(json.loads(line[5:]))
         elif line.startswith("id:"):
             last = line[3:].strip()
-            if told(events)[-1] == until:
+            if events_and_nodes(events)[-1] == until:
                 return events, last
-    raise AssertionError(f"the stream ended before {until}: {told(events)}")
+    raise AssertionError(f"the stream ended before {until}: {events_and_nodes(events)}")
 
 
-def told(events: list[Event]) -> list[tuple[str, str | None]]:
+def events_and_nodes(events: list[Event]) -> list[tuple[str, str | None]]:
     return [(event["event"], event["data"].get("node_id")) for event in events]

@@ -6,7 +6,7 @@ import pathlib
 import time
 from contextlib import ExitStack
 
-from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, heard, told
+from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, events_and_nodes, read_until
 from tests.server.process import Serve
 
 
@@ -23,7 +23,7 @@ def test_killed_in_mid_run_and_started_again(tmp_path: pathlib.Path, peer: Peer)
         for name in runs:
             fields = {"inputs": {"q": name}, "user": "u", "response_mode": "streaming"}
             stream = streams.enter_context(client.stream("POST", "/v1/workflows/run", fields))
-            before[name], last_ids[name] = heard(stream, ("node_started", "second"))
+            before[name], last_ids[name] = read_until(stream, ("node_started", "second"))
         for _ in runs:
             assert peer.waiting.acquire(timeout=60)
         serve.kill()
@@ -37,8 +37,8 @@ def test_killed_in_mid_run_and_started_again(tmp_path: pathlib.Path, peer: Peer)
             with client.stream(
                 "GET", f"/v1/workflow/{run}/events?user=u", **{"Last-Event-ID": last_ids[name]}
             ) as stream:
-                after, _ = heard(stream, FINISHED)
-            kinds = [(event, node) for event, node in told(before[name] + after) if event != "text_chunk"]
+                after, _ = read_until(stream, FINISHED)
+            kinds = [(event, node) for event, node in events_and_nodes(before[name] + after) if event != "text_chunk"]
             assert len(kinds) == len(set(kinds)), "nothing is told twice"
             assert kinds[-1] == ("workflow_finished", None)
             assert after[-1]["data"]["status"] == "succeeded"
@@ -63,7 +63,7 @@ def test_a_stopped_service_ends_its_streams_and_goes_on_with_its_runs(tmp_path: 
     with Serve(tmp_path, [flow], environ) as serve:
         fields = {"inputs": {"q": "x"}, "user": "u", "response_mode": "streaming"}
         with Client(serve).stream("POST", "/v1/workflows/run", fields) as stream:
-            events, _ = heard(stream, ("node_started", "second"))
+            events, _ = read_until(stream, ("node_started", "second"))
         assert peer.waiting.acquire(timeout=60)
         began = time.monotonic()
     assert time.monotonic() - began < 60, "it does not wait for the run"
@@ -71,4 +71,4 @@ def test_a_stopped_service_ends_its_streams_and_goes_on_with_its_runs(tmp_path: 
     with Serve(tmp_path, [flow], environ) as serve:
         run = events[0]["workflow_run_id"]
         with Client(serve).stream("GET", f"/v1/workflow/{run}/events?user=u") as stream:
-            assert heard(stream, FINISHED)[0][-1]["data"]["status"] == "succeeded"
+            assert read_until(stream, FINISHED)[0][-1]["data"]["status"] == "succeeded"

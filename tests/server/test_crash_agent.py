@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.background import serving
-from tests.server.gated import FINISHED, Client, heard
+from tests.server.gated import FINISHED, Client, read_until
 from tests.server.process import Serve
 
 FLOW = """
@@ -179,7 +179,7 @@ def test_killed_in_each_step_of_an_agent(tmp_path: Path, outside: World):
         body = {"inputs": {}, "user": "u", "response_mode": "streaming"}
         for strategy in STRATEGIES:
             with Client(serve, strategy).stream("POST", "/v1/workflows/run", body) as stream:
-                events, _ = heard(stream, ("node_started", "a"))
+                events, _ = read_until(stream, ("node_started", "a"))
             runs[strategy] = events[0]["workflow_run_id"]
         kill_in(serve, STEPS[0])
     for step in STEPS[1:]:
@@ -189,7 +189,7 @@ def test_killed_in_each_step_of_an_agent(tmp_path: Path, outside: World):
         for strategy, run in runs.items():
             path, position = f"/v1/workflow/{run}/events?user=u", {"Last-Event-ID": "0"}
             with Client(serve, strategy).stream("GET", path, **position) as stream:
-                finished = heard(stream, FINISHED)[0][-1]["data"]
+                finished = read_until(stream, FINISHED)[0][-1]["data"]
             # a line break follows the calls of each round of function calling, as in Dify
             text = f"\n\n{ANSWER}" if strategy == CALLING else ANSWER
             assert (finished["status"], finished["outputs"]) == ("succeeded", {"text": text})

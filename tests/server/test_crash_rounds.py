@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.engine.nests import iteration, node, source
-from tests.server.gated import FINISHED, Client, Peer, heard
+from tests.server.gated import FINISHED, Client, Peer, read_until
 from tests.server.process import Serve
 
 ITEMS = ["a", "b", "c", "d", "e"]
@@ -43,7 +43,7 @@ def test_killed_in_the_middle_of_rounds(tmp_path: pathlib.Path, peer: Peer, at_o
     fields = {"inputs": {"items": {"list": ITEMS}}, "user": "u", "response_mode": "streaming"}
     with Serve(tmp_path, [flow], environ) as serve:
         with Client(serve).stream("POST", "/v1/workflows/run", fields) as stream:
-            before, last = heard(stream, ("node_started", "second"))
+            before, last = read_until(stream, ("node_started", "second"))
             for _ in range(at_once):
                 assert peer.waiting.acquire(timeout=60)
         serve.kill()
@@ -54,7 +54,7 @@ def test_killed_in_the_middle_of_rounds(tmp_path: pathlib.Path, peer: Peer, at_o
         Serve(tmp_path, [flow], environ) as serve,
         Client(serve).stream("GET", f"/v1/workflow/{run}/events?user=u", **{"Last-Event-ID": last}) as stream,
     ):
-        after, _ = heard(stream, FINISHED)
+        after, _ = read_until(stream, FINISHED)
     events = [event for event in before + after if event["event"] != "text_chunk"]
     assert events[-1]["data"]["outputs"] == {"out": [f"/second/{item}" for item in ITEMS]}
     names = [event["event"] for event in events]

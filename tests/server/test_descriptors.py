@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from headrace.server.connection_limit import connection_limit
-from tests.server.gated import FINISHED, FLOW, Client, Peer, heard
+from tests.server.gated import FINISHED, FLOW, Client, Peer, read_until
 from tests.server.process import Serve
 
 FEW = 200  # descriptors of the server
@@ -38,7 +38,7 @@ def test_half_open_connections_lock_nobody_out(tmp_path: pathlib.Path, peer: Pee
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         fields = {"inputs": {"q": "x"}, "user": "u", "response_mode": "streaming"}
         stream = stack.enter_context(Client(serve).stream("POST", "/v1/workflows/run", fields))
-        heard(stream, ("node_started", "second"))
+        read_until(stream, ("node_started", "second"))
         host, port = urlsplit(serve.url).netloc.split(":")
         for _ in range(2 * FEW):
             half = stack.enter_context(closing(socket.create_connection((host, int(port)), timeout=60)))
@@ -46,6 +46,6 @@ def test_half_open_connections_lock_nobody_out(tmp_path: pathlib.Path, peer: Pee
         for _ in range(5):
             assert Client(serve).get("/v1/info")["name"] == "waits"
         peer.gate.set()
-        events, _ = heard(stream, FINISHED)
+        events, _ = read_until(stream, FINISHED)
         assert events[-1]["data"]["status"] == "succeeded", "who waits for an answer is not cut off"
     assert "Too many open files" not in "".join(serve.said)

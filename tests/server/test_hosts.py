@@ -26,8 +26,8 @@ def database(postgresql_server: Server) -> str:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened:
-        yield opened
+    with ExitStack() as exit_stack:
+        yield exit_stack
 
 
 def host(stack: ExitStack, folder: pathlib.Path, database: str, **environ: str) -> Serve:

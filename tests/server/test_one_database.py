@@ -20,7 +20,7 @@ import pytest
 
 from headrace.webhooks import signature
 from tests.cli.flows import headrace
-from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, heard
+from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, read_until
 from tests.server.process import Serve
 
 CALLS = 30
@@ -69,8 +69,8 @@ def hook() -> Iterator[Hook]:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened:
-        yield opened
+    with ExitStack() as exit_stack:
+        yield exit_stack
 
 
 def serve(stack: ExitStack, folder: pathlib.Path, peer: Peer, *hosts: str, **environ: str) -> Serve:
@@ -110,9 +110,9 @@ def test_a_poll_a_wait_and_a_stream_at_the_other_are_fresh(
             stream = stack.enter_context(
                 Client(other).stream("GET", f"/v1/workflow/{run}/events?user=u", **{"Last-Event-ID": "0"})
             )
-            events, _ = heard(stream, ("node_started", "second"))
+            events, _ = read_until(stream, ("node_started", "second"))
             peer.gate.set()
-            rest, _ = heard(stream, FINISHED)
+            rest, _ = read_until(stream, FINISHED)
             first, second = here.result(60), there.result(60)
         assert first == second
         assert (second["status"], second["outputs"]["two"]) == ("succeeded", f"/second/run{n}")
@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_run_and_runs_nothing_twice(
     callers = stack.enter_context(ThreadPoolExecutor(2 * len(runs)))
     watch = "/v1/workflow/{}/events?user=u"
     streams = [stack.enter_context(Client(at).stream("GET", watch.format(run))) for run in runs]
-    streamed = [callers.submit(heard, stream, FINISHED) for stream in streams]
+    streamed = [callers.submit(read_until, stream, FINISHED) for stream in streams]
     waits = [callers.submit(Client(at).get, f"/api/v1/workflow-runs/{run}?wait=60") for run in runs]
     hard = resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE, (4096, hard))  # no file may grow any more

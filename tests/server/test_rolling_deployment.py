@@ -29,7 +29,7 @@ def world(request: pytest.FixtureRequest, tmp_path: pathlib.Path, peer: Peer) ->
 
 def test_runs_in_progress_survive_a_rolling_deployment(world: World, tmp_path: pathlib.Path) -> None:
     first, second = world.serve(), world.serve()
-    runs = world.held(first)
+    runs = world.waiting_runs(first)
     assert database_status(world.database, count=False).revision == REVISIONS[-1]
     new = world.serve({"PYTHONPATH": next_version.python_path(tmp_path / "next")})
     assert database_status(world.database, count=False).revision == next_version.REVISION

@@ -16,7 +16,7 @@ import pytest
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunQueued, RunResumed
 from headrace.stores.sql import SqlStorage
-from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, heard
+from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, read_until
 from tests.server.process import Serve
 
 RUNS = 20
@@ -71,13 +71,13 @@ class World:
         }
         return self.stack.enter_context(Serve(self.folder, [self.flow], environ))
 
-    def held(self, serve: Serve) -> dict[str, str]:
+    def waiting_runs(self, serve: Serve) -> dict[str, str]:
         """Runs begun in a process, which wait for the gate: ids by name."""
         result: dict[str, str] = {}
         for name in (f"run{n}" for n in range(RUNS)):
             fields = {"inputs": {"q": name}, "user": "u", "response_mode": "streaming"}
             stream = self.stack.enter_context(Client(serve).stream("POST", "/v1/workflows/run", fields))
-            events, _ = heard(stream, ("node_started", "second"))
+            events, _ = read_until(stream, ("node_started", "second"))
             result[name] = events[0]["workflow_run_id"]
         self.wait(RUNS)
         return result
@@ -112,12 +112,12 @@ def any_world(request: pytest.FixtureRequest, tmp_path: pathlib.Path, peer: Peer
 
 def ended(serve: Serve, run: str) -> Event:
     with Client(serve).stream("GET", f"/v1/workflow/{run}/events?user=u") as stream:
-        return heard(stream, FINISHED)[0][-1]["data"]
+        return read_until(stream, FINISHED)[0][-1]["data"]
 
 
 async def test_each_does_its_own_runs(world: World) -> None:
     mine, other = world.serve(), world.serve()
-    runs = world.held(mine)
+    runs = world.waiting_runs(mine)
     # one that is nobody's, newer than the others: only the other process has room for it, and when it has come to it,
     # it has been through all that it may take up
     store, app = await world.store(), mine.apps["flow"]
@@ -142,7 +142,7 @@ async def test_each_does_its_own_runs(world: World) -> None:
 async def test_the_runs_of_a_killed_one_are_taken_up_by_one_of_the_others(any_world: World) -> None:
     world = any_world
     killed, *others = [world.serve() for _ in range(3)]
-    runs = world.held(killed)
+    runs = world.waiting_runs(killed)
     killed.kill()
     world.wait(RUNS)
     world.peer.gate.set()

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.server.gated import FINISHED, FLOW, Client, Peer, heard
+from tests.server.gated import FINISHED, FLOW, Client, Peer, read_until
 from tests.server.process import Serve
 
 
@@ -41,13 +41,13 @@ def test_a_client_of_another_process_receives_what_a_run_does(two: list[Serve], 
     for attempt in range(20):
         peer.gate.clear()
         with Client(driving).stream("POST", "/v1/workflows/run", fields) as stream:
-            events, _ = heard(stream, ("node_started", "second"))
+            events, _ = read_until(stream, ("node_started", "second"))
             run = events[0]["workflow_run_id"]
             with Client(other).stream("GET", f"/v1/workflow/{run}/events?user=u") as followed:
                 time.sleep(0.1 * attempt)  # the process that drives the run may not know of it yet
                 peer.gate.set()
-                done = heard(followed, FINISHED)[0][-1]["data"]
-            assert done == heard(stream, FINISHED)[0][-1]["data"]
+                done = read_until(followed, FINISHED)[0][-1]["data"]
+            assert done == read_until(stream, FINISHED)[0][-1]["data"]
         assert done["status"] == "succeeded"
         if metric(other, "headrace_wire_received_total"):
             break

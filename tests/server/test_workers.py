@@ -126,7 +126,7 @@ def test_runs_of_a_worker_that_dies_are_taken_up(
         world = World(tmp_path, peer, stack, url)
         environ = {"HEADRACE_EGRESS_ALLOW": peer.address, "HEADRACE_DATABASE_URL": world.database}
         serve = stack.enter_context(Serve(tmp_path, [world.flow], environ, ["--workers", "2"]))
-        runs = world.held(serve)
+        runs = world.waiting_runs(serve)
         worker = max(children(serve.process.pid))
         dying = os.pidfd_open(worker)
         os.kill(worker, signal.SIGKILL)

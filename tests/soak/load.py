@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from headrace.kernel.events import NodeStarted, Record, RunEnded, RunResumed
 from headrace.stores.sql import SqlStorage
-from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, told
+from tests.server.gated import FINISHED, FLOW, Client, Event, Peer, events_and_nodes
 from tests.server.process import Serve
 from tests.server.test_one_database import Hook
 
@@ -71,14 +71,14 @@ class Stream:
                         self._add(response)
             except _BROKEN:
                 assert self.ids, "no fault comes before the runs have started"
-            if self.events and told(self.events)[-1] == FINISHED:
+            if self.events and events_and_nodes(self.events)[-1] == FINISHED:
                 return self.events[-1]["data"]
             time.sleep(0.1)
             if not self.ids:
                 continue  # it was refused: the process has not reached the database again since the round before
             self.resumed += 1
             request, headers = ("GET", f"/v1/workflow/{self.run}/events?user=u"), {"Last-Event-ID": self.ids[-1]}
-        raise AssertionError(f"{self._name} did not end: {told(self.events)}")
+        raise AssertionError(f"{self._name} did not end: {events_and_nodes(self.events)}")
 
     def _add(self, response: http.client.HTTPResponse) -> None:
         """Adds whole events only: one that is cut off has no empty line after it."""
@@ -96,7 +96,7 @@ class Stream:
                     return  # the stream cannot be read at present
                 self.events.append(event)
                 self.ids.append(fields["id"])
-                if told(self.events)[-1] == FINISHED:
+                if events_and_nodes(self.events)[-1] == FINISHED:
                     return
             fields = {}
 
@@ -201,7 +201,7 @@ class Load:
 
     def _check_stream(self, stream: Stream, records: list[Record], outputs: Event) -> None:
         assert len(stream.ids) == len(set(stream.ids)), "nothing was repeated"
-        events = [event for event in told(stream.events) if event[0] in ("node_finished", *FINISHED)]
+        events = [event for event in events_and_nodes(stream.events) if event[0] in ("node_finished", *FINISHED)]
         expected = [("node_finished", node) for node in ("s", "first", "second", "talk", "e")]
         assert events == [*expected, FINISHED], "nothing is missing"
         history = [record.event for record in records]

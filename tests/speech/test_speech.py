@@ -185,12 +185,12 @@ async def test_an_answer_that_is_no_transcription(provider: Provider, answer: by
 
 
 @pytest.mark.parametrize(
-    ("answer", "content_type", "told"),
+    ("answer", "content_type", "message"),
     [(b"", "audio/mpeg", "openai sent no audio."), (b'{"error": "busy"}', "application/json", "busy")],
 )
-async def test_an_answer_that_is_no_audio(provider: Provider, answer: bytes, content_type: str, told: str) -> None:
+async def test_an_answer_that_is_no_audio(provider: Provider, answer: bytes, content_type: str, message: str) -> None:
     provider.says(answer, content_type)
-    assert str(await failure(provider, "Hi")) == told
+    assert str(await failure(provider, "Hi")) == message
 
 
 async def test_a_provider_that_is_not_there() -> None:

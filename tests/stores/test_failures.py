@@ -164,9 +164,9 @@ async def test_end_users_are_the_same_in_every_process(store: SqlStorage, url: s
 
 async def test_a_caller_that_gives_up_hinders_nobody(store: SqlStorage) -> None:
     given_up = store.journal.append(whole("r1"))
-    kept = store.journal.append(whole("r2"))
+    appended = store.journal.append(whole("r2"))
     given_up.cancel()
-    await kept
+    await appended
     assert await store.journal.read("r1") == whole("r1"), "what was begun is written all the same"
 
 

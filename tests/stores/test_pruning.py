@@ -136,8 +136,8 @@ async def test_runs_go_by_how_and_when_they_ended(world: World) -> None:
     )
     await world.store.journal.append(numbered("going", [queued("going"), RunStarted()], at=LONG_AGO))
     await world.store.journal.append(numbered("waits", [queued("waits"), RunStarted(), RunPaused()], at=LONG_AGO))
-    kept = {*(f"new-{status}" for status in FINAL), "slow", "going", "waits"}
-    kept_now = {*kept, "old-succeeded", "old-partial-succeeded", "old-stopped"}
+    recent = {*(f"new-{status}" for status in FINAL), "slow", "going", "waits"}
+    kept_now = {*recent, "old-succeeded", "old-partial-succeeded", "old-stopped"}
 
     only = {"failed": 30 * DAY}
     assert await world.prune(only, dry_run=True) == Pruned(runs=1, events=5)
@@ -146,7 +146,7 @@ async def test_runs_go_by_how_and_when_they_ended(world: World) -> None:
     assert await world.runs() == kept_now
     assert await world.store.journal.read("old-failed") == []
     assert await world.prune(MONTH) == Pruned(runs=3, events=15)
-    assert await world.runs() == kept
+    assert await world.runs() == recent
     assert await world.prune(MONTH) == Pruned()
     assert await world.prune({}) == Pruned(), "off"
     assert await world.store.journal.unfinished() == ["going"]

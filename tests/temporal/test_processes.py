@@ -18,7 +18,7 @@ import temporalio.client
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunEnded
 from headrace.stores.sql import SqlStorage
-from tests.server.gated import FINISHED, FLOW, Client, Peer, heard, peer
+from tests.server.gated import FINISHED, FLOW, Client, Peer, peer, read_until
 from tests.server.process import Serve
 from tests.server.test_worker import working
 from tests.temporal_server import HEARTBEAT_SECONDS, Server, serving
@@ -87,7 +87,7 @@ class Fleet:
 
 def _ended(serve: Serve, run: str) -> dict[str, object]:
     with Client(serve).stream("GET", f"/v1/workflow/{run}/events?user=u") as stream:
-        return heard(stream, FINISHED)[0][-1]["data"]
+        return read_until(stream, FINISHED)[0][-1]["data"]
 
 
 @pytest.fixture
@@ -192,12 +192,12 @@ async def test_the_batch_of_a_killed_process_is_continued_by_another(fleet: Flee
 
 async def test_the_callback_of_a_killed_process_is_sent_by_another(fleet: Fleet) -> None:
     """It dies in the first attempt, of which Temporal knows nothing."""
-    attempts, held = threading.Semaphore(0), threading.Event()
+    attempts, release = threading.Semaphore(0), threading.Event()
 
     def on_call() -> None:
         if fleet.peer.calls[-1][0] == "/callback":
             attempts.release()
-            held.wait(60)
+            release.wait(60)
 
     fleet.peer.on_call = on_call
     fleet.peer.gate.set()
@@ -210,7 +210,7 @@ async def test_the_callback_of_a_killed_process_is_sent_by_another(fleet: Fleet)
     with working(fleet.folder, fleet.environ):
         killed.kill()
         assert await asyncio.to_thread(attempts.acquire, timeout=60)
-        held.set()
+        release.set()
         of_run = f"/api/v1/workflow-runs/{run}/callbacks"
         await until(api, of_run, lambda callbacks: callbacks["data"][0]["status"] == "delivered")
     assert [path for path, _ in fleet.peer.calls].count("/callback") == 2

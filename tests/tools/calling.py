@@ -14,8 +14,8 @@ from headrace.values import Value
 def builtin_tools(now: Callable[[tzinfo], datetime] = datetime.now, **services: Any) -> BuiltinTools:
     """Dify's own tools with these services only."""
     names = ("http", "sandbox", "files", "documents", "speech", "models")
-    given = [services.pop(name, None) for name in names]
-    return BuiltinTools(*given, now=now, **services)
+    chosen_services = [services.pop(name, None) for name in names]
+    return BuiltinTools(*chosen_services, now=now, **services)
 
 
 CONTEXT = ToolContext(run="run", app="app", user="user", key="run/n/0")

@@ -119,7 +119,9 @@ async def test_the_parameters_of_a_tool_are_those_of_its_schema(stdio: McpTools)
     specs = {spec.name: spec for spec in (await stdio.specs())["s"]}
     parameters = {parameter.name: parameter for parameter in specs["search"].parameters}
     assert specs["search"].description == "Searches."
-    assert {name: (each.type, each.required, each.default) for name, each in parameters.items()} == {
+    assert {
+        name: (parameter.type, parameter.required, parameter.default) for name, parameter in parameters.items()
+    } == {
         "query": ("string", True, None),
         "filters": ("array", True, None),
         "limit": ("number", False, None),
@@ -424,4 +426,4 @@ def test_a_parameter_whose_schema_is_malformed_takes_anything():
     properties = {"a": {"type": [{}]}, "b": {"anyOf": 5}, "c": {"type": {}}, "d": {"type": "string", "enum": 3}}
     root = {"type": "object", "properties": properties}
     parameters = tool_spec(Tool(name="t", input_schema=root)).parameters
-    assert [(each.type, each.options) for each in parameters] == [("any", ())] * 3 + [("string", ())]
+    assert [(parameter.type, parameter.options) for parameter in parameters] == [("any", ())] * 3 + [("string", ())]

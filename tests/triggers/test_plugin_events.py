@@ -177,10 +177,10 @@ async def test_what_is_refused(
 ):
     """What is wrong on this side is in the log: the sender need not know."""
     response = await send(client, answer, name)
-    shown = response.json()["message"]
+    body_message = response.json()["message"]
     assert response.status_code == status
-    assert message in (caplog.text if status == 500 else shown)
-    assert status != 500 or shown == "The subscription does not work."
+    assert message in (caplog.text if status == 500 else body_message)
+    assert status != 500 or body_message == "The subscription does not work."
     assert await here.runs() == []
 
 

@@ -57,14 +57,17 @@ async def code_of(call: Callable[[], Awaitable[object]]) -> str:
 
 
 async def test_a_subscription_is_made_and_ended(at: Processes) -> None:
-    made = await at.here.subscribe(REQUEST)
-    assert at.plugins.service == [made.endpoint]
-    assert made.endpoint == f"https://headrace.example/triggers/plugin/{made.hook}"
-    assert len(made.hook) == 24
-    assert (made.parameters, made.properties) == ({"branch": "main", "repository": "r"}, {"secret": "s3cret"})
+    subscription = await at.here.subscribe(REQUEST)
+    assert at.plugins.service == [subscription.endpoint]
+    assert subscription.endpoint == f"https://headrace.example/triggers/plugin/{subscription.hook}"
+    assert len(subscription.hook) == 24
+    assert (subscription.parameters, subscription.properties) == (
+        {"branch": "main", "repository": "r"},
+        {"secret": "s3cret"},
+    )
     assert await at.status() == "active"
-    assert await at.there.of_hook(made.hook) == made
-    assert "s3cret" not in repr(made)
+    assert await at.there.of_hook(subscription.hook) == subscription
+    assert "s3cret" not in repr(subscription)
     await at.there.unsubscribe(await at.there.find("default", "shop"))
     assert at.plugins.service == []
     assert await at.store.subscriptions() == []
@@ -117,8 +120,8 @@ async def test_a_process_that_dies_before_the_service_has_it(at: Processes) -> N
     assert await code_of(lambda: at.there.subscribe(SubscriptionRequest("default", "shop", "a/b/c"))) == (
         "subscription_exists"
     )
-    made = await at.there.subscribe(REQUEST)
-    assert (made.endpoint, made.active, at.plugins.service) == (endpoint, True, [endpoint])
+    subscription = await at.there.subscribe(REQUEST)
+    assert (subscription.endpoint, subscription.active, at.plugins.service) == (endpoint, True, [endpoint])
 
 
 async def test_a_process_that_dies_after_the_service_has_it(at: Processes) -> None:
@@ -135,29 +138,32 @@ async def test_a_process_that_dies_after_the_service_has_it(at: Processes) -> No
 
 
 async def test_one_that_cannot_be_ended_stays_unless_it_is_forced(at: Processes) -> None:
-    made = await at.here.subscribe(REQUEST)
+    subscription = await at.here.subscribe(REQUEST)
     at.plugins.error = HeadraceError("no answer")
-    assert await code_of(lambda: at.here.unsubscribe(made)) == "subscription_failed"
+    assert await code_of(lambda: at.here.unsubscribe(subscription)) == "subscription_failed"
     assert (await at.status(), (await at.stored()).error) == ("failing", "no answer")
-    await at.here.unsubscribe(made, force=True)
+    await at.here.unsubscribe(subscription, force=True)
     assert await at.store.subscriptions() == []
     with pytest.raises(NotFound):
-        await at.here.unsubscribe(made)
+        await at.here.unsubscribe(subscription)
 
 
 async def test_it_is_renewed_before_it_expires_by_one_process(at: Processes) -> None:
     at.plugins.expires_at = int(at.clock.now) + DAY
-    made = await at.here.subscribe(REQUEST)
-    assert made.refresh_at == made.expires_at - 3600
+    subscription = await at.here.subscribe(REQUEST)
+    assert subscription.refresh_at == subscription.expires_at - 3600
     await at.here.refresh_due()
     assert at.plugins.calls == ["subscribe"]
-    at.clock.now = made.refresh_at
+    at.clock.now = subscription.refresh_at
     at.plugins.expires_at += DAY
     await asyncio.gather(at.here.refresh_due(), at.there.refresh_due())
     assert at.plugins.calls == ["subscribe", "refresh"]
     renewed = await at.stored()
-    assert (renewed.expires_at, renewed.refresh_at) == (made.expires_at + DAY, made.expires_at + DAY - 3600)
-    assert renewed.properties == made.properties
+    assert (renewed.expires_at, renewed.refresh_at) == (
+        subscription.expires_at + DAY,
+        subscription.expires_at + DAY - 3600,
+    )
+    assert renewed.properties == subscription.properties
 
 
 @pytest.mark.parametrize(("life", "after"), [(1800, 900), (5400, 2700), (10, 60), (0, 60)])
@@ -168,52 +174,52 @@ async def test_a_short_life_is_renewed_after_half_of_it(at: Processes, life: int
 
 async def test_a_failed_renewal_is_shown_and_tried_again(at: Processes) -> None:
     at.plugins.expires_at = int(at.clock.now) + DAY
-    made = await at.here.subscribe(REQUEST)
-    assert made.refresh_at is not None
-    at.clock.now, at.plugins.error = made.refresh_at, HeadraceError("out of order")
+    subscription = await at.here.subscribe(REQUEST)
+    assert subscription.refresh_at is not None
+    at.clock.now, at.plugins.error = subscription.refresh_at, HeadraceError("out of order")
     for pause in (60, 120, 240):
         await at.here.refresh_due()
         failing = await at.stored()
         assert (await at.status(), failing.error) == ("failing", "out of order")
         assert failing.refresh_at == at.clock.now + pause
         at.clock.now = failing.refresh_at
-    at.clock.now = made.expires_at
+    at.clock.now = subscription.expires_at
     assert await at.status() == "expired"
-    at.plugins.error, at.plugins.expires_at = None, made.expires_at + DAY
+    at.plugins.error, at.plugins.expires_at = None, subscription.expires_at + DAY
     await at.there.refresh_due()
     renewed = await at.stored()
     assert (await at.status(), renewed.error, renewed.failures) == ("active", "", 0)
 
 
 async def test_a_process_that_dies_while_its_clock_is_years_ahead_keeps_no_claim(at: Processes) -> None:
-    made = await at.here.subscribe(REQUEST)
+    subscription = await at.here.subscribe(REQUEST)
     set_right, at.clock.now = at.clock.now, at.clock.now + 3650 * DAY
-    assert await at.store.claim_subscription(made.id, "dead", at.clock.now, at.clock.now + 300) is not None
-    assert await code_of(lambda: at.there.unsubscribe(made)) == "subscription_busy"
+    assert await at.store.claim_subscription(subscription.id, "dead", at.clock.now, at.clock.now + 300) is not None
+    assert await code_of(lambda: at.there.unsubscribe(subscription)) == "subscription_busy"
     at.clock.now = set_right
-    await at.there.unsubscribe(made)
+    await at.there.unsubscribe(subscription)
     assert await at.store.subscriptions() == []
 
 
 async def test_it_is_not_ended_while_it_is_renewed(at: Processes) -> None:
-    made = await at.here.subscribe(REQUEST)
+    subscription = await at.here.subscribe(REQUEST)
     at.plugins.reached.clear()
     at.plugins.gate.clear()
-    renewing = asyncio.create_task(at.here.refresh(made))
+    renewing = asyncio.create_task(at.here.refresh(subscription))
     await at.plugins.reached.wait()
-    assert await code_of(lambda: at.there.unsubscribe(made)) == "subscription_busy"
+    assert await code_of(lambda: at.there.unsubscribe(subscription)) == "subscription_busy"
     at.plugins.gate.set()
     await renewing
-    await at.there.unsubscribe(made)
+    await at.there.unsubscribe(subscription)
     assert at.plugins.service == []
 
 
 async def test_a_renewal_of_a_process_that_died_is_made_by_another(at: Processes) -> None:
     at.plugins.expires_at = int(at.clock.now) + DAY
-    made = await at.here.subscribe(REQUEST)
-    assert made.refresh_at is not None
-    at.clock.now = made.refresh_at
-    await at.store.claim_subscription(made.id, "died", at.clock.now, at.clock.now + 300)
+    subscription = await at.here.subscribe(REQUEST)
+    assert subscription.refresh_at is not None
+    at.clock.now = subscription.refresh_at
+    await at.store.claim_subscription(subscription.id, "died", at.clock.now, at.clock.now + 300)
     await at.there.refresh_due()
     assert at.plugins.calls == ["subscribe"]
     at.clock.now += 300
@@ -234,9 +240,9 @@ async def test_more_are_due_than_are_renewed_at_once(at: Processes) -> None:
 
 async def test_one_that_was_made_by_hand(at: Processes) -> None:
     manual = SubscriptionRequest("default", "shop", PROVIDER, properties={"secret": "s"})
-    made = await at.here.subscribe(manual)
-    assert (made.manual, made.active, await at.status()) == (True, True, "active")
+    subscription = await at.here.subscribe(manual)
+    assert (subscription.manual, subscription.active, await at.status()) == (True, True, "active")
     assert await code_of(lambda: at.here.subscribe(manual)) == "subscription_exists"
-    assert await code_of(lambda: at.here.refresh(made)) == "not_refreshable"
-    await at.here.unsubscribe(made)
+    assert await code_of(lambda: at.here.refresh(subscription)) == "not_refreshable"
+    await at.here.unsubscribe(subscription)
     assert (at.plugins.calls, await at.store.subscriptions()) == ([], [])

@@ -86,8 +86,10 @@ async def test_a_request_starts_a_run_with_what_was_declared(here: World, client
     assert (response.status_code, response.json()) == (200, success)
     outputs = await here.outputs()
     raw = outputs["_webhook_raw"]
-    shown = {name: value for name, value in outputs.items() if not name.startswith("sys.") and name != "_webhook_raw"}
-    assert shown == {
+    declared = {
+        name: value for name, value in outputs.items() if not name.startswith("sys.") and name != "_webhook_raw"
+    }
+    assert declared == {
         "X_Token": "abc",
         "X_Absent": None,
         "page": 2,

@@ -84,8 +84,8 @@ class World:
         return served
 
     async def trigger(self, node: str = "t1") -> ServedTrigger:
-        (found,) = [one for one in await self.triggers.triggers() if one.node == node]
-        return found
+        (trigger,) = [one for one in await self.triggers.triggers() if one.node == node]
+        return trigger
 
     async def runs(self) -> list[ListedRun]:
         """All runs, oldest first."""

@@ -40,7 +40,7 @@ with KnowledgeBaseClient(key, base_url=base, dataset_id=dataset["id"]) as client
     changed = client.update_document_segment(
         document, added["data"][0]["id"], {"content": "A sieve keeps sand away.", "keywords": ["sieve"]}
     ).json()
-    found = client.hit_testing("Which sieve?").json()
+    passages = client.hit_testing("Which sieve?").json()
     field = client.create_dataset_metadata({"type": "string", "name": "language"}).json()
     client.update_documents_metadata(
         [{"document_id": document, "metadata_list": [{"id": field["id"], "name": "language", "value": "en"}]}]
@@ -60,7 +60,7 @@ print(
             "states": states,
             "segments": [item["content"] for item in segments["data"]],
             "changed": changed["data"]["content"],
-            "found": [record["segment"]["content"] for record in found["records"]],
+            "found": [record["segment"]["content"] for record in passages["records"]],
             "fields": [[item["name"], item["count"]] for item in fields],
             "built-in": built_in,
             "documents": [item["name"] for item in documents["data"]],

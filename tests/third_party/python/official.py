@@ -49,7 +49,7 @@ print(
             "message": [message["query"], message["answer"]],
             "feedback": feedback,
             "renamed": renamed["name"],
-            "conversations": [each["name"] for each in conversations["data"]],
+            "conversations": [conversation["name"] for conversation in conversations["data"]],
         }
     )
 )
