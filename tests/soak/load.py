@@ -155,10 +155,17 @@ class Load:
     def _submit(self, name: str, at: Serve) -> str:
         path = f"/api/v1/workflows/{at.apps['flow']['app_id']}/run"
         body = {"inputs": {"q": name}, "user": "u", "callback_url": f"http://{self.hook.address}/hook"}
-        with Client(at).stream("POST", path, body) as response:
-            result = json.loads(response.read())
-            assert response.status == 202, result
-        return result["workflow_run_id"]
+        until = time.monotonic() + _SECONDS
+        while True:
+            # with the same key, since what was refused may have been written
+            with Client(at).stream("POST", path, body, **{"Idempotency-Key": name}) as response:
+                result = json.loads(response.read())
+            if response.status == 202:
+                return result["workflow_run_id"]
+            # the process has not reached the database again since the round before
+            assert response.status == 503, result
+            assert time.monotonic() < until, result
+            time.sleep(0.1)
 
     def _poll(self, run: str, apis: list[Serve], query: str) -> Event:
         until = time.monotonic() + _SECONDS
