@@ -2,6 +2,7 @@
 
 Calls: `run_workflow` and a poll, one after another, in turn with the same request by a bare httpx client. Streams: a
 hundred at once in one AsyncClient, in turn with a hundred that bare httpx reads and parses: tokens a second of each.
+Events: the processor time of parsing one, in turn with splitting its lines and parsing the JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 from headrace_client import AsyncClient, Client
+from headrace_client.event_reader import WORKFLOW_ENDS, EventReader
 
 from benchmarks.service import Served, helper, serving
 from benchmarks.table import Row, Target
@@ -23,7 +25,9 @@ from benchmarks.table import Row, Target
 GROUP = "Python SDK: one process, compared with bare httpx on the same server"
 CALLS, ROUNDS = 200, 7
 STREAMS, TOKENS, STREAM_ROUNDS = 100, 200, 6
+EVENTS = 20_000
 MOST = Target(1.3)
+MOST_OF_AN_EVENT = Target(3.0)
 _TOKEN = " token"
 
 
@@ -118,6 +122,37 @@ def _streams(rounds: int) -> tuple[float, float, float]:
             return asyncio.run(_streamed(served, rounds))
 
 
+def _events(rounds: int) -> tuple[float, float, float]:
+    """Microseconds of processor time for an event (ours, bare), and ours by bare: the best of rounds in turn."""
+    run = "2f5a1c9e-7d7c-4f0a-a7ab-1e3b3ac1b0d0"
+    data = {"text": _TOKEN, "from_variable_selector": ["llm", "text"]}
+    event = json.dumps({"event": "text_chunk", "workflow_run_id": run, "task_id": run, "data": data})
+    chunks = [f"id: {number}\ndata: {event}\n\n".encode() for number in range(EVENTS)]
+
+    def ours() -> int:
+        reader = EventReader(WORKFLOW_ENDS)
+        return sum(len(event.text) for chunk in chunks for event in reader.feed(chunk))
+
+    def bare() -> int:
+        count = 0
+        for chunk in chunks:
+            for line in chunk.decode().split("\n"):
+                if line.startswith("data:"):
+                    count += len(json.loads(line[5:])["data"]["text"])
+        return count
+
+    def timed(work: Callable[[], int]) -> float:
+        gc.collect()
+        began = time.process_time()
+        if work() != EVENTS * len(_TOKEN):
+            raise RuntimeError("an event is missing")
+        return (time.process_time() - began) / EVENTS * 1e6
+
+    pairs = [(timed(ours), timed(bare)) for _ in range(rounds)]
+    best, best_bare = min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
+    return best, best_bare, best / best_bare
+
+
 def measure(quick: bool) -> list[Row]:
     rows: list[Row] = []
     for what, ours, bare, ratio in _calls(3 if quick else ROUNDS):
@@ -127,5 +162,10 @@ def measure(quick: bool) -> list[Row]:
     note = f"{rate:,.0f} tokens/s, and {bare_rate:,.0f}; server, model and client on the same cores"
     rows.append(
         Row(GROUP, f"{STREAMS} streams at once in one AsyncClient, relative to httpx", ratio, "x", MOST, note=note)
+    )
+    ours, bare, ratio = _events(3 if quick else ROUNDS)
+    note = f"{ours:.1f} us, and {bare:.1f} us of processor time"
+    rows.append(
+        Row(GROUP, "parsing an event, relative to splitting lines and json", ratio, "x", MOST_OF_AN_EVENT, note=note)
     )
     return rows
