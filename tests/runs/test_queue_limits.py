@@ -68,6 +68,24 @@ async def test_a_client_is_not_told_to_wait_for_more_than_a_minute() -> None:
     assert await refused(QueueLimits(queue, 100, 0)) == (429, 60)
 
 
+async def test_counting_takes_at_most_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.runs.queue_limits._MAX_AGE_SECONDS", 0.0)
+    now, counts = 100.0, 0
+
+    class Slow:
+        async def backlogs(self, since: float = 0.0) -> Mapping[str, Backlog]:
+            nonlocal now, counts
+            now, counts = now + 2.0, counts + 1
+            return {"a": Backlog(100, 20.0)}
+
+    queue: Any = Slow()
+    limits = QueueLimits(queue, 100, 0, lambda: now)
+    for seconds, expected in ((0.0, 1), (0.0, 1), (17.9, 1), (0.2, 2)):
+        now += seconds
+        assert await refused(limits) == (429, 2)
+        assert counts == expected
+
+
 async def test_the_rate_is_that_at_which_all_processes_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.runs.queue_limits._MAX_AGE_SECONDS", 0.0)
     monkeypatch.setattr("headrace.runs.queue_limits._RESTS", 0.0)
