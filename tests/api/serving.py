@@ -176,6 +176,9 @@ class Quiet(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        # as `headrace serve`: on a busy machine a connection may be idle for longer than uvicorn's 5 s, and a client
+        # that sends its next request just then sees a broken connection
+        config.timeout_keep_alive = 75
         self.listens = asyncio.Event()
         self.leave = asyncio.Event()
 
