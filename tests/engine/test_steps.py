@@ -19,6 +19,7 @@ from headrace.kernel.events import (
     NodeFailed,
     NodeRetried,
     NodeSucceeded,
+    Record,
     RunEnded,
     RunResumed,
     StepEnded,
@@ -31,7 +32,7 @@ from headrace.kernel.state import State
 from headrace.kernel.summary import RunSummary
 from headrace.node import Context, Flow, Result
 from headrace.runs.reader import RunView
-from headrace.stores.encoding import decode, encode_value, pack
+from headrace.stores.encoding import pack, unpack
 from headrace.values import DEEPEST_OUTPUT, Value
 from tests.engine.test_crash import killed_before
 from tests.engine.worlds import Instant, Scripted, drive, flow, queued, world
@@ -303,5 +304,5 @@ async def test_steps_that_ended_count_as_progress_after_a_crash():
 )
 def test_secrets_are_masked(event: StepStarted | StepEnded):
     assert "secret-word" not in str(SecretMask(["secret-word"]).event(event))
-    row = ("run", 1, 0.0, type(event).__name__, encode_value(pack(event)))
-    assert decode(row).event == event
+    (row,) = pack([Record("run", 1, 0.0, event)])
+    assert [record.event for record in unpack(row)] == [event]
