@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
@@ -24,6 +25,7 @@ from headrace.stores.sql.failures import is_disconnected, is_transient, reason, 
 from headrace.stores.sql.transaction import Transaction
 
 MOST = 1000  # jobs in one transaction
+GATHER_TURNS, GATHER_SECONDS = 4, 0.0005  # of the event loop, whose jobs are queued together; a busy one has long turns
 
 
 class Job(Protocol):
@@ -113,13 +115,18 @@ class Writer:
         await asyncio.to_thread(self._thread.join)
 
     def _put(self, item: _Entry | _Acknowledged | None) -> None:
-        """The thread receives at once what one turn of the event loop queues: for each item alone it would wake up, and
-        want Python's lock back from the loop."""
+        """The thread receives at once what a few turns of the event loop queue: for each item alone it would wake up,
+        and want Python's lock back from the loop. A new run and the first steps of its driver, which take two turns,
+        share a transaction that way; the driver waits for one commit instead of two before it calls a model."""
         if not self._waiting:
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._hand_over, GATHER_TURNS, perf_counter() + GATHER_SECONDS)
         self._waiting.append(item)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, turns: int = 0, until: float = 0.0) -> None:
+        """Hands over what waits: after so many turns, or at the first one after a time."""
+        if turns > 1 and perf_counter() < until:
+            self._loop.call_soon(self._hand_over, turns - 1, until)
+            return
         for item in self._waiting:
             self._queue.put(item)
         self._waiting.clear()
