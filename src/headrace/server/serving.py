@@ -17,6 +17,9 @@ from headrace.server.tls import Tls
 from headrace.server.uvicorn_server import Serving
 from headrace.settings import Settings
 
+# before the collector looks for cycles among them: streams create many that die soon, and hardly any are in cycles
+_NEW_OBJECTS = 20_000
+
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening socket; others may listen on the same port if they all are `shared`. HeadraceError where the address
@@ -42,6 +45,7 @@ def serving_of(settings: Settings, running: Service, on_ready: Callable[[], None
         # what is loaded by now stays: the collector need not traverse it during requests; to collect it first would
         # take a twentieth of the start, and free 0.2 MB
         gc.freeze()
+        gc.set_threshold(_NEW_OBJECTS)
         gc.enable()
         on_ready()
 
