@@ -21,6 +21,7 @@ from headrace.ports.knowledge_search import VectorIndex
 from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.settings import Settings
 from headrace.stores.sql import SqlStorage
+from headrace.stores.sql.knowledge.pgvector import DISTANCE, GRAPH_SETTINGS, SEARCH
 from tests.contracts.segments import add, of_vector, segments
 from tests.postgresql import Server, execute
 
@@ -144,6 +145,16 @@ async def test_tables_may_be_dropped_at_any_time(pgvector_url: str) -> None:
         assert await best(store.index) == ["s0000", "s0001", "s0002"]
 
 
+async def test_a_search_follows_the_graph(pgvector_url: str) -> None:
+    async with open_index(pgvector_url) as store:
+        assert store.index is not None
+        await add(store, "o1", fan(0, 1_500))
+        await best(store.index)
+    plan = plan_of(pgvector_url, array("f", QUERY).tolist())
+    assert "embedding_idx on vector_index_" in plan
+    assert "Sort" not in plan
+
+
 async def test_a_database_without_the_extension_is_an_error_that_says_so(postgresql_server: Server) -> None:
     url = postgresql_server.new_database()
     async with open_index(url) as store:
@@ -195,3 +206,18 @@ def tables(url: str) -> int:
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def plan_of(url: str, query: list[float]) -> str:
+    """How PostgreSQL searches the only table there is."""
+    from psycopg import connect
+
+    with connect(url) as connection:
+        row = connection.execute("SELECT relation FROM vector_index").fetchone()
+        assert row is not None
+        for setting in GRAPH_SETTINGS:
+            connection.execute(f"SET LOCAL {setting}".encode())
+        statement = SEARCH.format(relation=row[0], documents="", distance=DISTANCE)
+        statement = statement.replace(":query", "%(query)s").replace(":limit", "%(limit)s")
+        plan = connection.execute(f"EXPLAIN {statement}".encode(), {"query": str(query), "limit": 10})
+        return "\n".join(line for (line,) in plan)

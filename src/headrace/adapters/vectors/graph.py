@@ -1,7 +1,7 @@
 """A vector index of usearch: a graph (HNSW) of vectors of one byte a dimension.
 
 A search visits some thousand vectors, however many there are; an index of a million takes about 1.2 GB of memory. It is
-built in about 1.5 ms of processor time for each vector, and therefore kept in files.
+built in about a millisecond of processor time for each vector, and therefore kept in files.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class UsearchIndex(RescoringIndex[_Graph]):
 
 
 def _empty(dimension: int) -> _Graph:
-    graph = Index(ndim=dimension, metric="cos", dtype="i8", connectivity=16, expansion_add=128)
+    graph = Index(ndim=dimension, metric="cos", dtype="i8", connectivity=24, expansion_add=200)
     return _Graph(np.empty(0, np.int32), graph=graph, lock=threading.Lock())
 
 

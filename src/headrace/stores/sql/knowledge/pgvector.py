@@ -32,7 +32,7 @@ OLDEST = (0, 8)  # the first version that continues a search until there are eno
 _MOST_DIMENSIONS = 4_000  # of a graph; without one, all vectors are compared
 _MOST_CHANGES = 5_000  # that are made one by one: if there are more, and more than half of all, the table is made anew
 _PAGE = 2_000  # vectors read at once
-_CANDIDATES, _MOST_CANDIDATES = 100, 1_000  # of a graph's search
+_CANDIDATES, _MOST_CANDIDATES = 400, 1_000  # of a graph's search
 _ATTEMPTS = 3
 _UNDEFINED_TABLE = "42P01"
 
@@ -49,7 +49,7 @@ _SET_STATE = (
     "ON CONFLICT (dataset, model, dimension) DO UPDATE SET version = excluded.version, relation = excluded.relation"
 )
 _OF = "v.dataset = :dataset AND v.model = :model AND v.dimension = :size"
-_SEARCH = """
+SEARCH = """
 SELECT v.node, v.segment, 1 - (v.embedding <=> CAST(:query AS halfvec)) AS score
 FROM {relation} v
 JOIN dataset_segment s ON s.id = v.segment
@@ -58,7 +58,9 @@ WHERE s.enabled AND s.status = 'completed' AND d.enabled AND d.status = 'complet
   AND NOT d.deleted {documents}
 ORDER BY {distance} LIMIT :limit
 """
-_DISTANCE = "v.embedding <=> CAST(:query AS halfvec)"
+# without statistics of tables that have just been filled, PostgreSQL would rather sort all vectors than use the graph
+GRAPH_SETTINGS = ("hnsw.iterative_scan = strict_order", "enable_sort = off")
+DISTANCE = "v.embedding <=> CAST(:query AS halfvec)"
 
 
 class PgvectorIndex:
@@ -133,17 +135,18 @@ def _nearest(connection: Connection, relation: str, query: dict[str, Any]) -> li
     candidates = min(_MOST_CANDIDATES, max(_CANDIDATES, 2 * query["limit"]))
     begin(connection)
     try:
-        connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
-        connection.execute(text(f"SET LOCAL hnsw.ef_search = {candidates}"))
-        only = "AND s.document = ANY(:documents)" if "documents" in query else ""
-        # the graph is of no use for the vectors of a few documents: a sum is no order that it has
-        statements = [_DISTANCE, f"({_DISTANCE}) + 0"][bool(only) :]
         matches: list[Match] = []
-        for distance in statements:  # all vectors are compared if the graph has led to too few that can be found
-            statement = text(_SEARCH.format(relation=relation, documents=only, distance=distance))
+        if "documents" not in query:
+            for setting in (*GRAPH_SETTINGS, f"hnsw.ef_search = {candidates}"):
+                connection.execute(text(f"SET LOCAL {setting}"))
+            statement = text(SEARCH.format(relation=relation, documents="", distance=DISTANCE))
             matches = [Match(*row) for row in connection.execute(statement, query)]
-            if len(matches) >= query["limit"]:
-                break
+        if len(matches) < query["limit"]:  # few documents, or few that can be found: all vectors are compared
+            connection.execute(text("SET LOCAL enable_sort = on"))
+            only = "AND s.document = ANY(:documents)" if "documents" in query else ""
+            # a sum is no order that the graph has
+            statement = text(SEARCH.format(relation=relation, documents=only, distance=f"({DISTANCE}) + 0"))
+            matches = [Match(*row) for row in connection.execute(statement, query)]
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE:
             raise _Replaced("The vector index was replaced while it was searched.") from error
@@ -210,7 +213,8 @@ def _build(connection: Connection, key: dict[str, Any], relation: str) -> None:
         _copy(connection, relation, rows)
     connection.execute(text(f"CREATE INDEX ON {relation} (segment)"))
     if key["size"] <= _MOST_DIMENSIONS:
-        connection.execute(text(f"CREATE INDEX ON {relation} USING hnsw (embedding halfvec_cosine_ops)"))
+        graph = "USING hnsw (embedding halfvec_cosine_ops) WITH (ef_construction = 128)"
+        connection.execute(text(f"CREATE INDEX ON {relation} {graph}"))
     connection.execute(text(f"ANALYZE {relation}"))
 
 
