@@ -58,13 +58,16 @@ class Round:
         for worker in self._paused:
             self._processes.resume_worker(worker)
         records = await self._load.check(self._processes.url)
-        times = [seconds for seconds in waits(self._losses, records, self._processes.outages) if seconds]
-        first, last = (max((seconds[index] for seconds in times), default=0.0) for index in (0, -1))
-        assert last <= self._within, f"the runs of a dead worker continued after {first:.1f} to {last:.1f} s"
+        times = waits(self._losses, records, self._processes.outages)
+        recovered = "; ".join(
+            f"{len(seconds)} of a worker that was {loss.how} continued after {seconds[0]:.1f} to {seconds[-1]:.1f} s"
+            for loss, seconds in zip(self._losses, times, strict=True)
+            if seconds
+        )
+        assert max((seconds[-1] for seconds in times if seconds), default=0.0) <= self._within, recovered
         resumed = sum(stream.resumed for stream in self._load.streams.values())
         return (
-            f"{len(records)} runs ended once; {sum(map(len, times))} takeovers, the first of a worker's at most "
-            f"{first:.1f} s after the fault, the last {last:.1f} s; streams were resumed {resumed} times; "
+            f"{len(records)} runs ended once; {recovered}; streams were resumed {resumed} times; "
             f"{self._load.repeated} callbacks arrived twice"
         )
 

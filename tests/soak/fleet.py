@@ -179,7 +179,7 @@ class Fleet:
     async def pause_worker(self, worker: Worker) -> Loss:
         """Stops it for longer than its lease, and returns once others have its runs."""
         runs = await asyncio.to_thread(self.owned, worker)
-        loss = Loss(time.time(), runs)
+        loss = Loss(time.time(), runs, "paused")
         worker.process.send_signal(signal.SIGSTOP)
         await until(lambda: self.are_acquired(loss.runs, worker), "the runs of a paused worker are acquired by others")
         return loss

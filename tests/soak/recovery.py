@@ -10,10 +10,11 @@ from headrace.kernel.events import Record, RunResumed
 
 @dataclass(frozen=True)
 class Loss:
-    """A worker that was killed or stopped: when, and the runs that it had."""
+    """A worker that was killed or paused (`how`): when, and the runs that it had."""
 
     at: float
     runs: set[str]
+    how: str = "killed"
 
 
 def waits(
