@@ -187,8 +187,8 @@ def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
     new = not data.exists()
     if not new and (existing := sorted({path.name for path in data.iterdir()} - _HARMLESS)):
         if not force:
-            shown = ", ".join(existing[:5]) + (", ..." if len(existing) > 5 else "")
-            raise HeadraceError(f"{data} is not empty ({shown}); say --force to replace the installation in it")
+            names = ", ".join(existing[:5]) + (", ..." if len(existing) > 5 else "")
+            raise HeadraceError(f"{data} is not empty ({names}); say --force to replace the installation in it")
         database = data / archive.DATABASE
         if database.exists() and databases.in_use(database):
             raise HeadraceError(f"{database} is in use: stop the server first")

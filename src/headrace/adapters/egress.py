@@ -71,10 +71,10 @@ class EgressRefused(Exception):
     """No address of this host may be reached. `str` says how to allow it."""
 
     def __init__(self, host: str, port: int) -> None:
-        shown = f"[{host}]" if ":" in host else host
+        url_host = f"[{host}]" if ":" in host else host
         super().__init__(
-            f"Requests to {shown}:{port} are refused, because its address is not public. "
-            f"To allow them, add {shown}:{port} to {SETTING}."
+            f"Requests to {url_host}:{port} are refused, because its address is not public. "
+            f"To allow them, add {url_host}:{port} to {SETTING}."
         )
 
 

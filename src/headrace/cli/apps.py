@@ -32,7 +32,7 @@ def list_(as_json: bool, data: Path | None) -> None:
         async with installation(data) as running:
             known = await running.apps.catalog.apps()
         if as_json:
-            shown = [
+            output = [
                 {
                     "app_id": app.id,
                     "name": app.name,
@@ -43,7 +43,7 @@ def list_(as_json: bool, data: Path | None) -> None:
                 }
                 for app in known
             ]
-            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+            click.echo(json.dumps(output, ensure_ascii=False, indent=2))
         elif known:
             head = ("ID", "NAME", "MODE", "FILE")
             click.echo(table([head, *((app.id, app.name, app.mode, app.source) for app in known)]))
@@ -75,7 +75,7 @@ def add(file: Path, name: str | None, data: Path | None) -> None:
             key = await running.apps.working_key(served.app)
             for problem in missing_requirements(served.flow, running.resources):
                 say(f"note: {problem}")
-        shown = {
+        output = {
             "file": served.app.source,
             "name": served.app.name,
             "mode": served.app.mode,
@@ -84,7 +84,7 @@ def add(file: Path, name: str | None, data: Path | None) -> None:
             "version": served.version.number,
             "key": key,
         }
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(output, ensure_ascii=False, indent=2))
 
     wait_for(work())
 
@@ -119,7 +119,7 @@ def versions(app: str, as_json: bool, data: Path | None) -> None:
             app_record = await find_app(running, app)
             published = await running.apps.catalog.versions(app_record.id)
         if as_json:
-            shown = [
+            output = [
                 {
                     "workflow_id": version.id,
                     "number": version.number,
@@ -129,7 +129,7 @@ def versions(app: str, as_json: bool, data: Path | None) -> None:
                 }
                 for version in published
             ]
-            click.echo(json.dumps(shown, indent=2))
+            click.echo(json.dumps(output, indent=2))
             return
         rows = [
             (

@@ -102,7 +102,7 @@ def info(as_json: bool, data: Path | None) -> None:
     status = backup.database_status(settings)
     stored = wait_for(backup.file_bytes(settings))
     if as_json:
-        shown = {
+        output = {
             "schema": status.revision,
             "newest_schema": status.newest,
             "database_bytes": status.size,
@@ -110,7 +110,7 @@ def info(as_json: bool, data: Path | None) -> None:
             "rows": dict(status.rows),
             "retention_days": settings.retention_days or None,
         }
-        click.echo(json.dumps(shown, indent=2))
+        click.echo(json.dumps(output, indent=2))
         return
     rows = [
         ("schema", f"{status.revision or 'not there yet'} (this version: {status.newest})"),

@@ -29,19 +29,21 @@ async def fill_in(running: Service, served: Served, run: RunId, user: str) -> No
     from headrace.runs.forms import expire_forms, read_form, submit_form
 
     form = next(form for form in await running.run_service.forms.forms_of(run) if form.status == WAITING)
-    opened = await read_form(running.run_service, form, FormToken("", form.id, run, "terminal"))
-    assert opened is not None  # nothing else has the run of this process
-    say(printable_lines(f"\n{opened.request.title}\n\n{opened.request.content}\n"))
+    waiting_form = await read_form(running.run_service, form, FormToken("", form.id, run, "terminal"))
+    assert waiting_form is not None  # nothing else has the run of this process
+    say(printable_lines(f"\n{waiting_form.request.title}\n\n{waiting_form.request.content}\n"))
     while True:
         with raising_interrupts():
-            inputs, action = _answer(opened)
+            inputs, action = _answer(waiting_form)
         try:
-            files = {item["output_variable_name"]: item for item in opened.request.inputs if "file" in item["type"]}
+            files = {
+                item["output_variable_name"]: item for item in waiting_form.request.inputs if "file" in item["type"]
+            }
             for name, item in files.items():
                 uploads = [await upload(running, served, path, name) for path in inputs[name]]
                 inputs[name] = uploads if item["type"] == "file-list" else uploads[0]
             resolve = partial(running.files.resolve, app=served.app.id)
-            return await submit_form(running.run_service, opened, action, inputs, user, resolve)
+            return await submit_form(running.run_service, waiting_form, action, inputs, user, resolve)
         except BadUsage as error:
             say(f"Error: {error.message}")
         except RequestError as error:
@@ -50,8 +52,8 @@ async def fill_in(running: Service, served: Served, run: RunId, user: str) -> No
                 return await expire_forms(running.run_service)
 
 
-def _answer(opened: OpenedForm) -> tuple[dict[str, Value], str]:
-    request = opened.request
+def _answer(waiting_form: OpenedForm) -> tuple[dict[str, Value], str]:
+    request = waiting_form.request
     try:
         inputs = {str(item["output_variable_name"]): _value(item, request.defaults) for item in request.inputs}
         actions = [str(action["id"]) for action in request.actions]

@@ -246,8 +246,8 @@ def audit(workspace: str | None, limit: int, as_json: bool, data: Path | None) -
             apps = {app.id: app.name for app in await running.apps.catalog.apps()}
             keys = {key.id: _named(key, apps) for key in await running.apps.catalog.keys()}
         if as_json:
-            shown = [{"at": entry.at, **_entry(entry)} for entry in entries]
-            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+            output = [{"at": entry.at, **_entry(entry)} for entry in entries]
+            click.echo(json.dumps(output, ensure_ascii=False, indent=2))
         elif entries:
             rows = [
                 (when(entry.at), entry.action, entry.key, keys.get(entry.key, ""), keys.get(entry.by, entry.by))

@@ -32,7 +32,7 @@ def _text(reports: Reports) -> str:
 
 
 def _json(reports: Reports) -> str:
-    shown = [
+    output = [
         {
             "file": format_filename(file),
             "loads": not any(problem.fatal for problem in problems),
@@ -49,7 +49,7 @@ def _json(reports: Reports) -> str:
         }
         for file, problems in reports
     ]
-    return _dump(shown)
+    return _dump(output)
 
 
 def _github(reports: Reports) -> str:

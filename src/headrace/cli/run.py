@@ -112,7 +112,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     from headrace.runs.service import Submission
 
     accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
-    shown = Quiet() if as_json else screen()
+    run_screen = Quiet() if as_json else screen()
     ended: StreamEvent | None = None
     failures: list[Mapping[str, Any]] = []
     async with running.run_service.open(Submission(served, user, accepted, source="cli")) as started:
@@ -124,7 +124,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
                     async for record in records:
                         last = record.seq or last
                         events = run_events.feed(record)
-                        shown.show(record, events)
+                        run_screen.show(record, events)
                         for event in events:
                             if as_json:
                                 head = {"event": event.event, "workflow_run_id": started.run}
@@ -135,11 +135,11 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
                                 failures.append(event.data)
                     records = None
                     if ended is not None and ended.event == "workflow_paused" and on_terminal():
-                        shown.close()
+                        run_screen.close()
                         await fill_in(running, served, started.run, user)
                         records = running.run_service.follow(started.run, last)
             finally:
-                shown.close()
+                run_screen.close()
     assert ended is not None  # the last record of a run ends it
     if interrupts.seen:
         say("Stopped.")

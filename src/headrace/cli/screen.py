@@ -164,13 +164,13 @@ class Live:
         from rich.console import Group
         from rich.text import Text
 
-        shown: list[RenderableType] = []
+        lines: list[RenderableType] = []
         rows = max(3, self._console.height - 2 * TAIL)
         for node in [*self._running.values()][:rows]:
-            shown.append(self._line(self._spinner, node.label, f"{self._console.get_time() - node.since:.1f} s"))
+            lines.append(self._line(self._spinner, node.label, f"{self._console.get_time() - node.since:.1f} s"))
             if node.text.strip():
                 wrapped = Text(node.text.strip(), style="dim").wrap(self._console, max(10, self._console.width - 2))
-                shown.extend(Text("  ") + line for line in wrapped[-TAIL:])
+                lines.extend(Text("  ") + line for line in wrapped[-TAIL:])
         if len(self._running) > rows:
-            shown.append(Text(f"  and {len(self._running) - rows} more", style="dim"))
-        return Group(*shown) if shown else Text()  # an empty group would leave an empty line behind
+            lines.append(Text(f"  and {len(self._running) - rows} more", style="dim"))
+        return Group(*lines) if lines else Text()  # an empty group would leave an empty line behind

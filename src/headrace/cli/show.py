@@ -45,7 +45,7 @@ def _described(file: Path, flow: Flow, problems: Sequence[Problem], running: Ser
     from headrace.conversations.messages import MESSAGES
     from headrace.nodes.start import Start
 
-    shown = shlex.quote(click.format_filename(file))
+    quoted_path = shlex.quote(click.format_filename(file))
     has_form = isinstance(flow.nodes[flow.graph.root], Start)
     nodes, names = [*flow.graph.all_nodes()], named_nodes(flow)
     models: dict[tuple[str, str], list[str]] = {}
@@ -57,7 +57,7 @@ def _described(file: Path, flow: Flow, problems: Sequence[Problem], running: Ser
         "name": flow.name,
         "mode": flow.mode,
         "description": flow.description,
-        "command": f"headrace {'chat' if flow.mode in MESSAGES else 'run'} {shown}" if has_form else None,
+        "command": f"headrace {'chat' if flow.mode in MESSAGES else 'run'} {quoted_path}" if has_form else None,
         "inputs": [
             {
                 "name": name,

@@ -41,7 +41,7 @@ def list_(as_json: bool) -> None:
     async def work(running: Service) -> None:
         known = await _tools(running)
         if as_json:
-            shown = [
+            output = [
                 {
                     "name": name,
                     "provider_type": reference.provider_type,
@@ -51,7 +51,7 @@ def list_(as_json: bool) -> None:
                 }
                 for name, (reference, spec) in known.items()
             ]
-            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+            click.echo(json.dumps(output, ensure_ascii=False, indent=2))
             return
         rows = [("NAME", "TYPE", "PARAMETERS")]
         for name, (reference, spec) in known.items():
@@ -80,17 +80,17 @@ def call(name: str, pairs: tuple[str, ...]) -> None:
 
     async def work(running: Service) -> None:
         reference, spec = await _tool(running, name)
-        given = dict(named(pairs, "-p"))
+        arguments = dict(named(pairs, "-p"))
         declared = {parameter.name: parameter for parameter in spec.parameters}
-        if not spec.open and (unknown := given.keys() - declared.keys()):
+        if not spec.open and (unknown := arguments.keys() - declared.keys()):
             names = ", ".join(declared) or "none"
             raise BadUsage(f"-p {', '.join(sorted(unknown))}: the parameters of '{name}' are: {names}")
         if absent := [
-            parameter.name for parameter in spec.parameters if parameter.required and parameter.name not in given
+            parameter.name for parameter in spec.parameters if parameter.required and parameter.name not in arguments
         ]:
             raise BadUsage(f"'{name}' needs -p {'=... -p '.join(absent)}=...")
         files = {parameter.name for parameter in spec.parameters if parameter.type in ("file", "files", "system-files")}
-        values = {key: await _file(running, value) if key in files else value for key, value in given.items()}
+        values = {key: await _file(running, value) if key in files else value for key, value in arguments.items()}
         click.echo(json.dumps(await _outputs(running, reference, values), ensure_ascii=False, indent=2))
 
     _with_tools(work)

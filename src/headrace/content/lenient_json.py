@@ -73,8 +73,8 @@ async def object_in(text: str) -> dict[str, Any] | None:
     fences = _fences(text, _ATTEMPTS)
     for whole in (text, *fences):
         with suppress(ValueError):
-            if (found := _object_of(read_strictly(whole))) is not None:
-                return found
+            if (value := _object_of(read_strictly(whole))) is not None:
+                return value
     broken = next((fence for fence in fences if _OBJECT.search(fence)), text)
     empty: dict[str, Any] | None = None
     for start in islice(_OBJECT.finditer(text), _ATTEMPTS):

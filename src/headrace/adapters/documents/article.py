@@ -58,5 +58,7 @@ def _not_empty(text: str | None) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Text without control characters and with single spaces, in the normal form that compares best."""
-    kept = "".join(character for character in text if character.isspace() or unicodedata.category(character)[0] != "C")
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", kept)).strip()
+    visible = "".join(
+        character for character in text if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+    return _SPACE.sub(" ", unicodedata.normalize("NFKC", visible)).strip()

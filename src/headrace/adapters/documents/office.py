@@ -32,8 +32,8 @@ def docx(data: bytes, budget: Budget) -> str:
     parts: list[str] = []
     for block in document.iter_inner_content():
         if isinstance(block, Table):
-            if shown := _docx_table(block, budget):
-                parts.append(shown)
+            if table_text := _docx_table(block, budget):
+                parts.append(table_text)
         else:
             parts.append(budget.text(block.text))
     return "\n".join(parts)

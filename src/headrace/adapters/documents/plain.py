@@ -108,10 +108,10 @@ def csv_text(data: bytes, budget: Budget) -> str:
     try:
         for cells in csv.reader(io.StringIO(decode(data), newline="")):
             budget.cells(len(cells) + 1)
-            shown = [cell.replace("\n", " ").replace("\r", "") for cell in cells]
-            lines.append(budget.text(table_row(shown) + "\n"))
+            row_cells = [cell.replace("\n", " ").replace("\r", "") for cell in cells]
+            lines.append(budget.text(table_row(row_cells) + "\n"))
             if len(lines) == 1:
-                lines.append(budget.text(table_row(["-" * max(len(cell), 1) for cell in shown]) + "\n"))
+                lines.append(budget.text(table_row(["-" * max(len(cell), 1) for cell in row_cells]) + "\n"))
     except csv.Error as error:
         raise Unreadable(f"it is not valid CSV ({error})") from None
     return "".join(lines)

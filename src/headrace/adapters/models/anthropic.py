@@ -191,8 +191,8 @@ class AnthropicEvents(BlockEvents):
 
     def _reported(self) -> dict[str, int | None]:
         usage = self._usage
-        given, completion = tokens_of(usage, "input_tokens"), tokens_of(usage, "output_tokens")
+        input_tokens, completion = tokens_of(usage, "input_tokens"), tokens_of(usage, "output_tokens")
         written = tokens_of(usage, "cache_creation_input_tokens") or 0
         read = tokens_of(usage, "cache_read_input_tokens") or 0
-        prompt = None if given is None else billed_tokens(given, written, read)
+        prompt = None if input_tokens is None else billed_tokens(input_tokens, written, read)
         return {"prompt_tokens": prompt, "completion_tokens": completion}

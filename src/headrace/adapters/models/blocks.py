@@ -248,7 +248,7 @@ def tokens_of(usage: Any, *names: str) -> int | None:
     return sum(counts) if counts else None
 
 
-def billed_tokens(given: int, written: int, read: int) -> int:
+def billed_tokens(input_tokens: int, written: int, read: int) -> int:
     """Tokens of a prompt at the price of ones that are not cached: writing to Claude's cache costs a quarter more,
     reading from it a tenth. Dify counts a prompt like this."""
-    return given + int(written * 1.25) + int(read * 0.1)
+    return input_tokens + int(written * 1.25) + int(read * 0.1)

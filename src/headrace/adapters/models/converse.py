@@ -182,11 +182,11 @@ class ConverseEvents(BlockEvents):
         return piece_of(reasoning_content=delta["text"])
 
     def _usage(self, usage: Any) -> dict[str, int | None]:
-        given, completion = tokens_of(usage, "inputTokens"), tokens_of(usage, "outputTokens")
+        input_tokens, completion = tokens_of(usage, "inputTokens"), tokens_of(usage, "outputTokens")
         written, read = tokens_of(usage, "cacheWriteInputTokens") or 0, tokens_of(usage, "cacheReadInputTokens") or 0
-        if given is not None:
-            given = billed_tokens(given, written, read) if self._claude else given + written + read
-        return {"prompt_tokens": given, "completion_tokens": completion}
+        if input_tokens is not None:
+            input_tokens = billed_tokens(input_tokens, written, read) if self._claude else input_tokens + written + read
+        return {"prompt_tokens": input_tokens, "completion_tokens": completion}
 
 
 class _Frames:

@@ -214,14 +214,14 @@ async def chat_request(request: _Fields, context: ToolContext, files: Files) -> 
 
 
 async def _received(message: _Fields, user: str, app: str, files: Files) -> Message:
-    content, texts, given, detail = message.get("content"), list[str](), list[File](), "low"
+    content, texts, received_files, detail = message.get("content"), list[str](), list[File](), "low"
     if isinstance(content, str):
         texts.append(content)
     for part in map(mapping_of, items_of(content)):
         if part.get("type") == "text":
             texts.append(str(part.get("data") or ""))
         else:
-            given.append(await _received_file(part, user, app, files))
+            received_files.append(await _received_file(part, user, app, files))
             detail = str(part.get("detail") or detail)
     extras = mapping_of(message.get(_OPAQUE))
     calls = [_received_call(mapping_of(call), extras) for call in items_of(message.get("tool_calls"))]
@@ -229,7 +229,7 @@ async def _received(message: _Fields, user: str, app: str, files: Files) -> Mess
     return Message(
         _ROLES.get(str(message.get("role")), "user"),
         "".join(texts),
-        given,
+        received_files,
         detail,
         calls,
         None if answered is None else str(answered),

@@ -207,9 +207,10 @@ class PluginModels:
         those of the model go first. A set in the credentials file may have the model's name."""
         of = partial(self._plugins.credentials.of, plugin.id.plugin, provider.name, chosen=model)
         forms = [provider.credentials, _of_type(provider.model_credentials, type_)]
-        found = [_with_protocol(of(fields)) for fields in (reversed(forms) if is_custom else forms) if fields]
+        candidates = [_with_protocol(of(fields)) for fields in (reversed(forms) if is_custom else forms) if fields]
         return next(
-            (credentials for credentials in found if credentials.missing is None), found[0] if found else of(())
+            (credentials for credentials in candidates if credentials.missing is None),
+            candidates[0] if candidates else of(()),
         )
 
 

@@ -152,11 +152,11 @@ def _think(body: dict[str, Any], parameters: Mapping[str, Value], provider: Prov
 
 def _bind(body: dict[str, Any], messages: list[Message], schema: Mapping[str, Value], provider: Provider) -> None:
     """Binds the answer to a schema as far as the provider supports it; otherwise the prompt states it as well."""
-    shown = cast("Mapping[str, Value]", to_json(dict(schema)))
-    native = {"type": "json_schema", "json_schema": {"name": _SCHEMA_NAME, "schema": shown}}
+    json_schema = cast("Mapping[str, Value]", to_json(dict(schema)))
+    native = {"type": "json_schema", "json_schema": {"name": _SCHEMA_NAME, "schema": json_schema}}
     body["response_format"] = {"type": "json_object"} if provider.schema == "object" else native
     if provider.schema != "native":
-        state_schema(messages, shown)
+        state_schema(messages, json_schema)
 
 
 def state_schema(messages: list[Message], schema: Mapping[str, Value]) -> None:

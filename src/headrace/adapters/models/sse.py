@@ -114,8 +114,8 @@ class Events:
         try:
             value: Any = load_json(data, mended=False)
         except JSONDecodeError:
-            shown = data[:_SHOWN].decode("utf-8", "replace").strip()
-            raise Failure(f"The provider sent an event that is not valid JSON: {shown}", CONNECTION) from None
+            excerpt = data[:_SHOWN].decode("utf-8", "replace").strip()
+            raise Failure(f"The provider sent an event that is not valid JSON: {excerpt}", CONNECTION) from None
         if isinstance(value, dict):
             events.append(cast("dict[str, Any]", value))
 

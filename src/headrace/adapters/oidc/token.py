@@ -61,8 +61,8 @@ def read(text: str) -> Token:
 
 def brief(value: object) -> str:
     """An untrusted value, on one line of a log."""
-    shown = ascii(value)
-    return shown if len(shown) <= 100 else f"{shown[:100]}..."
+    escaped = ascii(value)
+    return escaped if len(escaped) <= 100 else f"{escaped[:100]}..."
 
 
 def _decoded(part: str) -> bytes:

@@ -62,13 +62,13 @@ class CredentialStore:
             named = f"'{chosen}'" if chosen else f"'{DEFAULT_SET}'"
             return Credentials({}, frozenset(), missing=f"{self._path} has no set {named} for {provider}, only {sets}.")
         unset: list[str] = []
-        given = expand(entry.get(name, {}), self._environ, unset)
+        stored = expand(entry.get(name, {}), self._environ, unset)
         if unset:
             return Credentials({}, frozenset(), missing=f"{self._path}, {provider}: set {' and '.join(unset)}.")
         if not fields and not oauth:
             return Credentials({}, frozenset(), "unauthorized")
         forms: list[tuple[CredentialType, Sequence[CredentialField]]] = [("api-key", fields), ("oauth2", oauth)]
-        filled = [self.filled(type_, provider, form, given) for type_, form in forms if form]
+        filled = [self.filled(type_, provider, form, stored) for type_, form in forms if form]
         return next((credentials for credentials in filled if credentials.missing is None), filled[0])
 
     def is_set(self, plugin: str, provider: str, name: str) -> bool:
@@ -84,7 +84,7 @@ class CredentialStore:
         return self._providers.get(f"{plugin}/{provider}", self._providers.get(provider, {}))
 
     def filled(
-        self, type_: CredentialType, provider: str, fields: Sequence[CredentialField], given: Mapping[str, Value]
+        self, type_: CredentialType, provider: str, fields: Sequence[CredentialField], stored: Mapping[str, Value]
     ) -> Credentials:
         """The values of a form: those that are given, else those of the environment, else defaults."""
         values: dict[str, Value] = {}
@@ -94,7 +94,7 @@ class CredentialStore:
             if any(str(values.get(name, "")) != value for name, value in credential.show_on):
                 continue
             name = variable(provider, credential.name)
-            value: Value = given.get(credential.name)
+            value: Value = stored.get(credential.name)
             if value in (None, ""):
                 value = self._environ.get(name) or credential.default
             if value in (None, ""):

@@ -266,8 +266,8 @@ def _fields(schema: object) -> Sequence[CredentialField]:
             label=text_of(item.get("label")),
             url=text_of(item.get("url")),
             show_on=tuple(
-                (text_of(shown.get("variable")), text_of(shown.get("value")))
-                for shown in map(mapping_of, items_of(item.get("show_on")))
+                (text_of(condition.get("variable")), text_of(condition.get("value")))
+                for condition in map(mapping_of, items_of(item.get("show_on")))
             ),
         )
         for item in fields

@@ -99,8 +99,8 @@ def read_hooks(path: Path) -> Mapping[str, Hook]:
 
 def _hook(path: Path, name: str, content: object) -> Hook:
     fields = mapping_of(content)
-    given = fields.get("plugin")
-    plugin = PluginId.match(given) if isinstance(given, str) else None
+    reference = fields.get("plugin")
+    plugin = PluginId.match(reference) if isinstance(reference, str) else None
     if not HOOK.fullmatch(name):
         raise HeadraceError(f"{path}: {name[:100]!r} must consist of letters, digits, _ and -")
     if plugin is None:
@@ -143,14 +143,14 @@ class PluginEndpoints:
             logger.warning("endpoint of %s: %s", wanted.plugin, error)  # the hook must not be in the log
             raise RequestError(str(error), "internal_server_error", 500) from error
 
-    def _settings(self, plugin: InstalledPlugin, given: Mapping[str, Value]) -> Credentials:
+    def _settings(self, plugin: InstalledPlugin, settings: Mapping[str, Value]) -> Credentials:
         """The settings, filled in like credentials. HeadraceError if one is missing or not valid, or the plugin may not
         have endpoints."""
         groups = plugin.declarations.endpoints
         if not groups or not plugin.manifest.permissions.endpoint:
             raise HeadraceError(f"the plugin {plugin.id.plugin} has no endpoints, or not the permission for them")
         unset: list[str] = []
-        values = expand(given, self._environ, unset)
+        values = expand(settings, self._environ, unset)
         if unset:
             raise HeadraceError(f"{self._path}, {plugin.id.plugin}: set {' and '.join(unset)}")
         fields = [field for group in groups for field in group.settings]

@@ -151,8 +151,8 @@ class PluginProcess(asyncio.SubprocessProtocol):
         if new:
             self._secrets |= new
             self._mask = SecretMask(self._secrets)
-        opened = self._sessions[session] = Session(session)
-        return opened
+        new_session = self._sessions[session] = Session(session)
+        return new_session
 
     async def send(self, line: bytes) -> None:
         """Writes a line, and waits while the plugin has too much to read. PluginError if the process has ended."""

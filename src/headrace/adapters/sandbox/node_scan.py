@@ -54,32 +54,32 @@ def network_features(code: str) -> tuple[str, ...]:
 
 def _without_text(code: str) -> str:
     """The program without comments, strings and regular expressions, but with the `${...}` of templates."""
-    kept: list[str] = []
+    pieces: list[str] = []
     depths: list[int] = []  # open braces of each enclosing template
     at = 0
     while match := _TOKEN.search(code, at):
-        kept.append(code[at : match.start()])
+        pieces.append(code[at : match.start()])
         at = match.end()
         match match.lastgroup:
             case "quote":
                 at = _past_template(code, at, depths)
             case "open":
-                kept.append("{")
+                pieces.append("{")
                 if depths:
                     depths[-1] += 1
             case "close" if depths and not depths[-1]:
-                kept.append(" ")
+                pieces.append(" ")
                 depths.pop()
                 at = _past_template(code, at, depths)
             case "close":
-                kept.append("}")
+                pieces.append("}")
                 if depths:
                     depths[-1] -= 1
             case "text":
-                kept.append("''")
+                pieces.append("''")
             case _:
-                kept.append(" ")
-    return "".join([*kept, code[at:]])
+                pieces.append(" ")
+    return "".join([*pieces, code[at:]])
 
 
 def _past_template(code: str, at: int, depths: list[int]) -> int:

@@ -66,8 +66,8 @@ def read_config(path: Path | None) -> ToolsConfig:
     config = _config(own, read_yaml(own)) if own.is_file() else ToolsConfig()
     named = {api.description.resolve() for api in config.apis.values()}
     files = [file for file in sorted(path.iterdir()) if file.suffix in _DESCRIPTIONS and file.name != OWN_NAME]
-    found = {file.stem: Api(description=file) for file in files if file.resolve() not in named}
-    return ToolsConfig(apis={**found, **config.apis}, workflows=config.workflows)
+    apis = {file.stem: Api(description=file) for file in files if file.resolve() not in named}
+    return ToolsConfig(apis={**apis, **config.apis}, workflows=config.workflows)
 
 
 def _config(path: Path, content: Mapping[str, Any]) -> ToolsConfig:

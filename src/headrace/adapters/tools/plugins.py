@@ -109,8 +109,8 @@ class PluginTool:
 
         usages: list[Mapping[str, Value]] = []
         async with (
-            self.plugins.files.for_plugin(parameters) as given,
-            aclosing(self._results(self._call(given), Caller(context, usages.append))) as results,
+            self.plugins.files.for_plugin(parameters) as plugin_parameters,
+            aclosing(self._results(self._call(plugin_parameters), Caller(context, usages.append))) as results,
         ):
             async for result in results:
                 if id_ := file_id(result):
@@ -130,12 +130,12 @@ class PluginTool:
             raise NodeError(f"tool file {id_} not found", "ToolFileError")
         return stored.file
 
-    def _call(self, given: Mapping[str, Value]) -> dict[str, Value]:
+    def _call(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
         """The fields of the request for a call."""
         return {
             **self._tool,
             "action": "invoke_tool",
-            "tool_parameters": given,
+            "tool_parameters": parameters,
             "credential_type": self.credentials.type,
         }
 
@@ -182,13 +182,13 @@ class PluginStrategy(PluginTool):
 
     __slots__ = ()
 
-    def _call(self, given: Mapping[str, Value]) -> dict[str, Value]:
+    def _call(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
         return {
             "type": "agent_strategy",
             "action": "invoke_agent_strategy",
             "agent_strategy_provider": self.path.provider.name,
             "agent_strategy": self.spec.name,
-            "agent_strategy_params": given,
+            "agent_strategy_params": parameters,
         }
 
 
@@ -220,15 +220,15 @@ class ToolCalls:
         from headrace.adapters.tools.plugin_messages import sent_message
 
         type_, provider, name = (request.get(key) for key in ("tool_type", "provider", "tool"))
-        given: Any = request.get("tool_parameters") or {}
+        tool_parameters: Any = request.get("tool_parameters") or {}
         if not (isinstance(type_, str) and isinstance(provider, str) and isinstance(name, str)):
             raise HeadraceError("tool_type, provider and tool must be texts")
-        if not isinstance(given, dict):
+        if not isinstance(tool_parameters, dict):
             raise HeadraceError("tool_parameters must be an object")
         credential = str(request.get("credential_id") or "")
         reference = ToolReference(type_, provider, provider, name, credential=credential, app=caller.context.app)
         tool = await self._tools.find(reference)
-        parameters = arguments(tool.spec, cast("dict[str, Value]", given), {})
+        parameters = arguments(tool.spec, cast("dict[str, Value]", tool_parameters), {})
         async with aclosing(tool.call(parameters, caller.context)) as messages:
             async for message in messages:
                 if isinstance(message, UsageMessage):

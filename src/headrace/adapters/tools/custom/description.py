@@ -78,10 +78,12 @@ class Description:
         registry: Registry[Any] = Registry(retrieve=self._retrieve)  # pyright: ignore[reportCallIssue]
         self._registry = registry.with_resource(self._uri, Resource.opaque(content))
         self._found: dict[str, tuple[str, str, Schema, Schema]] = {}
-        for name, found in self._operations():
+        for name, operation in self._operations():
             if name in self._found:
-                logger.warning("%s: %s %s has the name of another operation: %s", path, found[1], found[0], name)
-            self._found.setdefault(name, found)
+                logger.warning(
+                    "%s: %s %s has the name of another operation: %s", path, operation[1], operation[0], name
+                )
+            self._found.setdefault(name, operation)
         self._known: dict[str, Operation] = {}
 
     def __iter__(self) -> Iterator[Operation]:
@@ -192,11 +194,11 @@ class Description:
     def _lookup(self, reference: str, base: str) -> tuple[dict[str, Any], str]:
         """(the object that a reference of a file names, the file that it is in)."""
         try:
-            found = self._registry.resolver(base).lookup(reference)
+            resolution = self._registry.resolver(base).lookup(reference)
         except Unresolvable as error:
             message = f"{self._path}: the reference {reference!r} leads to nothing here"
             raise HeadraceError(message) from error
-        return _mapping(found.contents), urldefrag(urljoin(base, reference)).url
+        return _mapping(resolution.contents), urldefrag(urljoin(base, reference)).url
 
     def _inlined(self, value: Any) -> dict[str, Any]:
         """An object with what its references name in place of them."""
@@ -213,8 +215,8 @@ class Description:
             return {str(key): self._copy(item, base, depth, references) for key, item in value.items()}
         if not depth or next(references) > MOST_REFERENCES:
             return {}
-        found, where = self._lookup(reference, base)
-        return self._copy(found, where, depth - 1, references)
+        target, where = self._lookup(reference, base)
+        return self._copy(target, where, depth - 1, references)
 
 
 def _described_by(path: Path, manifest: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
