@@ -21,7 +21,7 @@ MISSED = {
     64: "authentication, the run itself and the transaction that stores it cost more than the bare request",
     1: "each run waits for its commit, which another thread makes",
     "workers": "the load generator has the same cores, and SQLite one writer",
-    "stored": "run id, type name and the row's own overhead are most of a row",
+    "stored": "the row of the run and its indexes are most of it",
 }
 
 
