@@ -34,11 +34,19 @@ const routes: Route[] = [
   },
   { path: '/waiting', place: 'waiting', page: lazy(() => import('./pages/waiting/WaitingPage.vue')) },
   { path: '/triggers', place: 'triggers', page: lazy(() => import('./pages/triggers/TriggersPage.vue')) },
+  { path: '/knowledge', place: 'knowledge', page: lazy(() => import('./pages/knowledge/KnowledgePage.vue')) },
+  { path: '/knowledge/:id', place: 'knowledge', page: lazy(() => import('./pages/knowledge/DocumentsPage.vue')) },
+  { path: '/knowledge/:id/search', place: 'knowledge', page: lazy(() => import('./pages/knowledge/SearchPage.vue')) },
+  {
+    path: '/knowledge/:id/documents/:document',
+    place: 'knowledge',
+    page: lazy(() => import('./pages/knowledge/ChunksPage.vue')),
+  },
   { path: '/cost', place: 'cost', page: lazy(() => import('./pages/cost/CostPage.vue')) },
   { path: '/keys', place: 'keys', page: lazy(() => import('./pages/keys/KeysPage.vue')) },
 ];
 
-type PlaceName = 'apps' | 'runs' | 'waiting' | 'triggers' | 'cost' | 'keys';
+type PlaceName = 'apps' | 'runs' | 'waiting' | 'triggers' | 'knowledge' | 'cost' | 'keys';
 
 /** `key` after `g` leads there. */
 export const places: { name: PlaceName; path: string; icon: IconName; key: string }[] = [
@@ -46,6 +54,7 @@ export const places: { name: PlaceName; path: string; icon: IconName; key: strin
   { name: 'runs', path: '/runs', icon: 'runs', key: 'r' },
   { name: 'waiting', path: '/waiting', icon: 's-waiting', key: 'w' },
   { name: 'triggers', path: '/triggers', icon: 'retry', key: 't' },
+  { name: 'knowledge', path: '/knowledge', icon: 'book', key: 'b' },
   { name: 'cost', path: '/cost', icon: 'chart', key: 'c' },
   { name: 'keys', path: '/keys', icon: 'key', key: 'k' },
 ];

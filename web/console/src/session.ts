@@ -12,9 +12,15 @@ interface Meta {
   features: string[];
 }
 
+type Permission = 'run' | 'read' | 'manage';
+
 const PAGE = 'console-page';
 
 export const meta = ref<Meta | null>(null);
+const permissions = ref<readonly string[]>([]);
+
+/** Whether the API lets this session do so; what it refuses anyway need not be offered. */
+export const may = (permission: Permission): boolean => permissions.value.includes(permission);
 
 export async function signIn(token: string): Promise<void> {
   await call('/console/session', { json: { token } });
@@ -22,7 +28,7 @@ export async function signIn(token: string): Promise<void> {
 }
 
 async function enter(): Promise<void> {
-  await call('/console/session');
+  permissions.value = (await call<{ permissions: string[] }>('/console/session')).permissions;
   const page = sessionStorage.getItem(PAGE);
   sessionStorage.removeItem(PAGE);
   if (page) go(page, { replace: true });

@@ -1,7 +1,9 @@
 /** Keys of the workspace and the record of their changes, as the API returns them. */
 
 export const PERMISSIONS = ['run', 'read', 'manage'] as const;
-export type Permission = (typeof PERMISSIONS)[number];
+/** A knowledge key has this one alone: it opens all knowledge bases of the workspace, and no app. */
+export const KNOWLEDGE = 'knowledge';
+export type Permission = (typeof PERMISSIONS)[number] | typeof KNOWLEDGE;
 
 export interface Key {
   id: string;
