@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.ports import WORKSPACE, WORKSPACE_NAME
 from headrace.ports.mail import MailSetup
 from headrace.ports.services import Limits
 from headrace.retention import DAY, days_kept
+from headrace.setting_types import (
+    BaseUrl,
+    BucketUrl,
+    Members,
+    ModelLimits,
+    Networks,
+    OptionalPath,
+    Origins,
+    RetentionDays,
+    RootPath,
+    TextList,
+    WireUrl,
+)
 
 PREFIX = "HEADRACE_"
 _DATA = Path(".headrace")
-_WIRE_URL = re.compile(r"(off|(rediss?|valkeys?|unix|postgres(ql)?)://.+)?")
-_MODEL_LIMIT = re.compile(r"(\S[^=]*)=([1-9][0-9]{0,5})")
-_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
-
-OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
-"""An empty variable, as compose files set it, is an unset one; `Path("")` would be the current folder."""
-
-TextList: TypeAlias = Annotated[
-    list[str],
-    NoDecode,
-    BeforeValidator(
-        lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-    ),
-]
-"""Values that are separated by commas."""
 
 
 class Settings(BaseSettings):
@@ -49,7 +45,7 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME; empty: headrace.db in the data folder"
     )
-    wire_url: str = Field(
+    wire_url: WireUrl = Field(
         "",
         description="What carries streams, stops and wake-ups between processes: redis://, rediss://, valkey:// or "
         "postgresql:// (a direct connection, not a pooler's); empty: the database, if it is PostgreSQL; off: nothing",
@@ -60,16 +56,18 @@ class Settings(BaseSettings):
         "in the data folder or, with PostgreSQL, in the database",
     )
     secret_file: OptionalPath = Field(None, description="A file with it")
-    files_url: str = Field(
+    files_url: BucketUrl = Field(
         "",
         description="Where files are stored: s3://BUCKET/PREFIX, with the AWS_* variables; empty: in the data folder",
     )
     full_sync: bool = Field(False, description="SQLite waits for the disk at each commit: safe from power cuts too")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8040, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
-    public_url: str = Field("", description="URL at which callers reach this server, for links in responses")
-    root_path: str = Field("", description="Path prefix of a proxy, such as /api; empty: the path of the public URL")
-    trusted_proxies: TextList = Field(
+    public_url: BaseUrl = Field("", description="URL at which callers reach this server, for links in responses")
+    root_path: RootPath = Field(
+        "", description="Path prefix of a proxy, such as /api; empty: the path of the public URL"
+    )
+    trusted_proxies: Networks = Field(
         ["127.0.0.1", "::1"], description="Proxies (addresses, CIDRs) whose X-Forwarded headers are trusted; * for all"
     )
     tls_certificate: OptionalPath = Field(None, description="PEM file of the server's certificate and its chain: HTTPS")
@@ -85,7 +83,7 @@ class Settings(BaseSettings):
     request_seconds: float = Field(30, gt=0, description="How long a request may take to arrive")
     keep_alive_seconds: float = Field(75, gt=0, description="How long a connection may be idle: longer than a proxy's")
     drain_seconds: float = Field(10, ge=0, description="How long runs and streams may continue after SIGTERM")
-    cors_origins: TextList = Field(["*"], description="Origins that browsers may call from")
+    cors_origins: Origins = Field(["*"], description="Origins that browsers may call from")
     sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
     sandbox_api_key: str = Field("dify-sandbox", description="Its key")
     code_packages: OptionalPath = Field(
@@ -159,7 +157,7 @@ class Settings(BaseSettings):
         604_800, ge=0, description="How long a form may wait for a person before its run is stopped; 0: no limit"
     )
     code_seconds: float = Field(60, gt=0, description="How long a code node may take")
-    model_concurrency: TextList = Field([], description="Calls of models at once: PROVIDER=20 or PROVIDER/MODEL=5")
+    model_concurrency: ModelLimits = Field([], description="Calls of models at once: PROVIDER=20 or PROVIDER/MODEL=5")
     max_active_requests: int = Field(0, ge=0, description="Requests that may wait for one app at once; 0: any number")
     plans: OptionalPath = Field(None, description="A YAML or JSON file with the limits of workspaces, apps and keys")
     temporal_address: str = Field("", pattern=r"^([^\s/]+:\d{1,5})?$", description="HOST:PORT of Temporal: temporal.md")
@@ -174,7 +172,7 @@ class Settings(BaseSettings):
     max_queued_of_workspace: int = Field(
         0, ge=0, description="Runs of a workspace that may wait for a worker; 0: any number"
     )
-    retention_days: str = Field(
+    retention_days: RetentionDays = Field(
         "",
         description="How many days runs are kept after they end: 30, or by status as in failed=90 or 30,failed=90; "
         "empty: for ever",
@@ -190,7 +188,7 @@ class Settings(BaseSettings):
         "", description="Mail server: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST:465; empty: no e-mail"
     )
     smtp_from: str = Field("", description="Address that e-mails are from; a name may be before it, as in From lines")
-    members: TextList = Field(
+    members: Members = Field(
         [], description="E-mail addresses of members that files name by their id in Dify: ID=ADDRESS"
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
@@ -227,83 +225,6 @@ class Settings(BaseSettings):
     oidc_client_secret: str = Field("", description="Its secret; empty for a public client")
     oidc_scopes: str = Field("openid profile", description="Scopes that are requested when people sign in")
     oidc_allow_http: bool = Field(False, description="Allow an issuer on another machine without TLS")
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, value: list[str]) -> list[str]:
-        for origin in value:
-            parts = urlsplit(origin.replace("*", ""))
-            # as browsers write them: an origin with a path after the host, or a * in it, would never match
-            if origin not in ("*", "null") and (
-                not (parts.scheme and parts.netloc) or origin != f"{parts.scheme}://{parts.netloc.lower()}"
-            ):
-                raise ValueError(f"{origin!r} is not a valid origin; expected https://example.com or *")
-        return value
-
-    @field_validator("members")
-    @classmethod
-    def _are_addresses(cls, value: list[str]) -> list[str]:
-        for member in value:
-            name, _, address = member.partition("=")
-            if not name.strip() or "@" not in address:
-                raise ValueError(f"{member!r} is not ID=ADDRESS")
-        return value
-
-    @field_validator("model_concurrency")
-    @classmethod
-    def _are_limits(cls, value: list[str]) -> list[str]:
-        for limit in value:
-            if not _MODEL_LIMIT.fullmatch(limit):
-                raise ValueError(f"{limit!r} is not PROVIDER=NUMBER or PROVIDER/MODEL=NUMBER, of 1 to 999999 calls")
-        if len({limit.rpartition("=")[0] for limit in value}) < len(value):
-            raise ValueError("a provider or model is named twice")
-        return value
-
-    @field_validator("files_url")
-    @classmethod
-    def _is_bucket(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment):
-            raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX")
-        return value.rstrip("/")
-
-    @field_validator("public_url")
-    @classmethod
-    def _is_base(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
-            raise ValueError("must be an http or https URL without a query")
-        return value.rstrip("/")
-
-    @field_validator("wire_url")
-    @classmethod
-    def _is_wire(cls, value: str) -> str:
-        if not _WIRE_URL.fullmatch(value):
-            raise ValueError("must be off, or a URL such as redis://HOST:6379 or postgresql://USER:PASSWORD@HOST/NAME")
-        return value
-
-    @field_validator("root_path")
-    @classmethod
-    def _is_path(cls, value: str) -> str:
-        if not _ROOT_PATH.fullmatch(value):
-            raise ValueError("must be a path such as /api")
-        return value.rstrip("/")
-
-    @field_validator("retention_days")
-    @classmethod
-    def _is_retention(cls, value: str) -> str:
-        days_kept(value)
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: list[str]) -> list[str]:
-        for network in value if value != ["*"] else []:
-            try:
-                ip_network(network)
-            except ValueError as error:
-                raise ValueError(f"{network} is neither an address nor a CIDR ({error})") from None
-        return value
 
     @property
     def mail(self) -> MailSetup:
