@@ -190,8 +190,9 @@ def error_free(outputs: dict[str, Any]) -> dict[str, Any]:
     return {"error": None, **outputs}
 
 
-async def test_five_megabytes_of_text_survive(store: Journal) -> None:
-    records = numbered("r1", [queued("r1", text="漢字😀\n\"'\\" * 500_000), RunStarted()])
+@pytest.mark.parametrize("times", [1_000, 20_000, 500_000])
+async def test_kilobytes_and_megabytes_of_text_survive(store: Journal, times: int) -> None:
+    records = numbered("r1", [queued("r1", text="漢字😀\n\"'\\" * times), RunStarted()])
     await store.append(records)
     assert await store.read("r1") == records
 

@@ -34,7 +34,7 @@ Row = tuple[str, int, float, str, bytes]
 
 PackedRow = tuple[str, int, float, str, bytes, int]
 """run, seq, at, type, body, more. Time and type are those of the first record; the body of a row with several has the
-type, the time and the fields of each, and is deflated: most of it is repeated ids and names."""
+type, the time and the fields of each, and is deflated if it is short: most of it is repeated ids and names then."""
 
 VERSION = 1
 """Of the records that this version of Headrace reads. A type of event that is new, or that gets another field, has a
@@ -43,6 +43,7 @@ higher one in SINCE: workers of older versions leave such runs to those of newer
 SINCE: Mapping[type[Event], int] = {}
 
 _LARGEST = 1 << 20  # bytes of several records in one row
+_MOST_DEFLATED = 1 << 16  # bytes; more would hold the event loop for a millisecond and longer
 _DEFLATED = b"z"  # how a deflated body begins
 # a window and a memory of the usual size take seven times as long to set up as such a body takes to deflate
 _LEVEL, _WINDOW, _MEMORY = 1, 12, 5
@@ -64,17 +65,12 @@ _READERS = {event: attrgetter(*names) for event, names in _FIELDS.items()}  # of
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def encode_value(value: Value) -> bytes:
+def encode_value(value: Value, nulls: int = 0, levels: int = 0) -> bytes:
     """Any value as bytes. An object that is not a value of workflows is stored as its text.
 
-    ValueError if it is nested more than 300 levels deep.
+    Of the fields of events, `nulls` are None, and so many `levels` are not of their values. ValueError if a value is
+    nested more than 300 levels deep.
     """
-    return encode_fields(value, 0)
-
-
-def encode_fields(value: Value, nulls: int, levels: int = 0) -> bytes:
-    """As `encode_value`, for the fields of events: `nulls` of them are None, and so many `levels` are not of their
-    values."""
     try:
         body = orjson.dumps(value, option=_STRICT)
     except TypeError:
@@ -101,7 +97,7 @@ def encode(record: Record) -> tuple[str, int | None, float, str, bytes]:
     """The row of a record; one that is not journaled has no number. ValueError: see `encode_value`."""
     event = record.event
     values = field_values(event)
-    return record.run, record.seq, record.at, type(event).__name__, encode_fields(values, values.count(None))
+    return record.run, record.seq, record.at, type(event).__name__, encode_value(values, values.count(None))
 
 
 def decode(row: Row) -> Record:
@@ -147,10 +143,15 @@ def pack(records: Sequence[Record]) -> list[PackedRow]:
             values = field_values(record.event)
             nulls += values.count(None)
             items.append((type(record.event).__name__, record.at, *values))
-        body = encode_fields(items, nulls, 1)
+        body = encode_value(items, nulls, 1)
         if len(body) <= _LARGEST:
+            if len(body) <= _MOST_DEFLATED:
+                deflating = zlib.compressobj(
+                    _LEVEL, zlib.DEFLATED, -_WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY
+                )
+                body = _DEFLATED + deflating.compress(body) + deflating.flush()
             run, seq, at, event = records[0]
-            return [(run, cast("int", seq), at, type(event).__name__, _deflate(body), len(records) - 1)]
+            return [(run, cast("int", seq), at, type(event).__name__, body, len(records) - 1)]
     return [(*cast("Row", encode(record)), 0) for record in records]
 
 
@@ -168,11 +169,6 @@ def unpack(row: PackedRow) -> list[Record]:
     return [
         Record(run, seq, at, event_of(run, seq, name, values)) for seq, (name, at, values) in enumerate(fields, first)
     ]
-
-
-def _deflate(body: bytes) -> bytes:
-    deflating = zlib.compressobj(_LEVEL, zlib.DEFLATED, -_WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
-    return _DEFLATED + deflating.compress(body) + deflating.flush()
 
 
 def inflated(body: bytes) -> bytes:

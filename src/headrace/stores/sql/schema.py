@@ -59,13 +59,13 @@ REVISIONS = (
     "0017",
     "0018",
     "0019",
-    "0022",
+    "0020",
 )
 # The oldest of these whose version of Headrace can work with the newest, while processes are replaced one by one. A
 # migration that only adds (tables, indexes, columns that may be null or have a server default) leaves it as it is. One
 # that removes, renames or restricts anything sets it to itself; so does one that adds a table which may mention stored
 # files, since older versions would delete them.
-READABLE_BY = "0022"
+READABLE_BY = "0020"
 
 # a row has the records of one append: see `stores.encoding`
 events = Table(
