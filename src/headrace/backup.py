@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes
 
@@ -21,6 +20,7 @@ from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.installation import SECRET, SHARED_SECRET, configured_secret, fingerprint, installation_secret
 from headrace.errors import HeadraceError
 from headrace.factories import file_blobs
+from headrace.frozen import frozen
 from headrace.ports import FileBlobs, Pruner
 from headrace.retention import Retention
 from headrace.settings import Settings
@@ -81,7 +81,7 @@ async def adopt_secret(settings: Settings) -> str:
     return "The configured secret" if configured else f"The secret in {settings.data}" if own else "A new secret"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Imported:
     """What was copied: the rows of each table, the stored files, and where the secret is."""
 

@@ -11,13 +11,13 @@ import tempfile
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from headrace.adapters.installation import SECRET, SHARED_SECRET, configured_secret, fingerprint, parse_secret
 from headrace.adapters.sandbox import RemoteSandbox
 from headrace.errors import FileStorageError, HeadraceError
 from headrace.factories import code_packages, file_blobs, local_sandbox, temporal_dispatch
+from headrace.frozen import frozen
 from headrace.ports import App
 from headrace.settings import Settings
 from headrace.stores.memory import memory_storage
@@ -34,7 +34,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """The state of a part; `advice` is what to do, where it is not ok."""
 

@@ -87,7 +87,7 @@ class Result:
     assigned: Mapping[str, Mapping[str, Value]] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputType:
     """The type of an output, by Dify's name: string, number, integer, boolean, object, file, any, or array[...] of one
     of these. `nullable`: it may be null. `sources`: the value is that of the first of these variables that exists."""
@@ -292,7 +292,7 @@ Registry = Mapping[str, type[Node[Config]]]
 """Node types by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeclaredVariable:
     """A conversation variable as the file declares it. `value` is its value in a new conversation."""
 

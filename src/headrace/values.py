@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, cast
+
+from headrace.frozen import frozen
 
 Value = Any
 Selector = tuple[str, ...]
@@ -40,7 +41,7 @@ FILE_IDENTITY = "__dify__file__"
 _FILE_PARTS = frozenset({"type", "size", "mime_type", "transfer_method", "url", "extension", "related_id"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class File:
     """A file that a workflow handles, by reference.
 
@@ -86,7 +87,7 @@ class File:
         return f"![{self.filename or ''}]{link}" if self.type == "image" else f"[{self.filename or self.url}]{link}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variable:
     """A value chosen by a variable-aggregator, with the selector it was first read from."""
 

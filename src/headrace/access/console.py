@@ -13,11 +13,11 @@ import hmac
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from headrace.access.keys import PERMISSIONS
 from headrace.errors import Unauthorized
+from headrace.frozen import frozen
 from headrace.ports import Principal, SignInAttempt
 
 LINK_SECONDS, SESSION_SECONDS, ATTEMPT_SECONDS = 24 * 3600, 12 * 3600, 600
@@ -27,7 +27,7 @@ _LINK, _COOKIE, _ATTEMPT = b"link", b"cookie", b"attempt"
 _LARGEST = 3500  # bytes of a cookie's value: browsers drop cookies above 4 KB
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConsoleSession:
     """Who is signed in, and until when, in seconds since the epoch."""
 

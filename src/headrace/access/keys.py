@@ -15,11 +15,12 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError, StoreError, Unauthorized
+from headrace.frozen import frozen
 from headrace.ports import WORKSPACE, WORKSPACE_NAME, App, Audited, Catalog, Identity, Key, Principal
 from headrace.values import Value
 
@@ -58,7 +59,7 @@ class Rights(NamedTuple):
         return KNOWLEDGE_PREFIX if KNOWLEDGE in self.permissions else WORKSPACE_PREFIX
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _CachedKey:
     principal: Principal
     expires_at: float | None

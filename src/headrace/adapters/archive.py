@@ -23,12 +23,13 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 __all__ = ["DATABASE", "FILES", "FORMAT", "SECRET", "Manifest", "Packed", "pack", "unpack"]
 
@@ -41,7 +42,7 @@ _PIECE = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     """Describes a backup. `revision` is the database's schema; `created_at` in seconds since the epoch."""
 
@@ -52,7 +53,7 @@ class Manifest:
     files: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Packed:
     """The content of a backup: how many stored files it has, how many were missing, and its uncompressed size."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from headrace.errors import NodeError
+from headrace.frozen import frozen
 from headrace.ports.services import HttpRequest, HttpResponse, Part
 
 Origin: TypeAlias = tuple[str, str, int]
@@ -30,7 +31,7 @@ def failed(message: str, kind: str = "HttpRequestNodeError") -> NodeError:
     return NodeError(message, kind)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hop:
     """One request of a chain of redirects, ready to be sent: headers and body are final."""
 

@@ -18,7 +18,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeGuard, cast
 from urllib.parse import quote
 
@@ -29,6 +29,7 @@ from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.request import encode
 from headrace.adapters.urls import is_base_url
 from headrace.errors import HeadraceError, NodeError
+from headrace.frozen import frozen
 from headrace.ids import canonical_id
 from headrace.ports.services import Passage, Retrieval
 from headrace.values import Value
@@ -44,7 +45,7 @@ _NAMES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Dataset:
     """What a Dify says of a knowledge base. `settings` are those of its searches; `limits` are how many results it has,
     and from which score."""

@@ -11,12 +11,12 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from headrace.errors import FileStorageError, HeadraceError
+from headrace.frozen import frozen
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -28,7 +28,7 @@ _FRESH = 12 * 3600.0  # seconds for which no use of a new file is recorded; less
 _FILES, _USED, _ASIDE = "files", "used", "aside"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ObjectContent:
     """Implements `ports.RemoteContent`."""
 

@@ -7,7 +7,7 @@ body's form, then `user`, then the app's mode, then everything else.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -28,6 +28,7 @@ from headrace.content.python_json import load_json
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
 from headrace.errors import Forbidden, InvalidParam, LoadError, NotFound, RequestError, Unauthorized
+from headrace.frozen import frozen
 from headrace.kernel.secrets import SecretMask
 from headrace.ports import App, CodeFlow, EndUser, ListedRun, Principal, RemoteContent, StoredFile
 from headrace.ports.services import Files, Speech
@@ -59,7 +60,7 @@ class FileStore(Files, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Knowledge:
     """Knowledge bases as the API needs them: what is called makes its part when it is first used."""
 
@@ -71,7 +72,7 @@ def _default_limit(extension: str) -> int:
     return 15 * _MB
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApiOptions:
     """How the API presents itself. Sizes in bytes, times in seconds.
 

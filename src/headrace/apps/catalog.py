@@ -15,7 +15,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from headrace.access.keys import APP_PREFIX, ITSELF, Access, Rights, can_access, digest
 from headrace.cache import MAX_AGE_SECONDS, Cache
@@ -43,7 +43,7 @@ class Served:
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Published:
     """A content that has become a version, or was one before (`new` is False). `problems` are those that do not keep
     it from running. `served.app` has the current version."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from uuid import UUID, uuid5
 
+from headrace.frozen import frozen
 from headrace.kernel.events import RunEnded, RunId
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import FINAL, RunLifecycle
@@ -38,7 +38,7 @@ async def pages(batches: Batches, batch: str, start: int = 0) -> AsyncIterator[l
         start = lines[-1].index + 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progress:
     """How many lines of a batch have which status; their sum is all lines. `queued` ones have not been started; an
     invalid line is `failed`, one that was never started because the batch was stopped is `stopped`."""
@@ -56,7 +56,7 @@ class Progress:
         return self.succeeded + self.partial_succeeded + self.failed + self.stopped
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LineResult:
     """The result of a line. `run` is None if it has none; `elapsed` (seconds) and `tokens` until it has ended. Secrets
     are masked."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,6 +11,7 @@ from headrace.cli.inputs import FILES, check_names, declared, describe, how_to_p
 from headrace.cli.interrupts import raising_interrupts
 from headrace.cli.shared import BadUsage, on_terminal
 from headrace.cli.uploads import uploaded
+from headrace.frozen import frozen
 
 if TYPE_CHECKING:
     from headrace.apps.catalog import Served
@@ -47,7 +47,7 @@ def input_options(command: Callable[..., T]) -> Callable[..., T]:
     return command
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputOptions:
     """The values of the options, by option."""
 

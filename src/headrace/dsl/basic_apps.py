@@ -8,7 +8,7 @@ any other graph.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
@@ -27,6 +27,7 @@ from headrace.dsl.basic_prompt import (
 from headrace.dsl.check import Report, mapping
 from headrace.dsl.yaml_reader import Document, Lines
 from headrace.errors import Problem
+from headrace.frozen import frozen
 from headrace.values import Value
 
 COMPLETION = "completion"
@@ -54,7 +55,7 @@ _FEATURES: Mapping[str, Value] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Converted:
     """`workflow` is the equivalent of that section; `document` has its lines."""
 

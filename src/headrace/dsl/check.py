@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from headrace.dsl.yaml_reader import Document
 from headrace.errors import Problem
+from headrace.frozen import frozen
 from headrace.kernel.graph import NO_TRAITS, ROUND_END, SOURCE, Edge, NodeId, Traits
 from headrace.kernel.variables import selectors
 from headrace.node import Config, ContainerNode, Node, Read, Registry
@@ -20,7 +21,7 @@ _SELECTORS = frozenset({"value_selector", "variable_selector"})
 Report = Callable[[Problem], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """A node as written. `cls` is its type, None if it is unknown; `parent` the container that the file states."""
 
@@ -52,7 +53,7 @@ class Draft:
         return f"{self.type} (version 2)" if self.data.get("agent_node_kind") == "dify_agent" else self.type
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Link:
     """An edge as written, with its line."""
 

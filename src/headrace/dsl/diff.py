@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias, cast
 
 from headrace.dsl.check import identifier, mapping
 from headrace.dsl.redaction import SECRET, hidden, mask_of
 from headrace.dsl.yaml_reader import Document
+from headrace.frozen import frozen
 from headrace.kernel.graph import SOURCE
 from headrace.kernel.secrets import SecretMask
 from headrace.node import ContainerNode, Registry
@@ -28,7 +29,7 @@ _NAMES = ("variable", "name", "key", "case_id", "id")  # identify the items of a
 _PLAIN = re.compile(r"[\w-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One field that differs. `field` is a path: `model.name`, `variables[query].required`, `prompt_template[0].text`.
     `before` is unused if it was added, `after` if it was removed."""
@@ -47,7 +48,7 @@ class Change:
         return change
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Element:
     """A node or a variable: `about` identifies it (id, title, type; or name). `fields` only if it changed."""
 
@@ -58,7 +59,7 @@ class Element:
         return {**self.about, **({"fields": [change.to_json() for change in self.fields]} if self.fields else {})}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ElementDiff:
     """The nodes, or variables, that were added, removed and changed."""
 
@@ -74,7 +75,7 @@ class ElementDiff:
         return {name: [element.to_json() for element in elements] for name, elements in parts}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Link:
     """An edge without its id."""
 
@@ -86,7 +87,7 @@ class Link:
         return {"source": self.source, "source_handle": self.handle, "target": self.target}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diff:
     """All differences; falsy if there are none. `app` has those of the rest of the file, with full paths."""
 

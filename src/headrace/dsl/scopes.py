@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from headrace.dsl.check import Draft, Link, Report, identifier
 from headrace.errors import Problem
+from headrace.frozen import frozen
 from headrace.kernel.graph import Edge, NodeId
 
 MAX_CYCLES = 10  # reported
@@ -22,7 +22,7 @@ Place = NodeId | None
 """The container of a level; None for the top level."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Level:
     """The reachable nodes of the top level or a container, and the edges between them."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias, cast
 
 import yaml
 from yaml.constructor import SafeConstructor
 
 from headrace.errors import LoadError, Problem
+from headrace.frozen import frozen
 from headrace.values import INTEGERS, Value
 
 MAX_CHARACTERS = 10 * 1024 * 1024
@@ -33,7 +34,7 @@ Lines: TypeAlias = "tuple[int, dict[str, int] | list[int]]"
 """The line where a mapping or list begins, and the lines of its keys or items; from 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Document:
     """A file's values, and the problems of their notation."""
 

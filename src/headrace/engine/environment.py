@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from headrace.frozen import frozen
 from headrace.ids import new_id
 from headrace.ports import Bus, Journal
 from headrace.ports.services import Limits, Resources
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EngineEnvironment:
     """The journal and the bus for its records, and what its nodes may use."""
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+from headrace.frozen import frozen
 from headrace.kernel.variables import Variables
 from headrace.values import File, Selector, Value, kind
 
 Expected = str | bool | Sequence[str] | Sequence[bool] | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubCondition:
     """A condition on one part (type, size, name, url, extension, mime_type, transfer_method) of each file of a list."""
 
@@ -27,7 +27,7 @@ class SubCondition:
     expected: Expected = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """`parts` (with `parts_all`: all of them must hold, else any) apply to lists of files."""
 

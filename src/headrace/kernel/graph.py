@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from headrace.frozen import frozen
 from headrace.values import Selector, Value
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ FAIL_BRANCH = "fail-branch"
 DEFAULT_VALUE = "default-value"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retry:
     """How often a failed attempt is followed by another (`limit`), and after how many seconds (`interval`)."""
 
@@ -90,7 +91,7 @@ class Retry:
     interval: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Traits:
     """What a node type is to the rest of the system, which knows no node type by its name."""
 
@@ -119,7 +120,7 @@ class Traits:
 NO_TRAITS = Traits()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeSpec:
     """A node as the file has it.
 
@@ -143,7 +144,7 @@ class NodeSpec:
     metadata: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Edge:
     source: NodeId
     target: NodeId

@@ -7,10 +7,10 @@ case, numbers and times as numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from headrace.errors import InvalidParam
+from headrace.frozen import frozen
 from headrace.ports.knowledge import Document
 from headrace.values import Value
 
@@ -36,7 +36,7 @@ _PRESENT: Mapping[str, bool] = {"not empty": True, "empty": False}
 _OPERATORS = (*_TEXT, *_NUMBER, *_EQUAL, *_AMONG, *_PRESENT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     field: str
     operator: str
@@ -60,7 +60,7 @@ class Condition:
         return number is not None and other is not None and _NUMBER[self.operator](number, other)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conditions:
     logical_operator: Literal["and", "or"]
     conditions: Sequence[Condition]

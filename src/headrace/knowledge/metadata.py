@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
 from headrace.errors import InvalidParam, NotFound
+from headrace.frozen import frozen
 from headrace.ports.knowledge import Dataset, DatasetChanges, MetadataField, MetadataType
 from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.values import Value
@@ -28,7 +29,7 @@ _no_field = partial(NotFound, "Metadata not found.")
 _no_document = partial(InvalidParam, "Document not found.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MetadataUpdate:
     """New values of a document, by the ids of their fields; without `partial` they replace all that it has."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypedDict, cast
 
 from headrace.errors import InvalidParam
+from headrace.frozen import frozen
 from headrace.ids import new_id
 from headrace.knowledge.cleaning import clean
 from headrace.knowledge.splitting import LONGEST, SHORTEST, split_automatic, split_custom, split_into_parents
@@ -32,7 +32,7 @@ class ProcessRuleSettings(TypedDict, total=False):
     rules: Mapping[str, Value] | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """A chunk of a document, with those that it is found by (`hierarchical_model`)."""
 
@@ -40,7 +40,7 @@ class Piece:
     children: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Segmentation:
     separator: str
     size: int

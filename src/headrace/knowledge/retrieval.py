@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast, get_args
 
 from headrace.content.words import query_terms
 from headrace.errors import InvalidParam, NodeError
+from headrace.frozen import frozen
 from headrace.knowledge.conditions import Conditions, metadata_of, parse_conditions
 from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.keywords import keywords, similarities
@@ -26,7 +27,7 @@ DEFAULT_TOP_K = 4
 _FEWEST, _MOST = 50, 200  # candidates of each search that hybrid search compares: a larger top_k does not change them
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """How to search. `rerank_provider` and `rerank_model` are "" where no model orders the results; `weights` are those
     of meaning and of keywords."""
@@ -40,7 +41,7 @@ class Settings:
     conditions: Conditions | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hit:
     """A segment that was found. `chunks` are its child chunks that were found, with their scores, best first. The
     score is None where a search has none."""
@@ -52,7 +53,7 @@ class Hit:
     summary: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Candidate:
     """A node that a search has found, with the text that it is found by."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from headrace import values
 from headrace.errors import NodeError
+from headrace.frozen import frozen
 from headrace.kernel.graph import Traits
 from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
 from headrace.nodes._memory import MemoryConfig, recall, text_from
@@ -56,7 +56,7 @@ class ParameterExtractorConfig(Config):
         return value or "function_call"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Task:
     """The values of one run of the node."""
 

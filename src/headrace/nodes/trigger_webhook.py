@@ -8,13 +8,14 @@ in `_webhook_raw` only. The editor offers the status codes 200 to 399; the API o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import orjson
 from pydantic import BeforeValidator, Field
 
+from headrace.frozen import frozen
 from headrace.node import Config, Context, OutputType, Result, null_means_default
 from headrace.nodes.start import system_outputs
 from headrace.nodes.trigger import Trigger
@@ -80,7 +81,7 @@ class WebhookConfig(Config):
     _null = null_means_default("method", "content_type", "headers", "params", "body", "status_code", "response_body")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WebhookRequest:
     """A request to a webhook. `content` are the fields of a form, or the bytes of a text, or for a binary body whatever
     stands for the file, None if it is empty; `files` are those of a form."""

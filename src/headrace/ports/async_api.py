@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.frozen import frozen
 from headrace.kernel.events import RunId
 from headrace.values import Value
 
@@ -17,7 +17,7 @@ MAILTO = "mailto:"
 """How the URL of a callback begins that is an e-mail about a form; the recipient's address follows."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdempotencyRecord:
     """The response to the first request with an Idempotency-Key; `status` is None until it is complete."""
 
@@ -44,7 +44,7 @@ class IdempotencyStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Callback:
     """A message to a run's `callback_url` that the run has ended or paused, or an e-mail about a form. Its id is the
     same in every attempt.
@@ -87,7 +87,7 @@ class Callbacks(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """Many runs of one version, requested together. `status` is running, stopped or ended; `key` is the id of the
     caller's principal, if its plan applies."""
@@ -105,7 +105,7 @@ class Batch:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BatchLine:
     """One line of a batch, counted from 0: the inputs of one run; for apps that answer messages also the query and the
     conversation that it continues, if any. `error` says why the line is invalid."""

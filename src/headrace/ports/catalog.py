@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, Protocol
 
+from headrace.frozen import frozen
 from headrace.values import File, Value
 
 WORKSPACE = "default"
@@ -15,7 +16,7 @@ WORKSPACE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """The valid names of workspaces."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Principal:
     """The caller: a key, or an identity that an identity provider has authenticated.
 
@@ -60,7 +61,7 @@ class CodeFlow(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class App:
     """A served workflow file. `source` is where it was read from (an absolute path, or any name)."""
 
@@ -75,7 +76,7 @@ class App:
     workspace: str = WORKSPACE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Version:
     """One content of an app's file, with what Dify calls a workflow id. `number` counts an app's versions from 1."""
 
@@ -87,7 +88,7 @@ class Version:
     created_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Key:
     """An API key, of which only the hash is stored. `app` is the one that it belongs to; None for a workspace's key,
     for `apps` (None: all of the workspace). `permissions` are among run, read and manage, or knowledge alone;
@@ -113,7 +114,7 @@ class Key:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Audited:
     """A change to a workspace's keys. `action` is created, rotated or revoked; `by` is a principal's id, `cli`, or
     `headrace` for keys that come with an app; `key` is the id of the changed key."""
@@ -127,7 +128,7 @@ class Audited:
     about: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndUser:
     """The person for whom an app is called; `session` is the `user` of the calls."""
 
@@ -138,7 +139,7 @@ class EndUser:
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredFile:
     """A stored file without its bytes, which are in a BlobStore."""
 

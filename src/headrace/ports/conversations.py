@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.frozen import frozen
 from headrace.kernel.events import RunId
 from headrace.ports.services import Turn
 from headrace.values import File, Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conversation:
     """A conversation of an end user with an app. Its messages are runs; see `Message`."""
 
@@ -26,7 +26,7 @@ class Conversation:
     deleted: bool = False  # its runs stay
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConversationVariable:
     """A conversation variable's value now. `type` is Dify's (string, number, array[object] ...)."""
 
@@ -40,7 +40,7 @@ class ConversationVariable:
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Feedback:
     """An end user's rating of a message: like or dislike."""
 
@@ -54,7 +54,7 @@ class Feedback:
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """A message of a chat or completion app and its answer: a run, as lists show it. Its id is the run's.
 
@@ -79,7 +79,7 @@ class Message:
     retry_of: RunId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Annotation:
     """An answer written by a person, which replaces the app's for matching questions."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.frozen import frozen
 from headrace.kernel.events import RunId
 from headrace.kernel.graph import Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Form:
     """A form of a run; times in seconds since the epoch.
 
@@ -33,7 +33,7 @@ class Form:
     settled_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FormToken:
     """A secret that opens a form. `channel` is webapp or email; `recipient` is the address that it is sent to, or the
     id of a member."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.frozen import frozen
 from headrace.kernel.events import Record, RunId
 
 
@@ -111,7 +111,7 @@ class Claims(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedRun:
     """A run in a list of runs; times in seconds since the epoch, `elapsed` in seconds."""
 
@@ -139,7 +139,7 @@ BUCKETS_PER_OCTAVE = 4
 """Of durations: a bucket is the rounded logarithm of the seconds to base 2, times this."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunSums:
     """Sums of the ended runs of a group (`name`) with durations in the same bucket, in one currency. `price` is in
     billionths; `runs` of the group of a model are those that called it."""
@@ -153,7 +153,7 @@ class RunSums:
     price: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunActivity:
     """What has happened in an app: its `last` runs, newest first, and how many runs there were lately."""
 
@@ -162,7 +162,7 @@ class RunActivity:
     failed: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunFilter:
     """Which runs of an app, or of any of several, to list; None does not filter. Times in seconds since the epoch."""
 

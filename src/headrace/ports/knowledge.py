@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
-from headrace.frozen import new_dict
+from headrace.frozen import frozen, new_dict
 from headrace.values import Value
 
 Technique = Literal["high_quality", "economy"]
@@ -24,7 +24,7 @@ UNFINISHED: Sequence[IndexingStatus] = ("waiting", "parsing", "cleaning", "split
 """The states of documents that are being indexed, or are going to be."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProcessRule:
     """How documents are cleaned and split; `rules` are Dify's (`pre_processing_rules`, `segmentation`, ...)."""
 
@@ -33,7 +33,7 @@ class ProcessRule:
     rules: Mapping[str, Value] = field(default_factory=new_dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dataset:
     """A knowledge base of a workspace. The first document decides what is None or "" until then: `technique`,
     `doc_form` and the embedding model. `retrieval_model` holds Dify's settings of retrieval; `summary_index` those of
@@ -93,7 +93,7 @@ class DatasetCounts(NamedTuple):
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Document:
     """A document of a dataset. Its content is the stored `file`; `metadata` holds values by the id of their field.
 
@@ -172,7 +172,7 @@ class DocumentChanges(TypedDict, total=False):
     next_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DocumentFilter:
     """Which documents of a dataset: `keyword` is a part of their names; `status` one of Dify's display states (queuing,
     indexing, paused, error, available, disabled, archived)."""
@@ -183,7 +183,7 @@ class DocumentFilter:
     limit: int = 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Segment:
     """A piece of a document. `answer` is that of a question (`qa_model`); `attachments` are ids of stored files."""
 
@@ -238,7 +238,7 @@ class SegmentChanges(TypedDict, total=False):
     summary: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SegmentFilter:
     """Which segments of a document: `keyword` is a part of their content."""
 
@@ -248,7 +248,7 @@ class SegmentFilter:
     limit: int = 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChildChunk:
     """A piece of a segment (`hierarchical_model`); `type` says whether somebody has written it."""
 
@@ -264,7 +264,7 @@ class ChildChunk:
     type: Literal["automatic", "customized"] = "automatic"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MetadataField:
     """A field of a dataset's metadata, of which documents have values."""
 
@@ -275,7 +275,7 @@ class MetadataField:
     created_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tag:
     """A word of a workspace that its datasets can be found by; `bindings` counts those that have it."""
 
@@ -290,7 +290,7 @@ Vector: TypeAlias = "array[float]"
 """An embedding: 32-bit floats, of length 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IndexNode:
     """What a search finds: a segment, one of its child chunks, or its summary. `id` is that of the segment or the child
     chunk, or the segment's with SUMMARY behind it; `terms` is its text, cut into words for full text."""
@@ -303,7 +303,7 @@ class IndexNode:
 SUMMARY = "/summary"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SegmentIndex:
     """What a segment is found by."""
 

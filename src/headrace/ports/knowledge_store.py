@@ -8,9 +8,9 @@ with a claim that has been lost changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from headrace.frozen import frozen
 from headrace.ports.knowledge import (
     ChildChunk,
     Dataset,
@@ -220,7 +220,7 @@ class EmbeddingCache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KnowledgeStore:
     """The ports of knowledge bases of one store; `index` is the vector index that the database itself can have."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -20,7 +21,7 @@ class MailError(HeadraceError):
         self.final = final
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MailSetup:
     """What of the setup of e-mail a file's check needs: the settings that are missing, and the members by id."""
 

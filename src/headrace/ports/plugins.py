@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
+from headrace.frozen import frozen
 from headrace.ports.services import ToolContext
 from headrace.ports.triggers import PluginSubscription
 from headrace.values import Value
@@ -13,7 +13,7 @@ from headrace.values import Value
 UseKind: TypeAlias = Literal["dependency", "tool", "strategy", "model", "other"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PluginUse:
     """A place where a file names a plugin: its list of dependencies, or a node, by what it uses of the plugin.
 
@@ -27,7 +27,7 @@ class PluginUse:
     tool: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PluginNeed:
     """A plugin that a file names.
 
@@ -43,7 +43,7 @@ class PluginNeed:
     lacks: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CredentialVariable:
     """A field of a plugin's credentials, by its environment variable. `is_set`: that variable, or the file of named
     sets, has a value for it; `oauth`: it results from an OAuth login."""
@@ -56,7 +56,7 @@ class CredentialVariable:
     oauth: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PluginDescription:
     """A plugin for people. `signer` is "" if no known key signed it. `python` and `folder` are "" for a package that is
     not installed. `provides` has (kind, provider, names)."""
@@ -75,7 +75,7 @@ class PluginDescription:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndpointRequest:
     """A request to an endpoint of a plugin. `target` is the path within the endpoint, with the query; `url` is the
     address of the request."""
@@ -87,7 +87,7 @@ class EndpointRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndpointResponse:
     """What the endpoint responds. Closing `body` stops the plugin's work on it."""
 
@@ -104,7 +104,7 @@ class Endpoints(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerEvents:
     """The events of a provider that a request to a subscription is about, and the response that the plugin has for the
     sender. `context` is for `TriggerSubscriptions.variables`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from headrace.frozen import frozen
 from headrace.kernel.events import RunId
 
 
@@ -26,7 +26,7 @@ class Pruned(NamedTuple):
         return Pruned(*(count + more for count, more in zip(self, other, strict=True)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """The moment at which a search for unused files began: the search covers what was written before."""
 

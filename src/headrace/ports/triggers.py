@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from headrace.frozen import frozen
 from headrace.values import Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerState:
     """The state of a trigger of an app. A schedule has been `handled` up to a time, in seconds since the epoch: what
     was due by then has started a run, or is not going to. `schedule` is the one that this is true of."""
@@ -41,7 +42,7 @@ class Triggers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PluginSubscription:
     """A subscription as plugins see it: the URL that the service sends its events to, what it was made with, and its
     properties, such as the secret that requests are signed with. `expires_at` is in seconds since the epoch; -1:
@@ -61,7 +62,7 @@ class PluginSubscription:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerSubscription:
     """A subscription to a service whose events a plugin's `provider` (`author/plugin/provider`) understands.
 

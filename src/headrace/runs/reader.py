@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from headrace.apps.catalog import Apps, Served
 from headrace.engine import EngineEnvironment
 from headrace.errors import NotFound, StoreError
+from headrace.frozen import frozen
 from headrace.kernel.events import Record, RunEnded, RunId, RunPaused, RunQueued
 from headrace.kernel.secrets import SecretMask
 from headrace.kernel.summary import RunSummary
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 5.0  # without a record, after which a follower reads the journal: the bus may lose records
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunView:
     """The current state of a run."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from headrace.apps.catalog import Served
 from headrace.errors import InvalidParam, NodeError, RequestError
+from headrace.frozen import frozen
 from headrace.kernel.events import RunEnded, RunId
 from headrace.kernel.summary import ENDED_WELL, RunSummary
 from headrace.nodes.human_input.node import HumanInput
@@ -138,7 +138,7 @@ def _parameter(field: Input) -> ToolParameter:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkflowTool:
     """Implements `Tool`: runs an app."""
 

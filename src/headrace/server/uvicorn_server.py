@@ -12,7 +12,6 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -20,6 +19,7 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from headrace.frozen import frozen
 from headrace.server.connection import Connection, Guard
 from headrace.server.connection_limit import connection_limit
 from headrace.server.tls import Tls
@@ -44,7 +44,7 @@ def _no_runs() -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Serving:
     """Settings and callbacks of the server. Times in seconds.
 

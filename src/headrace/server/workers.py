@@ -28,6 +28,7 @@ from types import FrameType
 
 from headrace.background import back_off
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.server.serving import listen
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ _LOADED = (
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerProcess:
     """What a worker process knows of itself. Number 0 publishes files."""
 

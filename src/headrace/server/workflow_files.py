@@ -6,13 +6,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.apps.catalog import Served
 from headrace.background import Periodic
 from headrace.cache import FileState, file_state
 from headrace.errors import LoadError, Problem
+from headrace.frozen import frozen
 from headrace.main import Service
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ SUFFIXES = frozenset({".yml", ".yaml", ".ifpkg"})
 _SECONDS = 0.5  # between two looks at the files; a change is published once it is the same in two of them
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkflowFile:
     """A file to serve. `name` identifies its app instead of the path."""
 
@@ -30,7 +30,7 @@ class WorkflowFile:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkflowFolder:
     """A folder to serve. With a `name`, its files' apps are identified by that and their own name, not their path."""
 

@@ -15,6 +15,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
+from headrace.frozen import frozen
 from headrace.kernel.events import (
     Event,
     FormExpired,
@@ -205,7 +206,7 @@ def _files(values: Mapping[str, Value]) -> tuple[File, ...]:
     return tuple(files_in({"files": values.get("files")}))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assignment:
     """A value that a run assigned to a variable of its conversation."""
 

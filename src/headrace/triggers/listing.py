@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from headrace.frozen import frozen
 from headrace.nodes.cron import Schedule
 from headrace.ports.journal import ListedRun
 from headrace.triggers.served import ServedTrigger, TriggerService
 from headrace.triggers.timer import schedule_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerLine:
     """A trigger as it is now. `path` is that of a webhook's URL; `next_at` is when a schedule is due."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from headrace.apps.catalog import Served, has_triggers
 from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.errors import LoadError, NotFound
+from headrace.frozen import frozen
 from headrace.kernel.events import RunId
 from headrace.node import Config
 from headrace.nodes.trigger import Trigger
@@ -27,7 +27,7 @@ _REMEMBERED = 10_000
 _JUST_SERVED = 10.0  # seconds: a schedule that another process has begun since the apps were read is not forgotten
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServedTrigger:
     """A trigger of an app's current version. Its id follows from the app's and the node's, so that it stays the same
     when the file is served again."""

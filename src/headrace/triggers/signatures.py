@@ -6,13 +6,13 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import cast
 
 import orjson
 
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.values import Value
 
 PREFIX = "HEADRACE_WEBHOOK_SECRET_"
@@ -25,7 +25,7 @@ class BadSignature(Exception):
     """A request that its sender has not signed, or too long ago. The message is for the sender."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WebhookSecret:
     """The secret that a sender signs its requests with. Header names are in lower case."""
 
@@ -88,7 +88,7 @@ def variable_of(node: str) -> str:
     return re.sub(r"[^A-Z0-9]", "_", node.upper())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delivery:
     """A request that may be repeated. `digest` is what a repetition must have in common with it, if that is not the id
     alone."""

@@ -14,12 +14,13 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 
 from headrace.background import Periodic, back_off
 from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.errors import HeadraceError, InvalidParam, NotFound, RequestError
+from headrace.frozen import frozen
 from headrace.ids import new_id
 from headrace.ports import PluginSubscription, SubscriptionStore, TriggerSubscription
 from headrace.ports.plugins import TriggerPlugins
@@ -37,7 +38,7 @@ _LONGEST_ERROR = 500
 _BUSY = "subscription_busy"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubscriptionRequest:
     """A subscription to make. With `properties`, it was made at the service by hand."""
 

@@ -6,11 +6,11 @@ Nothing is stored for a request that is refused, and it does not count against t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 from headrace.errors import NotFound
+from headrace.frozen import frozen
 from headrace.nodes.trigger_webhook import TriggerWebhook, WebhookRequest
 from headrace.ports import IdempotencyStore
 from headrace.ports.services import Files
@@ -20,7 +20,7 @@ from headrace.triggers.signatures import PREFIX, WebhookSecret, delivery_of, eve
 from headrace.values import Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Upload:
     """A file of a form."""
 
@@ -29,7 +29,7 @@ class Upload:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WebhookCall:
     """A request. The names of `headers` are in lower case; `form` has the fields and files of a form."""
 
@@ -41,7 +41,7 @@ class WebhookCall:
     trace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Webhook:
     """A webhook, and the secret that its sender signs with, if it does."""
 

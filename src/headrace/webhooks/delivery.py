@@ -16,11 +16,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.background import Batched, Periodic, back_off, background, cancel
 from headrace.errors import HeadraceError, NodeError, StoreError
+from headrace.frozen import frozen
 from headrace.ports import CALLBACK, MAILTO, Callback, Callbacks, Claims, HandledElsewhere, Signal, Timer, TimerKind
 from headrace.ports.mail import MailError
 from headrace.ports.services import Http
@@ -46,7 +47,7 @@ _GONE = 410
 _NO_MAIL = "no e-mail can be sent: set HEADRACE_SMTP_URL, HEADRACE_SMTP_FROM and HEADRACE_PUBLIC_URL"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Outcome:
     """The result of an attempt. `error` is None if the callback was delivered; `final`: it is not tried again."""
 

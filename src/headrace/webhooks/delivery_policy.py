@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from headrace.frozen import frozen
 
 BACK_OFF = (5.0, 30.0, 120.0, 600.0, 3600.0, 6 * 3600.0, 24 * 3600.0)  # seconds from a failed attempt to the next
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeliveryPolicy:
     """How callbacks are retried and throttled. Times are in seconds.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from headrace.adapters.documents import office, plain
 from headrace.adapters.documents.article import article
@@ -11,11 +10,12 @@ from headrace.adapters.documents.bounds import TOO_MUCH_MEMORY, Budget, Unreadab
 from headrace.adapters.documents.pdf import pdf
 from headrace.content.filetypes import essence, guess_extension, guess_type, is_text_type
 from headrace.errors import NodeError
+from headrace.frozen import frozen
 
 UNSUPPORTED = "UnsupportedFileTypeError"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Format:
     """`complex`: even a small document may be expensive to read."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
+
+from headrace.frozen import frozen
 
 NOT_INITIALIZED = "ProviderTokenNotInitError"
 IMAGE = frozenset({"image"})
 AZURE_API_VERSION = "2024-10-21"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Provider:
     """A provider and its peculiarities.
 
@@ -42,7 +43,7 @@ class Provider:
         return (re.sub(r"[^A-Z0-9]", "_", self.name.upper()), *self.aliases)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """Where to send a request, and the `secrets` that no message may contain."""
 

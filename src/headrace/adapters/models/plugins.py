@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,6 +22,7 @@ from headrace.adapters.models.speech import SpeechClient
 from headrace.adapters.plugins.identifiers import plugin_of_models
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.errors import HeadraceError, NodeError
+from headrace.frozen import frozen
 from headrace.ports.services import ChatChunk, ChatRequest, Files, ToolContext
 from headrace.values import Value
 
@@ -47,7 +48,7 @@ _MIME_TYPES: Mapping[str, str] = {"mp3": "audio/mpeg", "wav": "audio/wav", "opus
 ModelFields: TypeAlias = Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PluginModel:
     """A model that a plugin can call. `declared` is what the plugin's files say of it; None for one that people add by
     its name."""

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from headrace.errors import LoadError, Problem
+from headrace.frozen import frozen
 
 _MILLION = 1_000_000
 _FIELDS = frozenset({"input", "output", "currency", "per"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Price:
     """Money per 1,000 tokens."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from headrace.adapters.oidc.token import Refused, brief
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.ids import canonical_id
 from headrace.ports import WORKSPACE_NAME, Principal
 
@@ -19,7 +19,7 @@ _LATEST = 2**53  # seconds since the epoch: beyond, numbers are not exact
 _UNSUPPORTED = ("cnf", "events")  # claims of tokens that need further proof, or are not for authentication
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OidcOptions:
     """The accepted issuer, and the meaning of claims.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from headrace.adapters.oidc.token import brief
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -38,7 +38,7 @@ _LONGEST_ID = 256  # characters of a key's id
 _RSA_BITS = range(2048, 8193)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Key:
     """A key for one algorithm."""
 
@@ -51,7 +51,7 @@ class Key:
         return self.jwk.Algorithm.verify(signed, self.jwk.key, signature)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Keys:
     """An issuer's keys. `digest` identifies the set."""
 

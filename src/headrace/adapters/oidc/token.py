@@ -10,10 +10,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 LARGEST = 8 * 1024  # characters of a token
 _LONGEST_NUMBER = 20  # digits; enough for every time and count
@@ -25,7 +25,7 @@ class Refused(HeadraceError):
     """Why a token is refused, for the log only, not for the caller."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """`signature` is that of `signed`; `alg` and `kid` are from the header, `kid` is None if it has none."""
 

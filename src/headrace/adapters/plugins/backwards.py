@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, cast
 
 from headrace.adapters.plugins.installed import InstalledPlugin
@@ -25,6 +25,7 @@ from headrace.adapters.plugins.manifest import Permissions
 from headrace.adapters.plugins.process import PluginError
 from headrace.adapters.plugins.protocol import SessionEvent, reply
 from headrace.errors import HeadraceError, RequestError
+from headrace.frozen import frozen
 from headrace.kernel.steps import CALL_BACK
 from headrace.ports.services import ToolContext
 from headrace.values import DEEPEST_OUTPUT, Value, nests_deeper
@@ -44,7 +45,7 @@ def ignore_usage(usage: Mapping[str, Value]) -> None:
     """For callers that do not count what models cost."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """On whose behalf a plugin is called. `on_usage` receives what models used that the plugin called back for;
     `calls` counts its calls back by their names. The caller that a handler gets has the context of the call back."""

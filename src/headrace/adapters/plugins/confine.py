@@ -18,13 +18,14 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 from headrace.adapters.sandbox import confine
 from headrace.adapters.sandbox.landlock import EVERYTHING, EXECUTE, READ_FILE, READ_FOLDER, WRITE_FILE, Ruleset
 from headrace.adapters.sandbox.seccomp import ALLOW, REFUSE, Filter, Unconfined
+from headrace.frozen import frozen
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from headrace.adapters.plugins.confine import main; main()"
 _SOURCE = Path(__file__).resolve().parents[3]
@@ -48,7 +49,7 @@ _PROCESSES = 4096  # the kernel counts those of the user, threads included
 _REFUSED = "bpf io_uring_setup mount umount2 pivot_root ptrace process_vm_writev setns unshare"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What to start. `python` is the interpreter of the plugin's environment, `readable` the folders and files that it
     may read, `home` the one that it may write to; `memory` is in bytes; `server` is the process that starts it."""

@@ -8,7 +8,7 @@ tavily:                                  # the provider, or author/plugin/provid
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from headrace.adapters.config_files import expand, read_yaml
 from headrace.adapters.plugins.declarations import CredentialField
 from headrace.adapters.plugins.fields import mapping_of
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.values import Value
 
 DEFAULT_SET = "default"
@@ -24,7 +25,7 @@ _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no",
 CredentialType: TypeAlias = Literal["api-key", "oauth2", "unauthorized"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credentials:
     """The values of a provider's credentials, `secrets` those that must not be shown, and `type` as Dify names it.
     `missing` says which variables to set; None if nothing required is missing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -12,6 +12,7 @@ from headrace.adapters.config_files import read_yaml
 from headrace.adapters.plugins.fields import items_of, mapping_of, text_of
 from headrace.adapters.plugins.manifest import Kind, Manifest
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.ports.services import ParameterType, ToolParameter, ToolSpec
 from headrace.values import Value
 
@@ -20,7 +21,7 @@ _LIKE: Mapping[str, ParameterType] = {"date": "string", "text-input": "string", 
 _RUNTIME_PARAMETERS = b"def _get_runtime_parameters"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CredentialField:
     """A field of a provider's credentials, or of another form that people fill in (an endpoint's settings).
 
@@ -42,7 +43,7 @@ class CredentialField:
         return self.type == "secret-input"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolDeclaration:
     """A tool, an agent strategy, a datasource or an event of a trigger. `dynamic`: it may have further parameters,
     which only the running plugin knows (`get_tool_runtime_parameters`). `features` are those of a strategy."""
@@ -52,7 +53,7 @@ class ToolDeclaration:
     features: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Provider:
     """A provider of tools, agent strategies, datasources or events (`kind`).
 
@@ -74,7 +75,7 @@ class Provider:
     can_subscribe: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelDeclaration:
     """A predefined model. `properties` has context_size, mode and the like; `rules` are its parameters as Dify
     describes them."""
@@ -88,7 +89,7 @@ class ModelDeclaration:
     deprecated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelProvider:
     """A provider of models. `credentials` are for all its models, `model_credentials` for one that people add by its
     name."""
@@ -101,14 +102,14 @@ class ModelProvider:
     models: Sequence[ModelDeclaration]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     path: str
     method: str
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoints:
     """The HTTP endpoints of a plugin, and the settings that people fill in for them."""
 

@@ -12,7 +12,6 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from headrace.adapters.plugins.process import PluginError
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.cache import FileCache
 from headrace.errors import HeadraceError, NotFound, RequestError
+from headrace.frozen import frozen
 from headrace.ids import new_id
 from headrace.ports.plugins import EndpointRequest, EndpointResponse
 from headrace.ports.services import ToolContext
@@ -83,7 +83,7 @@ _NOT_RETURNED = _OF_CONNECTION | {
 would take for a request to send one of its own files."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hook:
     """A plugin whose endpoints are served. `settings` are as the file has them."""
 

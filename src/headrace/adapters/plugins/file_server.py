@@ -11,7 +11,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from urllib.parse import quote
 from headrace.adapters.plugins.backwards import Caller
 from headrace.adapters.plugins.installed import InstalledPlugin
 from headrace.errors import FileStorageError, HeadraceError, RequestError
+from headrace.frozen import frozen
 from headrace.ports import RemoteContent, StoredFile
 from headrace.ports.services import ToolContext
 from headrace.values import FILE_IDENTITY, File, Value, unwrap
@@ -44,7 +44,7 @@ class StoredFiles(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Upload:
     filename: str
     mime_type: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from headrace.adapters.plugins.declarations import Declarations, Provider
 from headrace.adapters.plugins.identifiers import PluginId, plugin_of, plugin_path
 from headrace.adapters.plugins.manifest import Manifest
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.ports.services import STRATEGY, ToolReference
 
 MARKER, SOURCE, ENVIRONMENT = "installed.json", "source", "environment"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Marker:
     """What was noted when a plugin was installed. `signature` is the name of the key that signed the package, "" if it
     was not signed; `python` the version of its interpreter; `note` what this installation lacks."""
@@ -64,7 +65,7 @@ class InstalledPlugin:
         return Declarations(self.folder, self.manifest)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProviderPath:
     """A provider of tools within a plugin."""
 

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.adapters.uv import uv_command
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 WANTED = ("3.12", "3.13")  # Dify's own comes first
 _OLDEST = (3, 12)
@@ -19,7 +19,7 @@ _PROBE = "import sys; print(sys.implementation.name, *sys.version_info[:3])"
 _SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Interpreter:
     path: str
     version: tuple[int, int, int]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from headrace.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PluginLimits:
     """`idle`: seconds without a call after which a plugin is stopped; `seconds` that a call may take; `memory`: bytes
     that a plugin may allocate."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -11,6 +10,7 @@ from headrace.adapters.config_files import read_yaml
 from headrace.adapters.plugins.fields import items_of, mapping_of, text_of
 from headrace.adapters.plugins.identifiers import PluginId
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 FILE_NAME = "manifest.yaml"
 
@@ -19,7 +19,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _SMALLEST_STORAGE = 1024  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Permissions:
     """What a plugin may call back for. `models` are types as in `llm` or `text_embedding`; `storage` is in bytes."""
 
@@ -37,7 +37,7 @@ class Permissions:
         return ", ".join(names) or "none"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     """What a plugin says of itself. `entrypoint` is the module that runs it; `files` are the files of its providers,
     relative to its folder."""

@@ -15,13 +15,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeAlias
 
 from headrace.adapters.plugins.identifiers import PluginId
 from headrace.adapters.plugins.manifest import FILE_NAME, Manifest
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 MAX_PACKED = 500 * 1024 * 1024  # bytes; Dify's 50 MB have no room for wheels, which some packages bring
 MAX_UNPACKED = 1024 * 1024 * 1024
@@ -37,7 +37,7 @@ _IGNORED = frozenset(
 _Entry: TypeAlias = tuple[str, Callable[[], AbstractContextManager[IO[bytes]]]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Package:
     """A package that was unpacked. `digests` are the SHA-256 of its files in the archive's order, and `comment` is the
     archive's, which has the signature; a folder has none."""

@@ -8,12 +8,12 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from headrace.adapters.plugins.protocol import LONGEST_LINE, Heartbeat, Lines, Log, SessionEvent, output_of
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.kernel.secrets import SecretMask
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class PluginError(HeadraceError):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """How a plugin is started. `folder` is the working directory."""
 

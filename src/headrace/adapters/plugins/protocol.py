@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import orjson
 
 from headrace.content.python_json import load_json
 from headrace.content.surrogates import mend
+from headrace.frozen import frozen
 from headrace.values import Value
 
 LONGEST_LINE = 16 * 1024 * 1024  # bytes; Dify's limit is 5 MiB
@@ -28,7 +28,7 @@ _SESSION_ID = re.compile(rb'"session_id"\s*:\s*"([^"\\]{1,100})"')
 Reply: TypeAlias = Literal["response", "error", "end"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SessionEvent:
     """An event of a session. `type` is stream, invoke, error or end; `size` is that of its line."""
 
@@ -38,12 +38,12 @@ class SessionEvent:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heartbeat:
     """The plugin is alive; the first one means that it is ready."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Log:
     """A line for the log: what the plugin logs or prints, or a problem of its output. `level` is a level's name."""
 

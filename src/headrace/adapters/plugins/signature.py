@@ -7,12 +7,12 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace.adapters.plugins.package import Package
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -36,7 +36,7 @@ hrqLbjz2PPOHsBkg09IlM6SNr2NaEWvVJnC/szW8EQ51QBz8XJOnEmUCAwEAAQ==
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signature:
     """`signer` is the name of the key that signed a package; "" if none of the known ones did, and then `problem` says
     why the package is not trusted."""

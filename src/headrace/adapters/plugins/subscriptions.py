@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from headrace.adapters.plugins.process import PluginError
 from headrace.adapters.plugins.triggers import PluginTriggers
 from headrace.cache import FileCache
 from headrace.errors import HeadraceError, NotFound, RequestError
+from headrace.frozen import frozen
 from headrace.ports import PluginSubscription, TriggerSubscription
 from headrace.ports.plugins import EndpointRequest, TriggerEvents
 from headrace.values import DEEPEST_INPUT, Value, nests_deeper
@@ -36,7 +36,7 @@ _KEYS = frozenset({"provider", "properties", "parameters", "workspace", "enabled
 _INVALID = "TriggerValidationError"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Entry:
     """A subscription, as the file has it."""
 

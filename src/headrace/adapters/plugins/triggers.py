@@ -7,7 +7,6 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from headrace.adapters.plugins.backwards import Caller
@@ -19,6 +18,7 @@ from headrace.adapters.plugins.installed import InstalledPlugin
 from headrace.adapters.plugins.process import HOST_ERROR, PluginError
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.errors import HeadraceError, InvalidParam, RequestError
+from headrace.frozen import frozen
 from headrace.ids import new_id
 from headrace.ports import PluginSubscription
 from headrace.ports.services import ToolContext
@@ -32,7 +32,7 @@ _SHORTEST_HOOK = 16  # characters; a shorter one, of a file, may be an ordinary 
 _EMPTY: tuple[Value, ...] = (None, "", [], {})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dispatch:
     """The events that a request is about. `response` is a raw HTTP response for the sender; `payload` is passed on to
     each event."""

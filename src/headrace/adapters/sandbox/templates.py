@@ -11,9 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
+
+from headrace.frozen import frozen
 
 if TYPE_CHECKING:
     from jinja2 import Template, nodes
@@ -134,7 +135,7 @@ def describe(error: BaseException) -> str:
 # --------------------------------------------------------------------------------------------------------- the gate
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RenderPlan:
     """A template that may be rendered in this process, and the cost of its operations."""
 

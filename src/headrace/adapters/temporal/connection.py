@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -20,6 +19,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from headrace.errors import HeadraceError, StoreError
+from headrace.frozen import frozen
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _RPC_SECONDS = 10.0  # the SDK tries for about as long
 _UNCHECKED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED)  # a key may lack the right to list them
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TemporalOptions:
     """`namespace`: empty for that of Temporal's own configuration. `heartbeat_seconds`: after so much silence of a
     worker its runs are another's. `drive_seconds`: what one drive of a run may take."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace.adapters.plugins.identifiers import PluginId, plugin_of
 from headrace.adapters.plugins.runtime import Plugins
 from headrace.adapters.tools.registry import NOT_FOUND, plugin_needed
 from headrace.errors import HeadraceError, NodeError, NotFound
+from headrace.frozen import frozen
 from headrace.ports.services import (
     FileMessage,
     Tool,
@@ -92,7 +93,7 @@ class PluginTools:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PluginTool:
     """Implements `Tool`."""
 

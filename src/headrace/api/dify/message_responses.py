@@ -7,7 +7,7 @@ and so are the citations and the usage.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 from uuid import UUID, uuid5
 
@@ -24,6 +24,7 @@ from headrace.api.dify.schemas.messages import (
 )
 from headrace.apps.catalog import Served
 from headrace.errors import LoadError, NotFound
+from headrace.frozen import frozen
 from headrace.kernel.events import FormRequested, RunEnded
 from headrace.kernel.forms import FormOutcome, FormState, without_tokens
 from headrace.kernel.secrets import SecretMask
@@ -37,7 +38,7 @@ _STATUSES = {"failed": "error", "paused": "paused"}
 _NO_PARENT = str(UUID(int=0))  # as Dify, for every message that came through this API
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MessageView:
     """A message as it may be shown. `message` has the answer as far as it has come."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from hashlib import sha256
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from headrace.api.form_page.messages import MESSAGES
 from headrace.content.filetypes import extensions_of
 from headrace.content.markdown import to_html
+from headrace.frozen import frozen
 from headrace.kernel.events import FormRequested
 from headrace.kernel.forms import PLACEHOLDER
 from headrace.values import Value
@@ -28,7 +28,7 @@ _HERE = Path(__file__).parent
 _STYLES = frozenset({"primary", "default", "accent", "ghost"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """What is wrong with an answer; `name` is the input's, if it is about one."""
 
@@ -36,7 +36,7 @@ class Problem:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Field:
     """An input. `kind`: text, select, file or url."""
 
@@ -51,7 +51,7 @@ class Field:
     invalid: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A piece of the form's content, or the field that stands at this place."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import calendar
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from email.utils import format_datetime
 from urllib.parse import urlsplit
+
+from headrace.frozen import frozen
 
 NOTICE_MONTHS = 6  # at least, between the announcement that an operation will be removed and its removal
 DEPRECATION = "headrace.deprecation"
 """In a request's scope: the headers of a deprecated operation's responses, errors included."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deprecation:
     """That an operation should no longer be used; see `deprecated`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from headrace.api.auth import as_uuid
 from headrace.errors import InvalidParam
+from headrace.frozen import frozen
 
 T = TypeVar("T")
 _Number = TypeVar("_Number", int, None)
@@ -26,7 +27,7 @@ UUID_SCHEMA = {"type": "string", "format": "uuid"}
 _TIME_SCHEMA = {"type": "string", "format": "date-time"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """A parameter in the path, in a header or in the query (`where`)."""
 
@@ -37,7 +38,7 @@ class Parameter:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Query(Parameter, Generic[T]):
     """A parameter in the query. `parse` raises InvalidParam for a text that is not valid, of which `error` is an
     example. One that is empty counts as absent, unless `parse_empty`."""
@@ -58,7 +59,7 @@ class Query(Parameter, Generic[T]):
         return self.parse(text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Texts(Parameter):
     """A parameter in the query that may occur several times."""
 

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headrace.content.surrogates import mend_text
+from headrace.frozen import frozen
 from headrace.values import Value, json_default, json_default_with_origin
 
 _JSON = "application/json"
@@ -33,7 +33,7 @@ HEADERS: Mapping[str, str] = {
 _BUFFER_SIZE = 256 * 1024  # bytes that may wait for a slow client
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inputs:
     """A node's inputs inside an event: encoded with the origin of its Variables (see `values`)."""
 

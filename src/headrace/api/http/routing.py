@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +18,7 @@ from headrace.api.http.deprecation import DEPRECATION, Deprecation
 from headrace.api.http.params import Parameter
 from headrace.api.http.schema import Media
 from headrace.errors import RequestError
+from headrace.frozen import frozen
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Contents = Media[Any] | Sequence[Media[Any]]
@@ -27,7 +28,7 @@ _DECLARED = "__operation__"
 _LAZY_ROUTE = "headrace.lazy_route"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Security:
     """What authenticates a request: a bearer token of this kind, which may lack a permission where it has any."""
 
@@ -36,7 +37,7 @@ class Security:
     has_permissions: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """Decorates a method of `Routes`: makes it one method of one path. Its name in camel case is the operation's id;
     the first line of its docstring is the summary, the rest and `note` are the description.

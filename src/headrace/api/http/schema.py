@@ -7,12 +7,14 @@ or misspelt, and at run time it is a plain dict. Nothing of pydantic is built be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
+
+from headrace.frozen import frozen
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Media(Generic[T]):
     """A request's or a response's content: its shape, or the schema of what is not JSON (a string by default), and an
     example, or several by name."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from headrace import __version__
 from headrace.api.http.responses import encode
 from headrace.errors import RequestError
+from headrace.frozen import frozen
 from headrace.values import Value
 
 STATELESS = ("2026-07-28",)
@@ -51,7 +51,7 @@ class ProtocolError(RequestError):
         self.data = data
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """What a client sends: a request, or a notification, which has no id. A response, to which nothing here leads, is a
     notification without a method."""

@@ -17,6 +17,7 @@ from time import time
 from headrace.api.http.responses import encode
 from headrace.api.native.run_lines import RunLines
 from headrace.errors import RequestError, StoreError
+from headrace.frozen import frozen
 from headrace.ids import new_id
 from headrace.kernel.events import Record, RunId
 from headrace.kernel.summary import RUN_EVENTS, RUNNING
@@ -38,7 +39,7 @@ _INCLUDE = frozenset({"app", "version", "cost", "error_node", "input"})
 Apps = Callable[[], Awaitable[Mapping[str, App]]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _News:
     number: int
     app: str

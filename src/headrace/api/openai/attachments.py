@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from headrace.api.auth import Api
@@ -12,11 +11,12 @@ from headrace.api.dify.upload_rules import Uploads
 from headrace.api.http.errors import BadParameter, file_too_large
 from headrace.content.filetypes import extension_of, guess_extension, guess_type, kind_of
 from headrace.errors import NotFound
+from headrace.frozen import frozen
 from headrace.ports import App, EndUser
 from headrace.values import Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attachment:
     """A part of a message that is not text: a URL, bytes, or the id of an uploaded file."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
 
 from headrace.api.http.errors import BadParameter
 from headrace.content.json_schema import JsonSchema
+from headrace.frozen import frozen
 from headrace.node import Flow
 from headrace.values import Value
 
@@ -16,7 +16,7 @@ _UNSUPPORTED = frozenset({"pattern", "patternProperties", "$dynamicRef"})
 """Keywords that are refused: a client's regular expression could occupy the server for hours."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonFormat:
     """The JSON that a client wants. `param` is the parameter that says so; without a `schema` any object will do."""
 

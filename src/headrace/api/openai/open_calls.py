@@ -20,6 +20,7 @@ from starlette.requests import Request
 
 from headrace.api.native.idempotency import key_of
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.kernel.events import RunId
 from headrace.runs.service import RunService
 
@@ -42,7 +43,7 @@ class _Call:
     forgetting: asyncio.Task[None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryTerms:
     """How a request is to be retried: `digest` is of what makes two requests the same; `attempt` is 0 for the first of
     a client that counts, None of one that does not; `key` is its Idempotency-Key."""

@@ -4,16 +4,16 @@ generated from it, and tests compare it with OpenAI's own client."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from headrace.api.http.errors import BadParameter
+from headrace.frozen import frozen
 from headrace.values import Value
 
 _OPTIONS = {"tools": "tool_choice", "functions": "function_call"}
 """Parameters that offer something, and those that say whether it may be used."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameters:
     """Those of one endpoint by name, and why. `refused` also has whether a value is refused."""
 

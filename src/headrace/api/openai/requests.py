@@ -6,7 +6,6 @@ What an app cannot do is refused by name, see `parameters`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from headrace.api.auth import as_uuid, named_user
@@ -19,6 +18,7 @@ from headrace.api.openai.parameters import CHAT, RESPONSES
 from headrace.api.openai.response_schemas import ResponseRequest
 from headrace.api.openai.schemas import ChatCompletionRequest
 from headrace.errors import InvalidParam, RequestError
+from headrace.frozen import frozen
 from headrace.kernel.events import RunId
 from headrace.values import Value
 
@@ -30,7 +30,7 @@ _RETURNED = ("model", "instructions", "metadata", "previous_response_id", "text"
 _NAMES = ("query", "text", "input")  # inputs that take the user's message, wherever they are in the form
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelCall:
     """A request for an answer. `text` and `attachments` are what the user said since the last answer, and `param` the
     parameter that has it; `history` is everything else, as OpenAI has it (`{role, content}`); `metadata` may fill

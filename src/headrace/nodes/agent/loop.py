@@ -12,10 +12,11 @@ After a crash the steps that have ended are not repeated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from headrace.errors import NodeError
+from headrace.frozen import frozen
 from headrace.kernel.summary import UsageTotal
 from headrace.node import Context
 from headrace.nodes._model_call import ModelConfig, complete, request_of
@@ -26,7 +27,7 @@ from headrace.ports.services import Usage
 from headrace.values import File, Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dialect:
     """How Dify's two kinds of agents differ.
 
@@ -46,7 +47,7 @@ NODE = Dialect(False, prompts.TOOL_JSON, prompts.REACT_NODE, "AgentNodeError", 5
 CHAT = Dialect(True, "{json}", prompts.REACT_CHAT, "AgentMaxIterationError", 99)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What an agent did. `usage` is the sum of what its models and tools used (`Usage.wire`)."""
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from headrace.frozen import frozen
 from headrace.values import Value
 
 _MARKERS: Final[Mapping[str, bool]] = {  # whether the answer begins after it
@@ -30,7 +30,7 @@ _OPEN_FENCE = re.compile(r"\s*```\w*\s*$")
 _MAX_ATTEMPTS = 64  # places where an action is looked for in text with unbalanced braces
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Action:
     """A tool that the model wants called, or its final answer."""
 

@@ -6,8 +6,9 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from headrace.frozen import frozen
 from headrace.nodes.agent import prompts
 from headrace.nodes.agent.react_parser import Action, ReactParser
 from headrace.nodes.agent.records import Call, Round, call_input
@@ -15,7 +16,7 @@ from headrace.nodes.agent.toolbox import Toolbox
 from headrace.ports.services import FunctionTool, Message, ToolCall
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prompt:
     """What the model is asked: the instruction, the messages before, and the user's query with its files."""
 

@@ -6,8 +6,9 @@ Dify's name for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from headrace.frozen import frozen
 from headrace.ports.mail import MailSetup
 from headrace.ports.services.files import Files
 from headrace.ports.services.http import Http, HttpRequest, HttpResponse, Part
@@ -98,7 +99,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resources:
     """The services of one installation."""
 
@@ -113,7 +114,7 @@ class Resources:
     mail: MailSetup = field(default_factory=MailSetup)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """Limits of a run and its nodes; the defaults are Dify's."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Part:
     """One part of a multipart body."""
 
@@ -17,7 +18,7 @@ class Part:
     content_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HttpRequest:
     """Times in seconds, sizes in bytes. With `parts` the body is multipart, otherwise `content`."""
 
@@ -35,7 +36,7 @@ class HttpRequest:
     cut_off: bool = False  # only the status matters: a body that is too large, slow or broken is cut off, not an error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HttpResponse:
     status: int
     headers: Sequence[tuple[str, str]]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from headrace.frozen import frozen
 from headrace.kernel.steps import Step
 from headrace.values import File, Value
 
@@ -24,7 +25,7 @@ class Documents(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retrieval:
     """A query to a knowledge base by a run of `app`. `settings` are Dify's `retrieval_model`; `conditions` its metadata
     filter (`{logical_operator, conditions: [{name, comparison_operator, value}]}`). `by_own_settings`: the knowledge
@@ -40,7 +41,7 @@ class Retrieval:
     by_own_settings: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passage:
     """A result of a retrieval. `metadata` is that of Dify's `result` items; `files` are its attachments, as
     objects."""
@@ -80,7 +81,7 @@ class Knowledge(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Turn:
     """A question, with its files, and its answer. `run` is the run that answered; "" if the caller sent the turn."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ MOST_TOKENS = 2**31 - 1
 """Higher token counts are clamped to this, so that they fit every client's integer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolCall:
     """A model's request to call a tool. `arguments` is JSON text as the model wrote it, so it may be invalid.
 
@@ -27,7 +27,7 @@ class ToolCall:
     extra_content: Mapping[str, Value] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FunctionTool:
     """A function that a model may call; `parameters` is a JSON schema."""
 
@@ -36,7 +36,7 @@ class FunctionTool:
     parameters: Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One message of a prompt. `files` are sent with `detail` (low, high) to models that accept them.
 
@@ -51,7 +51,7 @@ class Message:
     tool_call: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChatRequest:
     """A call of a model.
 
@@ -73,7 +73,7 @@ class ChatRequest:
     run: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """Tokens and price of one answer. Unit prices are for `price_unit` (0.001: a thousand tokens); times in seconds."""
 

@@ -11,9 +11,10 @@ description, served workflows, MCP servers. `tool_parameters` turns what a file 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal, Protocol, TypeAlias
 
+from headrace.frozen import frozen
 from headrace.kernel.steps import NO_METADATA, RunStep, Step
 from headrace.values import File, Value
 
@@ -43,7 +44,7 @@ STRATEGY = "agent-strategy"
 # ------------------------------------------------------------------------------------------------------- descriptions
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolParameter:
     """A parameter of a tool.
 
@@ -63,7 +64,7 @@ class ToolParameter:
     input_schema: Mapping[str, Value] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolSpec:
     """What is known of a tool before it is called.
 
@@ -80,7 +81,7 @@ class ToolSpec:
     open: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class McpEndpoint:
     """An MCP server that a workflow file names by its URL. `type` is how it is called as the file has it, or ""."""
 
@@ -89,7 +90,7 @@ class McpEndpoint:
     headers: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolReference:
     """A tool as a workflow file names it.
 
@@ -128,7 +129,7 @@ class ToolReference:
         return cls(provider_type, *either, tool_name, plugin, credential, model=named)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolContext:
     """On whose behalf a tool is called.
 
@@ -163,14 +164,14 @@ class ToolContext:
 # ----------------------------------------------------------------------------------------------------------- messages
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TextMessage:
     """A piece of text. The pieces of a call are joined without anything between them."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonMessage:
     """A JSON object or list. `for_model`: whether an agent's model sees it too, not only the node's outputs."""
 
@@ -178,21 +179,21 @@ class JsonMessage:
     for_model: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkMessage:
     """A URL for the user."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageMessage:
     """The URL of an image elsewhere, which the caller downloads and stores."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlobMessage:
     """A file's content, which the caller stores. An empty `filename` means one that fits the type."""
 
@@ -201,7 +202,7 @@ class BlobMessage:
     filename: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlobChunkMessage:
     """A part of a blob. The parts of one `id` come in order; `end` marks the last one, which may be empty."""
 
@@ -213,7 +214,7 @@ class BlobChunkMessage:
     filename: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileMessage:
     """A file that is stored already, or that exists elsewhere. `mentioned`: its URL is also part of the text."""
 
@@ -221,7 +222,7 @@ class FileMessage:
     mentioned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VariableMessage:
     """An output of the node. If `stream`, the value is text that is appended to the output, and streamed."""
 
@@ -230,7 +231,7 @@ class VariableMessage:
     stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogMessage:
     """A step of what the tool does, for people: sent when it starts, and again with the same `id` when it ends."""
 
@@ -255,14 +256,14 @@ class LogMessage:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourcesMessage:
     """Passages that the answer rests on, as `retriever_resources` of a message has them."""
 
     sources: Sequence[Mapping[str, Value]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UsageMessage:
     """Tokens and price of models that the tool called (`Usage.wire`), which count as the caller's."""
 

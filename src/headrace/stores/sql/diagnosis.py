@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sqlalchemy import Connection, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
+from headrace.frozen import frozen
 from headrace.stores.sql.database import engine_of
 from headrace.stores.sql.failures import is_transient, reason
 from headrace.stores.sql.postgresql import is_pooled
@@ -26,7 +27,7 @@ _SETTINGS = (
 _PGVECTOR = "SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector'"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diagnosis:
     """`facts` are those of the installation. The others are of PostgreSQL: its settings, by how many seconds its clock
     is ahead of this machine's, whether a pooler gives the session of one connection to another between transactions

@@ -6,11 +6,12 @@ A row of `exchanges` is a message with its answer (`Message`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, update
 
+from headrace.frozen import frozen
 from headrace.kernel.events import Record, RunId, RunQueued
 from headrace.ports import Message
 from headrace.stores.encoding import clean, cleaned, encode_value, values_of
@@ -31,7 +32,7 @@ _ASSIGN = update(conversation_variables).where(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assigned:
     """An assignment, its value encoded."""
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, case, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
+from headrace.frozen import frozen
 from headrace.stores.sql.database import engine_of
 from headrace.stores.sql.failures import is_transient, reason
 from headrace.stores.sql.knowledge_schema import dataset, dataset_document
 from headrace.stores.sql.snapshot import file_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseState:
     """A knowledge base, and how many documents it has: all, those that are being indexed, and in error.
     `failure` is the error of one of the last."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Column, ColumnElement, Connection, and_, func, select
 
+from headrace.frozen import frozen
 from headrace.stores.sql.schema import runs
 
 AHEAD = 30  # days for which there are partitions
@@ -21,7 +21,7 @@ _DAY = re.compile(r"events_(\d{8})")
 _FIRST, _LAST = "01", "02"  # ids of the years 2004 to 2039 are between them
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Partition:
     """The events of the runs that began on a day (UTC)."""
 

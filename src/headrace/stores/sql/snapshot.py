@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select
@@ -13,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
+from headrace.frozen import frozen
 from headrace.stores.sql.database import engine_of
 from headrace.stores.sql.failures import reason
 from headrace.stores.sql.migrations import pending, revision_of
@@ -22,7 +22,7 @@ from headrace.stores.sql.schema import REVISIONS, metadata
 _PAGES = 2048  # copied at once
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DatabaseStatus:
     """Schema and size of a database. `revision` is None if it has no tables yet; `size` is in bytes, -1 if unknown;
     `rows` are counted by table."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 
+from headrace.frozen import frozen
 from headrace.ports.services import TextMessage, ToolContext, ToolMessage, ToolSpec
 from headrace.values import Value
 
 INVOKE_ERROR = "ToolInvokeError"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuiltinTool:
     """Implements `Tool`. The messages that `function` returns are sent together; a text is one of them."""
 

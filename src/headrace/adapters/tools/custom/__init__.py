@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
@@ -18,6 +17,7 @@ from headrace.content.encodings import decode
 from headrace.content.filetypes import essence
 from headrace.content.python_json import load_json
 from headrace.errors import HeadraceError, NodeError
+from headrace.frozen import frozen
 from headrace.ports.services import (
     Files,
     Http,
@@ -89,7 +89,7 @@ class CustomTools:
         return api, operation
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Api:
     """An API that is ready to be called. `variable` is the environment variable of its key."""
 
@@ -110,7 +110,7 @@ class _Api:
         return cls(name, description, auth, variable, environ.get(variable, "").strip())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CustomTool:
     """Implements `Tool`: sends a request."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -17,6 +16,7 @@ from headrace.adapters.config_files import read_yaml
 from headrace.adapters.tools.configuration import Auth
 from headrace.adapters.tools.schemas import MOST_REFERENCES, PARAMETER_TYPES, inlined
 from headrace.errors import HeadraceError
+from headrace.frozen import frozen
 from headrace.ports.services import ParameterType, ToolParameter, ToolSpec
 
 Schema = Mapping[str, Any]
@@ -27,7 +27,7 @@ _PLACES = ("path", "query", "header", "cookie")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """A parameter of a request; `place` is path, query, header or cookie."""
 
@@ -37,7 +37,7 @@ class Parameter:
     default: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     """An object that is a request's body."""
 
@@ -46,7 +46,7 @@ class Body:
     required: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """An operation of an API. `url` has its path parameters in braces; `public`: it needs no key."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from headrace.adapters.tools.mcp.configuration import ServerConfig, read_servers
 from headrace.adapters.tools.mcp.messages import arguments, messages, tool_spec
 from headrace.adapters.tools.registry import NOT_FOUND
 from headrace.errors import NodeError
+from headrace.frozen import frozen
 from headrace.ports.services import McpEndpoint, Tool, ToolContext, ToolMessage, ToolReference, ToolSpec
 from headrace.values import Value
 
@@ -109,7 +109,7 @@ class McpTools:
         return server
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class McpTool:
     """Implements `Tool`."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetPydanticSchema, SkipValidation
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
+from headrace.frozen import frozen
 from headrace.values import File, Value
 
 Object = Mapping[str, Value]
@@ -23,7 +23,7 @@ def encoded_as(shape: Any) -> GetPydanticSchema:
     return GetPydanticSchema(lambda _source, handler: handler.generate_schema(shape))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DescribedAs:
     """Describes a type of a request by a narrower one, which is checked elsewhere."""
 
