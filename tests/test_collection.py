@@ -35,17 +35,17 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         COLLECTION / "completion.yml",
     ]
     folder = tmp_path_factory.mktemp("served")
-    with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="1")) as served:
+    with Serve(folder, files, environ(HEADRACE_DEMO_MODEL="1")) as server:
         allowed = [word for name in ("run", "read", "manage") for word in ("--permission", name)]
         created = headrace("keys", "create", "--workspace", "default", *allowed, "--data", folder / "data", cwd=folder)
         assert created.returncode == 0, created.stderr
         opens = headrace("keys", "create", "--knowledge", "--data", folder / "data", cwd=folder)
         assert opens.returncode == 0, opens.stderr
         yield {
-            "HEADRACE_URL": served.url,
-            "HEADRACE_API_KEY": served.keys["product-detail"],
-            "HEADRACE_CHAT_API_KEY": served.keys["chat"],
-            "HEADRACE_COMPLETION_API_KEY": served.keys["completion"],
+            "HEADRACE_URL": server.url,
+            "HEADRACE_API_KEY": server.keys["product-detail"],
+            "HEADRACE_CHAT_API_KEY": server.keys["chat"],
+            "HEADRACE_COMPLETION_API_KEY": server.keys["completion"],
             "HEADRACE_WORKSPACE_KEY": created.stdout.strip(),
             "HEADRACE_KNOWLEDGE_KEY": opens.stdout.strip(),
             "HEADRACE_CALLBACK_URL": "http://127.0.0.1:9/hook",

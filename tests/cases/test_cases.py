@@ -44,7 +44,7 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator[Serve]:
+def server(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator[Serve]:
     folder = tmp_path_factory.mktemp("cases")
     files: list[Path] = []
     for name in CASES:
@@ -62,19 +62,19 @@ def served(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator[Ser
         yield serve
 
 
-def request(served: Serve, name: str, call: Mapping[str, Any], mode: str) -> tuple[str, dict[str, Any]]:
+def request(server: Serve, name: str, call: Mapping[str, Any], mode: str) -> tuple[str, dict[str, Any]]:
     body = {"inputs": call["inputs"], "user": "tester", "response_mode": mode}
     path = "/v1/workflows/run"
     if "query" in call:
         body["query"], path = call["query"], "/v1/chat-messages"
-    headers = {"Authorization": f"Bearer {served.keys[name]}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {server.keys[name]}", "Content-Type": "application/json"}
     # json.dumps, as httpx would refuse half an emoji
-    return f"{served.url}{path}", {"content": json.dumps(body), "headers": headers, "timeout": 60}
+    return f"{server.url}{path}", {"content": json.dumps(body), "headers": headers, "timeout": 60}
 
 
-def stream(served: Serve, peer: Peer, name: str, call: Mapping[str, Any]) -> list[dict[str, Any]]:
+def stream(server: Serve, peer: Peer, name: str, call: Mapping[str, Any]) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    url, arguments = request(served, name, call, "streaming")
+    url, arguments = request(server, name, call, "streaming")
     with httpx.stream("POST", url, **arguments) as response:
         for line in response.iter_lines():
             if line.startswith("data:"):
@@ -98,12 +98,12 @@ def requires(case: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", cases_with("calls"))
-def test_case(name: str, served: Serve, peer: Peer):
+def test_case(name: str, server: Serve, peer: Peer):
     requires(CASES[name])
     for call in CASES[name]["calls"]:
         peer.gate.clear() if call.get("gated") else peer.gate.set()
-        events = stream(served, peer, name, call)
-        url, arguments = request(served, name, call, "blocking")
+        events = stream(server, peer, name, call)
+        url, arguments = request(server, name, call, "blocking")
         response = httpx.post(url, **arguments)
         body = response.json()
         if "error" in call:

@@ -149,8 +149,8 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_runs_against_a_server(product: Path, tmp_path: Path) -> None:
-    with Serve(tmp_path, [PRODUCT], environ(HEADRACE_DEMO_MODEL="1")) as served:
-        command = [sys.executable, "-W", "error", "-c", CALLER, served.url, served.keys["product-detail"]]
+    with Serve(tmp_path, [PRODUCT], environ(HEADRACE_DEMO_MODEL="1")) as server:
+        command = [sys.executable, "-W", "error", "-c", CALLER, server.url, server.keys["product-detail"]]
         done = subprocess.run(command, cwd=product, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     outputs = json.loads(done.stdout)

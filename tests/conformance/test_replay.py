@@ -15,7 +15,7 @@ CASES = sorted(case.name for case in RUNS.iterdir())
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve, pathlib.Path]]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve, pathlib.Path]]:
     """A server of all cases, and the folder of the cases as they are with the peers of this test."""
     folder = tmp_path_factory.mktemp("served")
     with peers.started() as started:
@@ -25,6 +25,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve, pa
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_recorded_answer(served: tuple[Serve, pathlib.Path], case: str):
-    serve, runs = served
+def test_the_recorded_answer(server: tuple[Serve, pathlib.Path], case: str):
+    serve, runs = server
     assert compare.replay(runs / case, serve.url, serve.keys[case]) is None

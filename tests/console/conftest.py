@@ -24,7 +24,7 @@ STATIC = ROOT / "src" / "headrace" / "api" / "console" / "static"
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
-Opened = Callable[..., AbstractAsyncContextManager[Page]]
+OpenPage = Callable[..., AbstractAsyncContextManager[Page]]
 
 
 @pytest.fixture(scope="package")
@@ -60,7 +60,7 @@ def _asks(file: Path) -> Path:
 
 
 @pytest.fixture(scope="package")
-def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server with the built pages. `failing` fails after its model has written, `rounds` takes some seconds,
     `talk` and `helper` are chats, `asks` waits for a person, and tests publish to `versions` and `update`."""
     folder = tmp_path_factory.mktemp("console")
@@ -80,20 +80,20 @@ def served(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield server
 
 
-def publish(served: Serve, name: str, file: Path) -> None:
+def publish(server: Serve, name: str, file: Path) -> None:
     """Makes a file the current version of an app."""
-    app = served.apps[name]
+    app = server.apps[name]
     headers = {"Authorization": f"Bearer {app['key']}", "Content-Type": "application/yaml"}
-    url = f"{served.url}/api/v1/workflows/{app['app_id']}/versions"
+    url = f"{server.url}/api/v1/workflows/{app['app_id']}/versions"
     response = httpx.post(url, headers=headers, content=file.read_bytes(), timeout=60)
     assert response.status_code in (200, 201), response.text
 
 
-def submit(served: Serve, name: str, **inputs: str) -> str:
+def submit(server: Serve, name: str, **inputs: str) -> str:
     """The id of a new run."""
-    app = served.apps[name]
+    app = server.apps[name]
     response = httpx.post(
-        f"{served.url}/api/v1/workflows/{app['app_id']}/run",
+        f"{server.url}/api/v1/workflows/{app['app_id']}/run",
         headers={"Authorization": f"Bearer {app['key']}"},
         json={"inputs": inputs, "user": "ann"},
         timeout=60,
@@ -102,10 +102,10 @@ def submit(served: Serve, name: str, **inputs: str) -> str:
     return response.json()["workflow_run_id"]
 
 
-def ended(served: Serve, name: str, run: str) -> None:
+def ended(server: Serve, name: str, run: str) -> None:
     """Waits for the end of a run."""
-    headers = {"Authorization": f"Bearer {served.apps[name]['key']}"}
-    url = f"{served.url}/api/v1/workflow-runs/{run}?wait=60"
+    headers = {"Authorization": f"Bearer {server.apps[name]['key']}"}
+    url = f"{server.url}/api/v1/workflow-runs/{run}?wait=60"
     assert httpx.get(url, headers=headers, timeout=120).json()["finished_at"] is not None
 
 
@@ -116,44 +116,44 @@ async def browser(built: Path) -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def opened(browser: Browser, served: Serve) -> Opened:
-    """`async with opened(path, **context) as page`: signed in by the printed link, in a browser of its own. Nothing may
-    be amiss in its console but lines that `amiss` matches, and no request may leave the machine."""
+async def open_page(browser: Browser, server: Serve) -> OpenPage:
+    """`async with open_page(path, **context) as page`: signed in by the printed link, in a browser of its own. Nothing
+    may be amiss in its console but lines that `amiss` matches, and no request may leave the machine."""
 
     @asynccontextmanager
     async def open_page(
-        path: str = "/apps", amiss: str | None = None, served: Serve = served, **context: Any
+        path: str = "/apps", amiss: str | None = None, server: Serve = server, **context: Any
     ) -> AsyncIterator[Page]:
         own = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **context})
         page = await own.new_page()
-        said: list[str] = []
+        lines: list[str] = []
         hosts: set[str | None] = set()
 
         def note(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning"):
-                said.append(message.text)
+                lines.append(message.text)
 
-        def requested(request: Request) -> None:
+        def note_request(request: Request) -> None:
             hosts.add(urlsplit(request.url).netloc or None)
 
         page.on("console", note)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", requested)
+        page.on("pageerror", lambda error: lines.append(str(error)))
+        page.on("request", note_request)
         page.set_default_timeout(PATIENCE)
-        await page.goto(link(served))
+        await page.goto(link(server))
         await page.locator("#main").wait_for()
         if path != "/apps":
-            await page.goto(f"{served.url}/console{path}")
+            await page.goto(f"{server.url}/console{path}")
         yield page
         await own.close()
-        assert hosts <= {urlsplit(served.url).netloc, None}
-        assert [line for line in said if amiss is None or not re.search(amiss, line)] == []
+        assert hosts <= {urlsplit(server.url).netloc, None}
+        assert [line for line in lines if amiss is None or not re.search(amiss, line)] == []
 
     return open_page
 
 
-def link(served: Serve) -> str:
+def link(server: Serve) -> str:
     """What the server has printed when it started."""
-    printed = re.search(r"http\S+/console#token=\S+", "".join(served.said))
-    assert printed is not None
-    return printed[0]
+    url = re.search(r"http\S+/console#token=\S+", "".join(server.said))
+    assert url is not None
+    return url[0]

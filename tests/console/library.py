@@ -52,14 +52,14 @@ def _vector(text: str) -> list[float]:
 
 @dataclass
 class Library:
-    served: Serve
+    server: Serve
     key: str
     model: EmbeddingModel
 
     async def call(self, method: str, path: str, json: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.key}"}
         async with httpx.AsyncClient(timeout=60) as client:
-            response = await client.request(method, f"{self.served.url}/v1{path}", headers=headers, json=json)
+            response = await client.request(method, f"{self.server.url}/v1{path}", headers=headers, json=json)
         assert response.status_code < 300, response.text
         return response.json() if response.content else None
 
@@ -91,11 +91,11 @@ async def library(folder: Path, **settings: str) -> AsyncIterator[Library]:
         **settings,
     )
     try:
-        with Serve(folder, [flow(folder / "flow.yml")], environment) as served:
+        with Serve(folder, [flow(folder / "flow.yml")], environment) as server:
             storage = await SqlStorage.open(f"sqlite:///{folder}/data/headrace.db")
             _, key = await Access(storage.catalog).create(Rights(permissions=frozenset({KNOWLEDGE})), "test")
             await storage.aclose()
-            yield Library(served, key, model)
+            yield Library(server, key, model)
             model.is_open.set()
     finally:
         await runner.cleanup()

@@ -9,16 +9,16 @@ from playwright.async_api import expect
 
 from tests.browsers import no_fault
 from tests.cli.flows import field, flow, llm
-from tests.console.conftest import PHONE, WEB, Opened
+from tests.console.conftest import PHONE, WEB, OpenPage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_a_file_is_checked_and_then_served(opened: Opened, tmp_path: Path, context: dict[str, object]):
+async def test_a_file_is_checked_and_then_served(open_page: OpenPage, tmp_path: Path, context: dict[str, object]):
     good = flow(tmp_path / "綠茶.yml", llm(), variables=[field("query")])
     bad = flow(tmp_path / "bad.yml", {"id": "odd", "type": "no-such-type", "title": "Odd one"})
-    async with opened(bypass_csp=True, reduced_motion="reduce", **context) as page:
+    async with open_page(bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.get_by_role("link", name="Add an app").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Add an app")
         serve = page.get_by_role("button", name="Serve")

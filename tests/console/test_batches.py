@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import FilePayload, Page, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, WEB, Opened
+from tests.console.conftest import PHONE, WEB, OpenPage
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,8 +22,8 @@ def _file(name: str, text: str, encoding: str = "utf-8") -> FilePayload:
 
 
 @pytest.fixture(scope="module")
-def path(served: Serve) -> str:
-    return f"/apps/{served.apps['words']['app_id']}/batches"
+def path(server: Serve) -> str:
+    return f"/apps/{server.apps['words']['app_id']}/batches"
 
 
 async def _start(page: Page, file: FilePayload) -> None:
@@ -32,8 +32,8 @@ async def _start(page: Page, file: FilePayload) -> None:
     await page.get_by_role("region", name="Batch", exact=True).wait_for()
 
 
-async def test_a_table_becomes_a_batch_whose_results_are_shown_and_saved(opened: Opened, path: str):
-    async with opened(path) as page:
+async def test_a_table_becomes_a_batch_whose_results_are_shown_and_saved(open_page: OpenPage, path: str):
+    async with open_page(path) as page:
         await page.locator("input[type=file]").set_input_files(_file("teas.csv", TABLE))
         await expect(page.get_by_role("alert")).to_contain_text('The app has no input named "extra".')
         await _start(page, _file("teas.csv", TABLE.replace(",extra", "").replace(",\r", "\r")))
@@ -53,9 +53,9 @@ def _statuses(saved: Path) -> list[str]:
     return [json.loads(line)["status"] for line in saved.read_text("utf-8").splitlines()]
 
 
-async def test_a_line_that_cannot_run_is_found_by_its_status(opened: Opened, path: str):
+async def test_a_line_that_cannot_run_is_found_by_its_status(open_page: OpenPage, path: str):
     good, bad = json.dumps({"inputs": {"query": "tea"}}), "not JSON"
-    async with opened(path) as page:
+    async with open_page(path) as page:
         await _start(page, _file("teas.jsonl", "\n".join([good] * 120 + [bad])))
         await expect(page.get_by_role("region", name="Batch", exact=True)).to_contain_text("Ended · 121 / 121")
         await page.get_by_role("link", name="Next page").press("Enter")
@@ -66,8 +66,8 @@ async def test_a_line_that_cannot_run_is_found_by_its_status(opened: Opened, pat
         await expect(lines.get_by_role("row").last).to_contain_text("Line 121")
 
 
-async def test_a_batch_is_stopped(opened: Opened, served: Serve):
-    async with opened(f"/apps/{served.apps['rounds']['app_id']}/batches") as page:
+async def test_a_batch_is_stopped(open_page: OpenPage, server: Serve):
+    async with open_page(f"/apps/{server.apps['rounds']['app_id']}/batches") as page:
         await page.locator("input[type=file]").set_input_files(_file("rounds.jsonl", '{"inputs": {}}\n' * 40))
         await page.get_by_label("Runs at a time").fill("1")
         await page.get_by_role("button", name="Start the batch").click()
@@ -79,8 +79,8 @@ async def test_a_batch_is_stopped(opened: Opened, served: Serve):
         await expect(first).to_contain_text("Stopped")
 
 
-async def test_files_that_are_no_batch_say_why(opened: Opened, path: str):
-    async with opened(path) as page:
+async def test_files_that_are_no_batch_say_why(open_page: OpenPage, path: str):
+    async with open_page(path) as page:
         for text, problem in (
             ("", "The file has no lines."),
             ("query,query\na,b", 'The first row has "query" twice.'),
@@ -100,8 +100,8 @@ async def test_files_that_are_no_batch_say_why(opened: Opened, path: str):
     [{}, {"color_scheme": "dark"}, PHONE, {"viewport": {"width": 360, "height": 740}, "locale": "zh-CN"}],
     ids=["light", "dark", "phone", "small"],
 )
-async def test_axe_finds_nothing_in_batches(opened: Opened, path: str, context: dict[str, object]):
-    async with opened(path, bypass_csp=True, reduced_motion="reduce", **context) as page:
+async def test_axe_finds_nothing_in_batches(open_page: OpenPage, path: str, context: dict[str, object]):
+    async with open_page(path, bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.locator("input[type=file]").set_input_files(_file("teas.jsonl", '{"inputs": {"query": "tea"}}\nx'))
         await page.locator("form .main-b").wait_for()
         await _faultless(page)

@@ -8,14 +8,14 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, WEB, Opened
+from tests.console.conftest import PHONE, WEB, OpenPage
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def address(served: Serve, name: str) -> str:
-    return f"/apps/{served.apps[name]['app_id']}"
+def address(server: Serve, name: str) -> str:
+    return f"/apps/{server.apps[name]['app_id']}"
 
 
 async def say(page: Page, text: str) -> None:
@@ -28,8 +28,8 @@ async def answered(page: Page, count: int) -> None:
     await expect(page.get_by_role("button", name="Copy the answer")).to_have_count(count)
 
 
-async def test_a_conversation_stays_when_the_page_is_loaded_again(opened: Opened, served: Serve):
-    async with opened(address(served, "talk")) as page:
+async def test_a_conversation_stays_when_the_page_is_loaded_again(open_page: OpenPage, server: Serve):
+    async with open_page(address(server, "talk")) as page:
         await page.get_by_text("What shall we talk about?").wait_for()
         await page.get_by_role("button", name="How do I make good tea?").click()
         # the question waits for the input that the form requires
@@ -68,8 +68,8 @@ async def test_a_conversation_stays_when_the_page_is_loaded_again(opened: Opened
         await answered(page, 2)
 
 
-async def test_an_answer_is_stopped_by_escape(opened: Opened, served: Serve):
-    async with opened(address(served, "talk")) as page:
+async def test_an_answer_is_stopped_by_escape(open_page: OpenPage, server: Serve):
+    async with open_page(address(server, "talk")) as page:
         await page.get_by_label("tone").fill("Calm")
         await say(page, "Think slowly")
         await expect(page.get_by_role("article")).to_contain_text("Look it up")
@@ -79,22 +79,22 @@ async def test_an_answer_is_stopped_by_escape(opened: Opened, served: Serve):
         await expect(page.get_by_role("article").nth(1)).to_contain_text('The prompt was: "')
 
 
-async def test_an_answer_comes_though_its_server_is_killed(opened: Opened, served: Serve):
-    async with opened(address(served, "talk"), amiss="ERR_|Failed to load") as page:
+async def test_an_answer_comes_though_its_server_is_killed(open_page: OpenPage, server: Serve):
+    async with open_page(address(server, "talk"), amiss="ERR_|Failed to load") as page:
         await page.get_by_label("tone").fill("Calm")
         await say(page, "Think slowly")
         turn = page.get_by_role("article")
         await expect(turn).to_contain_text("Look it up")
-        served.kill()
+        server.kill()
         await expect(page.get_by_text("Reconnecting. Runs go on at the server.")).to_be_visible()
-        served.__enter__()
+        server.__enter__()
         await answered(page, 1)
         await expect(turn).to_contain_text("Calm: [Demo model]")
         await expect(page.get_by_text("Reconnecting.")).to_have_count(0)
 
 
-async def test_a_message_that_is_refused_comes_back(opened: Opened, served: Serve):
-    async with opened(address(served, "helper"), amiss="Failed to load") as page:
+async def test_a_message_that_is_refused_comes_back(open_page: OpenPage, server: Serve):
+    async with open_page(address(server, "helper"), amiss="Failed to load") as page:
         await page.route(
             "**/run", lambda route: route.fulfill(status=429, json={"code": "busy", "message": "Too many."})
         )
@@ -104,9 +104,9 @@ async def test_a_message_that_is_refused_comes_back(opened: Opened, served: Serv
         await expect(page.get_by_role("article")).to_have_count(0)
 
 
-async def test_what_is_written_outlives_the_session(opened: Opened, served: Serve):
+async def test_what_is_written_outlives_the_session(open_page: OpenPage, server: Serve):
     refusal = {"code": "unauthorized", "message": "The session has ended."}
-    async with opened(address(served, "helper"), amiss="Failed to load") as page:
+    async with open_page(address(server, "helper"), amiss="Failed to load") as page:
         await page.route("**/run", lambda route: route.fulfill(status=401, json=refusal))
         await say(page, "What year is it?")
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
@@ -120,12 +120,12 @@ async def test_what_is_written_outlives_the_session(opened: Opened, served: Serv
         await expect(page.get_by_label("Message", exact=True)).to_have_value("")
 
 
-async def test_a_message_whose_response_was_lost_is_not_sent_twice(opened: Opened, served: Serve):
+async def test_a_message_whose_response_was_lost_is_not_sent_twice(open_page: OpenPage, server: Serve):
     async def lose(route: Route) -> None:
         await route.fetch()
         await route.abort()
 
-    async with opened(address(served, "helper"), amiss="ERR_FAILED") as page:
+    async with open_page(address(server, "helper"), amiss="ERR_FAILED") as page:
         await page.route("**/run", lose, times=1)
         await say(page, "Only once")
         await expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
@@ -157,7 +157,7 @@ ANSWER = """# Green tea
 - open **mark"""
 
 
-async def test_an_answer_is_shown_as_markdown_and_never_as_html(opened: Opened, served: Serve):
+async def test_an_answer_is_shown_as_markdown_and_never_as_html(open_page: OpenPage, server: Serve):
     async def with_answer(route: Route) -> None:
         response = await route.fetch()
         body = await response.json()
@@ -165,11 +165,11 @@ async def test_an_answer_is_shown_as_markdown_and_never_as_html(opened: Opened, 
             message["answer"] = ANSWER
             message["retriever_resources"] = [{"position": 1, "document_name": "Teas", "content": "About tea"}]
             if "message_files" in message:
-                audio = {"filename": "said.mp3", "type": "audio", "url": f"{served.url}/said.mp3"}
+                audio = {"filename": "said.mp3", "type": "audio", "url": f"{server.url}/said.mp3"}
                 message["message_files"] = [{**audio, "belongs_to": "assistant"}]
         await route.fulfill(response=response, json=body)
 
-    async with opened(address(served, "helper"), amiss="404", bypass_csp=True) as page:
+    async with open_page(address(server, "helper"), amiss="404", bypass_csp=True) as page:
         await say(page, "How long?")
         await answered(page, 1)
         await page.route(re.compile(r"/v1/messages\?|/workflow-runs/[\w-]+$"), with_answer)
@@ -188,14 +188,14 @@ async def test_an_answer_is_shown_as_markdown_and_never_as_html(opened: Opened, 
         await expect(text).to_contain_text('<img src=x onerror="alert(1)"> [no](javascript:alert(1))')
         await expect(text).to_contain_text("open **mark")
         turn = page.get_by_role("article")
-        await expect(turn.locator("audio")).to_have_attribute("src", f"{served.url}/said.mp3")
+        await expect(turn.locator("audio")).to_have_attribute("src", f"{server.url}/said.mp3")
         await turn.get_by_text("1 source").click()
         await expect(turn.get_by_text("About tea")).to_be_visible()
         await no_fault(page, WEB)
 
 
-async def test_a_conversation_is_renamed_and_deleted(opened: Opened, served: Serve):
-    async with opened(address(served, "helper"), bypass_csp=True) as page:
+async def test_a_conversation_is_renamed_and_deleted(open_page: OpenPage, server: Serve):
+    async with open_page(address(server, "helper"), bypass_csp=True) as page:
         await say(page, "A first question")
         await answered(page, 1)
         listed = page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
@@ -227,8 +227,10 @@ async def test_a_conversation_is_renamed_and_deleted(opened: Opened, served: Ser
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing_in_the_chat_with_an_agent(opened: Opened, served: Serve, context: dict[str, object]):
-    async with opened(address(served, "helper"), bypass_csp=True, reduced_motion="reduce", **context) as page:
+async def test_axe_finds_nothing_in_the_chat_with_an_agent(
+    open_page: OpenPage, server: Serve, context: dict[str, object]
+):
+    async with open_page(address(server, "helper"), bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.get_by_label("Message", exact=True).wait_for()
         await no_fault(page, WEB)
         await say(page, "What year is it?")

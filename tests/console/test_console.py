@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, STATIC, WEB, Opened, ended, link, submit
+from tests.console.conftest import PHONE, STATIC, WEB, OpenPage, ended, link, submit
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,20 +20,20 @@ LARGEST = 175_000  # bytes, compressed: all pages together, which nobody loads a
 
 
 @pytest.fixture(scope="module")
-def failed(served: Serve) -> str:
-    run = submit(served, "failing", query="Oolong, 150 g")
-    ended(served, "failing", run)
+def failed(server: Serve) -> str:
+    run = submit(server, "failing", query="Oolong, 150 g")
+    ended(server, "failing", run)
     return run
 
 
-async def test_the_list_is_searched_and_opened_by_keyboard(opened: Opened, served: Serve, failed: str):
-    async with opened() as page:
+async def test_the_list_is_searched_and_opened_by_keyboard(open_page: OpenPage, server: Serve, failed: str):
+    async with open_page() as page:
         await page.keyboard.press("g")
         await page.keyboard.press("r")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
         row = page.locator(f'td a[href$="{failed}"]')
         await expect(row).to_have_text("Oolong, 150 g")
-        later = submit(served, "failing", query="Green, 50 g")
+        later = submit(server, "failing", query="Green, 50 g")
         await expect(page.locator(f'td a[href$="{later}"]')).to_have_text("Green, 50 g")  # without a reload
         await page.keyboard.press("/")
         await page.keyboard.type(failed)
@@ -45,7 +45,7 @@ async def test_the_list_is_searched_and_opened_by_keyboard(opened: Opened, serve
         await expect(page.get_by_role("button", name="Retry from the failed step")).to_be_visible()
 
 
-async def test_the_list_shows_a_small_cost_and_a_long_time_in_full(opened: Opened, failed: str):
+async def test_the_list_shows_a_small_cost_and_a_long_time_in_full(open_page: OpenPage, failed: str):
     async def priced(route: Route) -> None:
         response = await route.fetch()
         runs = await response.json()
@@ -53,7 +53,7 @@ async def test_the_list_shows_a_small_cost_and_a_long_time_in_full(opened: Opene
             run |= {"total_tokens": 123_456, "total_price": "0.00036", "currency": "USD", "elapsed_time": 754.0}
         await route.fulfill(response=response, json=runs)
 
-    async with opened() as page:
+    async with open_page() as page:
         await page.route(re.compile(r"/workflow-runs\?"), priced)
         await page.keyboard.press("g")
         await page.keyboard.press("r")
@@ -63,21 +63,23 @@ async def test_the_list_shows_a_small_cost_and_a_long_time_in_full(opened: Opene
         assert await numbers.evaluate_all(cut) == []
 
 
-async def test_without_the_link_the_console_asks_for_its_token(browser: Browser, served: Serve, failed: str):
+async def test_without_the_link_the_console_asks_for_its_token(browser: Browser, server: Serve, failed: str):
     page = await browser.new_page(locale="zh-TW")
-    await page.goto(f"{served.url}/console/runs/{failed}")
+    await page.goto(f"{server.url}/console/runs/{failed}")
     await expect(page.get_by_role("heading", name="登入")).to_be_visible()
     await page.get_by_label("權杖").fill("wrong")
     await page.get_by_role("button", name="登入").click()
     await expect(page.get_by_role("alert")).to_contain_text("無效")
-    await page.get_by_label("權杖").fill(link(served))
+    await page.get_by_label("權杖").fill(link(server))
     await page.get_by_role("button", name="登入").click()
     await expect(page.get_by_role("heading", name="Oolong, 150 g")).to_be_visible()
     await page.close()
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing_on_any_page(opened: Opened, served: Serve, failed: str, context: dict[str, object]):
+async def test_axe_finds_nothing_on_any_page(
+    open_page: OpenPage, server: Serve, failed: str, context: dict[str, object]
+):
     paths = (
         "/apps",
         "/runs",
@@ -86,7 +88,7 @@ async def test_axe_finds_nothing_on_any_page(opened: Opened, served: Serve, fail
         f"/runs/{failed}?view=text",
     )
     # the script of axe is not of this server
-    async with opened(bypass_csp=True, reduced_motion="reduce", **context) as page:
+    async with open_page(bypass_csp=True, reduced_motion="reduce", **context) as page:
         for path in paths:
             await page.goto(re.sub(r"/console.*", f"/console{path}", page.url))
             await page.locator("table, .stream, form .main-b").first.wait_for()
@@ -94,8 +96,8 @@ async def test_axe_finds_nothing_on_any_page(opened: Opened, served: Serve, fail
             assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-async def test_a_chosen_step_stays_chosen_in_all_views(opened: Opened, failed: str):
-    async with opened(f"/runs/{failed}") as page:
+async def test_a_chosen_step_stays_chosen_in_all_views(open_page: OpenPage, failed: str):
+    async with open_page(f"/runs/{failed}") as page:
         panel = page.get_by_role("complementary", name="Chosen step")
         node = page.get_by_role("group", name=re.compile("Graph")).get_by_role("button", name=re.compile("Compute"))
         await node.focus()
@@ -109,16 +111,16 @@ async def test_a_chosen_step_stays_chosen_in_all_views(opened: Opened, failed: s
         await expect(panel.get_by_role("heading", name="Write")).to_be_visible()
 
 
-async def test_a_run_goes_on_in_the_page_when_its_server_is_killed(opened: Opened, served: Serve):
-    async with opened(amiss="ERR_|Failed to load") as page:
-        run = submit(served, "rounds")
-        await page.goto(f"{served.url}/console/runs/{run}")
+async def test_a_run_goes_on_in_the_page_when_its_server_is_killed(open_page: OpenPage, server: Serve):
+    async with open_page(amiss="ERR_|Failed to load") as page:
+        run = submit(server, "rounds")
+        await page.goto(f"{server.url}/console/runs/{run}")
         container = page.get_by_role("button", name=re.compile("Each row"))
         await expect(container).to_contain_text(re.compile(r"(?:[5-9]|1\d) of 30"))
-        served.kill()
+        server.kill()
         await expect(page.get_by_text("Reconnecting. Runs go on at the server.")).to_be_visible()
         await expect(container).to_be_visible()
-        served.__enter__()
+        server.__enter__()
         await expect(page.locator(".runhead .st")).to_have_text("Succeeded")
         await expect(page.get_by_text("Reconnecting.")).to_have_count(0)
         await expect(container).to_contain_text("30 of 30")
@@ -139,8 +141,8 @@ def compressed(files: Iterable[Path]) -> int:
 
 
 @pytest.mark.parametrize(("path", "most"), [("/apps", 60_000), ("/runs", 66_000), ("/knowledge", 66_000)])
-async def test_a_page_loads_its_own_files_only(opened: Opened, path: str, most: int):
-    async with opened("/waiting") as page:
+async def test_a_page_loads_its_own_files_only(open_page: OpenPage, path: str, most: int):
+    async with open_page("/waiting") as page:
         await page.goto(re.sub(r"/console.*", f"/console{path}", page.url))
         await page.locator("table, .empty").first.wait_for()
         loaded = await page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
@@ -154,10 +156,10 @@ async def test_all_pages_are_small(built: Path):
     assert sum(file.stat().st_size for file in files) < 500_000
 
 
-async def test_rounds_of_a_container_in_a_container_are_chosen_one_by_one(opened: Opened, served: Serve):
-    run = submit(served, "nested")
-    ended(served, "nested", run)
-    async with opened(f"/runs/{run}?step=cell", bypass_csp=True) as page:
+async def test_rounds_of_a_container_in_a_container_are_chosen_one_by_one(open_page: OpenPage, server: Serve):
+    run = submit(server, "nested")
+    ended(server, "nested", run)
+    async with open_page(f"/runs/{run}?step=cell", bypass_csp=True) as page:
         rows = page.get_by_role("group", name="Rounds of Each row")
         cells = page.get_by_role("group", name="Rounds of Each cell")
         await expect(rows).to_contain_text("3 of 3")

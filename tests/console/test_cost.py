@@ -10,28 +10,28 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, WEB, Opened, ended, submit
+from tests.console.conftest import PHONE, WEB, OpenPage, ended, submit
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
-def ran(served: Serve) -> dict[str, int]:
+def ran(server: Serve) -> dict[str, int]:
     """Apps by the tokens of their runs; each has had one at least."""
     for name in ("failing", "versions"):
-        ended(served, name, submit(served, name, query="Oolong, 150 g"))
+        ended(server, name, submit(server, name, query="Oolong, 150 g"))
     tokens: dict[str, int] = {}
-    for name, app in served.apps.items():
+    for name, app in server.apps.items():
         headers = {"Authorization": f"Bearer {app['key']}"}
-        stats = httpx.get(f"{served.url}/api/v1/stats?by=app", headers=headers, timeout=60).json()
+        stats = httpx.get(f"{server.url}/api/v1/stats?by=app", headers=headers, timeout=60).json()
         tokens[name] = stats["total"]["tokens"]
     assert tokens["failing"] > 0
     return tokens
 
 
-async def test_figures_are_those_of_the_api(opened: Opened, ran: dict[str, int]):
-    async with opened("/apps") as page:
+async def test_figures_are_those_of_the_api(open_page: OpenPage, ran: dict[str, int]):
+    async with open_page("/apps") as page:
         await page.locator("#main").wait_for()
         await page.keyboard.press("g")
         await page.keyboard.press("c")
@@ -70,8 +70,8 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 @pytest.mark.usefixtures("ran")
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing_in_cost(opened: Opened, context: dict[str, object]):
-    async with opened("/cost?show=tokens", bypass_csp=True, reduced_motion="reduce", **context) as page:
+async def test_axe_finds_nothing_in_cost(open_page: OpenPage, context: dict[str, object]):
+    async with open_page("/cost?show=tokens", bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.locator(".chart rect").first.wait_for()
         await no_fault(page, WEB)
         assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0

@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.cli.flows import code, environ, field, flow, llm
-from tests.console.conftest import Opened
+from tests.console.conftest import OpenPage
 from tests.models.server import ModelServer, piece, usage
 from tests.oidc.provider import Provider
 from tests.server.process import Serve
@@ -55,15 +55,15 @@ async def tab_to(page: Page, target: Locator) -> None:
     raise AssertionError("the focus does not get there")
 
 
-async def test_from_the_printed_link_to_the_failed_node_and_its_cost_by_keyboard(opened: Opened, tmp_path: Path):
+async def test_from_the_printed_link_to_the_failed_node_and_its_cost_by_keyboard(open_page: OpenPage, tmp_path: Path):
     model = ModelServer()
     model.say(*(piece(f"{word} ") for word in TEXT.split()), piece(finish="stop"), usage(prompt=1200, completion=480))
     async with await asyncio.start_server(model.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         credentials = environ(OPENAI_API_KEY="sk-test", OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1")
-        with Serve(tmp_path, [product_text(tmp_path / "flow.yml")], credentials) as served:
+        with Serve(tmp_path, [product_text(tmp_path / "flow.yml")], credentials) as server:
             size = {"width": 1100, "height": 700}
-            async with opened(served=served, viewport=size, reduced_motion="reduce") as page:
+            async with open_page(server=server, viewport=size, reduced_motion="reduce") as page:
                 await _visit(page)
 
 
@@ -102,10 +102,10 @@ async def test_single_sign_on_leads_to_the_page_that_was_opened(built: Path, bro
             HEADRACE_OIDC_CLIENT_ID="console",
             HEADRACE_OIDC_CLIENT_SECRET="secret",
         )
-        with Serve(tmp_path, [flow(tmp_path / "flow.yml")], settings) as served:
+        with Serve(tmp_path, [flow(tmp_path / "flow.yml")], settings) as server:
             page = await browser.new_page(locale="en-US")
             await page.route(re.compile(r"^https://"), lambda route: route.abort())  # the provider's style sheet
-            await page.goto(f"{served.url}/console/runs?status=failed")
+            await page.goto(f"{server.url}/console/runs?status=failed")
             button = page.get_by_role("link", name="Sign in with your organisation")
             await button.click()
             await page.get_by_role("button", name="Deny").click()
@@ -113,7 +113,7 @@ async def test_single_sign_on_leads_to_the_page_that_was_opened(built: Path, bro
             await button.click()
             await page.get_by_role("button", name="ada").click()
             await expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
-            assert page.url == f"{served.url}/console/runs?status=failed"
+            assert page.url == f"{server.url}/console/runs?status=failed"
             await page.keyboard.press("?")
             await page.get_by_role("button", name="Sign out").click()
             await expect(button).to_be_visible()

@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, WEB, Opened
+from tests.console.conftest import PHONE, WEB, OpenPage
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,16 +20,16 @@ async def shown(page: Page, title: str) -> str:
     return await note.locator("code").inner_text()
 
 
-def get(served: Serve, key: str, path: str) -> httpx.Response:
-    return httpx.get(served.url + path, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+def get(server: Serve, key: str, path: str) -> httpx.Response:
+    return httpx.get(server.url + path, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
 
-def statuses(served: Serve, *keys: str) -> list[int]:
-    return [get(served, key, "/api/v1/apps").status_code for key in keys]
+def statuses(server: Serve, *keys: str) -> list[int]:
+    return [get(server, key, "/api/v1/apps").status_code for key in keys]
 
 
-async def test_a_key_is_made_rotated_and_revoked(opened: Opened, served: Serve):
-    async with opened() as page:
+async def test_a_key_is_made_rotated_and_revoked(open_page: OpenPage, server: Serve):
+    async with open_page() as page:
         await page.get_by_role("heading", name="Apps").wait_for()
         await page.keyboard.press("g")
         await page.keyboard.press("k")
@@ -41,9 +41,9 @@ async def test_a_key_is_made_rotated_and_revoked(opened: Opened, served: Serve):
         await page.get_by_label("rounds", exact=True).check()
         await page.get_by_role("button", name="Make the key").click()
         first = await shown(page, "Key “night shift 🌙” is ready.")
-        apps = get(served, first, "/api/v1/apps").json()["data"]
+        apps = get(server, first, "/api/v1/apps").json()["data"]
         assert [app["name"] for app in apps] == ["rounds"]
-        assert get(served, first, "/api/v1/keys").status_code == 403
+        assert get(server, first, "/api/v1/keys").status_code == 403
 
         row = page.get_by_role("row", name="night shift 🌙")
         await expect(row).to_have_count(1)
@@ -53,7 +53,7 @@ async def test_a_key_is_made_rotated_and_revoked(opened: Opened, served: Serve):
         await page.get_by_role("dialog").get_by_role("button", name="Rotate").click()
         await expect(page.get_by_text(first)).to_have_count(0)
         second = await shown(page, "Key “night shift 🌙” is ready.")
-        assert statuses(served, first, second) == [200, 200]
+        assert statuses(server, first, second) == [200, 200]
 
         rotated = row.filter(has_text="rotated")
         await rotated.get_by_role("button", name="Revoke").click()
@@ -62,7 +62,7 @@ async def test_a_key_is_made_rotated_and_revoked(opened: Opened, served: Serve):
         await dialog.get_by_label("Type night shift 🌙 to revoke the key").fill("night shift 🌙")
         await dialog.get_by_role("button", name="Revoke").click()
         await expect(row.filter(has_text="revoked")).to_have_count(1)
-        assert statuses(served, first, second) == [401, 200]
+        assert statuses(server, first, second) == [401, 200]
 
         log = page.get_by_role("region", name="What happened")
         for change in ("made", "rotated", "revoked"):
@@ -73,8 +73,8 @@ async def test_a_key_is_made_rotated_and_revoked(opened: Opened, served: Serve):
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing_on_the_page_of_keys(opened: Opened, context: dict[str, object]):
-    async with opened("/keys", bypass_csp=True, reduced_motion="reduce", **context) as page:
+async def test_axe_finds_nothing_on_the_page_of_keys(open_page: OpenPage, context: dict[str, object]):
+    async with open_page("/keys", bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.get_by_label("Name", exact=True).fill("axe")
         await page.get_by_role("button", name="Make the key").click()
         await shown(page, "Key “axe” is ready.")

@@ -15,7 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, WEB, Opened
+from tests.console.conftest import PHONE, WEB, OpenPage
 from tests.console.library import Library, library
 from tests.console.test_first_visit import shot
 from tests.oidc.provider import Provider
@@ -28,8 +28,8 @@ LONG = "<b>\u202e\u6cf5" + "W" * 240
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shelf(built: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Library]:
-    async with library(tmp_path_factory.mktemp("knowledge")) as opened:
-        yield opened
+    async with library(tmp_path_factory.mktemp("knowledge")) as open_page:
+        yield open_page
 
 
 def row(page: Page, name: str) -> Locator:
@@ -40,9 +40,9 @@ async def ready(page: Page, name: str) -> None:
     await expect(row(page, name)).to_contain_text("Ready")
 
 
-async def test_from_an_empty_list_to_what_a_query_finds(opened: Opened, shelf: Library, tmp_path: Path):
+async def test_from_an_empty_list_to_what_a_query_finds(open_page: OpenPage, shelf: Library, tmp_path: Path):
     size = {"width": 1100, "height": 700}
-    async with opened(served=shelf.served, viewport=size, reduced_motion="reduce", amiss="415") as page:
+    async with open_page(server=shelf.server, viewport=size, reduced_motion="reduce", amiss="415") as page:
         await page.get_by_role("heading", name="Apps").wait_for()
         await page.keyboard.press("g")
         await page.keyboard.press("b")
@@ -119,11 +119,11 @@ async def test_from_an_empty_list_to_what_a_query_finds(opened: Opened, shelf: L
         await expect(row(page, "Manuals").locator("td.num").first).to_have_text("3")
 
 
-async def test_indexing_is_followed_paused_and_taken_up_again(opened: Opened, shelf: Library):
+async def test_indexing_is_followed_paused_and_taken_up_again(open_page: OpenPage, shelf: Library):
     base = await shelf.base("Slow", "high_quality")
     shelf.model.is_open.clear()
     try:
-        async with opened(f"/knowledge/{base}", served=shelf.served) as page:
+        async with open_page(f"/knowledge/{base}", server=shelf.server) as page:
             await shelf.write(base, "held.md", "red tea\ngreen tea\nblack tea")
             await page.reload()
             held = row(page, "held.md")
@@ -151,11 +151,11 @@ async def test_indexing_is_followed_paused_and_taken_up_again(opened: Opened, sh
         shelf.model.is_open.set()
 
 
-async def test_documents_are_renamed_disabled_archived_and_deleted(opened: Opened, shelf: Library):
+async def test_documents_are_renamed_disabled_archived_and_deleted(open_page: OpenPage, shelf: Library):
     base = await shelf.base("Shelf")
     for number in (1, 2, 3):
         await shelf.write(base, f"note {number}.md", "tea")
-    async with opened(f"/knowledge/{base}", served=shelf.served) as page:
+    async with open_page(f"/knowledge/{base}", server=shelf.server) as page:
         for number in (1, 2, 3):
             await ready(page, f"note {number}.md")
         await page.get_by_role("button", name="Rename: note 1.md").click()
@@ -192,10 +192,10 @@ async def test_documents_are_renamed_disabled_archived_and_deleted(opened: Opene
         assert (await (await download.value).path()).read_text() == "tea"
 
 
-async def test_a_base_is_changed_and_deleted_once_its_name_is_typed(opened: Opened, shelf: Library):
+async def test_a_base_is_changed_and_deleted_once_its_name_is_typed(open_page: OpenPage, shelf: Library):
     base = await shelf.base("Old name")
     await shelf.write(base, "a.md", "tea")
-    async with opened(f"/knowledge/{base}", served=shelf.served, amiss="400") as page:
+    async with open_page(f"/knowledge/{base}", server=shelf.server, amiss="400") as page:
         await ready(page, "a.md")
         await page.get_by_role("button", name="Edit", exact=True).click()
         dialog = page.get_by_role("dialog")
@@ -221,10 +221,10 @@ async def test_a_base_is_changed_and_deleted_once_its_name_is_typed(opened: Open
         await expect(row(page, "Shelf of tea")).to_have_count(0)
 
 
-async def test_chunks_are_written_changed_disabled_and_deleted(opened: Opened, shelf: Library):
+async def test_chunks_are_written_changed_disabled_and_deleted(open_page: OpenPage, shelf: Library):
     base = await shelf.base("Chunks", "high_quality")
     document = await shelf.write(base, "tea.md", "\n".join(f"Tea number {number}." for number in range(1, 31)))
-    async with opened(f"/knowledge/{base}", served=shelf.served) as page:
+    async with open_page(f"/knowledge/{base}", server=shelf.server) as page:
         await ready(page, "tea.md")
         await page.get_by_role("link", name="tea.md").click()
         chunk = page.get_by_role("listitem", name="Chunk 2", exact=True)
@@ -261,9 +261,9 @@ async def test_chunks_are_written_changed_disabled_and_deleted(opened: Opened, s
         assert document in page.url
 
 
-async def test_child_chunks_are_shown_where_they_match_and_can_be_changed(opened: Opened, shelf: Library):
+async def test_child_chunks_are_shown_where_they_match_and_can_be_changed(open_page: OpenPage, shelf: Library):
     base = await shelf.base("Parents", "high_quality")
-    async with opened(f"/knowledge/{base}", served=shelf.served) as page:
+    async with open_page(f"/knowledge/{base}", server=shelf.server) as page:
         await page.get_by_role("button", name="Paste a text").click()
         await page.get_by_text("Splitting: automatic").click()
         await page.get_by_label("Kind of chunks").select_option("Parents and children")
@@ -292,11 +292,11 @@ async def test_child_chunks_are_shown_where_they_match_and_can_be_changed(opened
         await expect(chunk.get_by_text("2 child chunks")).to_be_visible()
 
 
-async def test_a_long_list_has_pages(opened: Opened, shelf: Library):
+async def test_a_long_list_has_pages(open_page: OpenPage, shelf: Library):
     base = await shelf.base("Many")
     for number in range(60):
         await shelf.write(base, f"note {number:02}.md", f"text {number}")
-    async with opened(f"/knowledge/{base}", served=shelf.served) as page:
+    async with open_page(f"/knowledge/{base}", server=shelf.server) as page:
         await expect(page.locator("tr[data-row]")).to_have_count(50)
         await page.get_by_role("link", name="Next").click()
         await expect(page.locator("tr[data-row]")).to_have_count(10)
@@ -319,7 +319,7 @@ async def test_a_reader_sees_all_and_changes_nothing(built: Path, browser: Brows
             await shelf.write(base, "pump.md", PUMP)
             page = await browser.new_page(locale="en-US")
             await page.route(re.compile(r"^https://"), lambda route: route.abort())  # the provider's style sheet
-            await page.goto(f"{shelf.served.url}/console/knowledge/{base}")
+            await page.goto(f"{shelf.server.url}/console/knowledge/{base}")
             await page.get_by_role("link", name="Sign in with your organisation").click()
             await page.get_by_role("button", name="ada").click()
             await ready(page, "pump.md")
@@ -329,18 +329,18 @@ async def test_a_reader_sees_all_and_changes_nothing(built: Path, browser: Brows
             await page.get_by_role("link", name="pump.md").click()
             await expect(page.get_by_role("listitem", name="Chunk 3")).to_contain_text("Oil the motor")
             await expect(page.get_by_role("button", name=re.compile("Edit|Disable|Delete|Add"))).to_have_count(0)
-            await page.goto(f"{shelf.served.url}/console/knowledge/{base}/search")
+            await page.goto(f"{shelf.server.url}/console/knowledge/{base}/search")
             await expect(page.get_by_text("Searching needs the permission to run.")).to_be_visible()
             await expect(page.get_by_role("button", name="Search", exact=True)).to_be_disabled()
-            await page.goto(f"{shelf.served.url}/console/knowledge")
+            await page.goto(f"{shelf.server.url}/console/knowledge")
             await expect(row(page, "Manuals")).to_be_visible()
             await expect(page.get_by_role("button", name="New knowledge base")).to_have_count(0)
             await page.close()
 
 
-async def test_a_knowledge_key_is_made_on_the_page_of_keys(opened: Opened, shelf: Library):
+async def test_a_knowledge_key_is_made_on_the_page_of_keys(open_page: OpenPage, shelf: Library):
     await shelf.base("Named by the key")
-    async with opened("/keys", served=shelf.served) as page:
+    async with open_page("/keys", server=shelf.server) as page:
         await page.get_by_label("Name", exact=True).fill("search")
         await page.get_by_label("Knowledge bases").check()
         await expect(page.get_by_label("Only these apps")).to_have_count(0)
@@ -353,34 +353,34 @@ async def test_a_knowledge_key_is_made_on_the_page_of_keys(opened: Opened, shelf
         await expect(page.get_by_role("row", name="search")).to_contain_text("knowledge")
 
 
-async def test_what_is_not_there_is_said(opened: Opened, shelf: Library):
+async def test_what_is_not_there_is_said(open_page: OpenPage, shelf: Library):
     base = await shelf.base("Nothing")
     missing = "6f1d2c3b-4a59-4687-b7c8-d9e0f1a2b3c4"
-    async with opened(served=shelf.served, amiss="404") as page:
+    async with open_page(server=shelf.server, amiss="404") as page:
         for path, message in (
             (f"/{missing}", "Dataset not found."),
             (f"/{missing}/search", "Dataset not found."),
             (f"/{base}/documents/{missing}", "Document not found."),
             ("/nonsense", "not found"),
         ):
-            await page.goto(f"{shelf.served.url}/console/knowledge{path}")
+            await page.goto(f"{shelf.server.url}/console/knowledge{path}")
             await expect(page.get_by_role("alert")).to_contain_text(message)
 
 
 @pytest.mark.parametrize(("locale", "title"), [("zh-TW", "知識庫"), ("zh-CN", "知识库")])
-async def test_in_chinese(opened: Opened, shelf: Library, locale: str, title: str):
-    async with opened("/knowledge", served=shelf.served, locale=locale) as page:
+async def test_in_chinese(open_page: OpenPage, shelf: Library, locale: str, title: str):
+    async with open_page("/knowledge", server=shelf.server, locale=locale) as page:
         await expect(page.get_by_role("heading", name=title)).to_be_visible()
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
 async def test_axe_finds_nothing_and_no_name_is_wider_than_the_page(
-    opened: Opened, shelf: Library, context: dict[str, object]
+    open_page: OpenPage, shelf: Library, context: dict[str, object]
 ):
     base = await shelf.base(LONG[: 40 - len(str(context)) % 7], "high_quality")
     document = await shelf.write(base, LONG, f"{LONG * 20}\nshort", doc_form="text_model")
-    async with opened(
-        f"/knowledge/{base}", served=shelf.served, bypass_csp=True, reduced_motion="reduce", **context
+    async with open_page(
+        f"/knowledge/{base}", server=shelf.server, bypass_csp=True, reduced_motion="reduce", **context
     ) as page:
         await ready(page, "WWW")
         await page.get_by_role("button", name="Paste a text").click()
@@ -391,16 +391,16 @@ async def test_axe_finds_nothing_and_no_name_is_wider_than_the_page(
         await page.get_by_role("dialog").get_by_label("Search").select_option("Both")
         await page.get_by_role("dialog").get_by_label("Order by").select_option("weights of meaning and words")
         await _is_sound(page)
-        await page.goto(f"{shelf.served.url}/console/knowledge/{base}/documents/{document}")
+        await page.goto(f"{shelf.server.url}/console/knowledge/{base}/documents/{document}")
         await page.get_by_role("listitem", name="Chunk 1", exact=True).wait_for()
         await page.get_by_role("button", name="Add a chunk").click()
         await _is_sound(page)
-        await page.goto(f"{shelf.served.url}/console/knowledge/{base}/search")
+        await page.goto(f"{shelf.server.url}/console/knowledge/{base}/search")
         await page.get_by_label("Query", exact=True).fill("short")
         await page.get_by_label("Query", exact=True).press("Enter")
         await page.get_by_role("listitem", name="Result 1").wait_for()
         await _is_sound(page)
-        await page.goto(f"{shelf.served.url}/console/knowledge")
+        await page.goto(f"{shelf.server.url}/console/knowledge")
         await page.locator("tr[data-row]").first.wait_for()
         await _is_sound(page)
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.console.conftest import PHONE, Opened, ended, submit
+from tests.console.conftest import PHONE, OpenPage, ended, submit
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,17 +29,17 @@ async def _rename(page: Page) -> None:
 
 @pytest.mark.parametrize("context", [{}, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("path", ["/apps", "/runs"])
-async def test_no_name_is_wider_than_the_page(opened: Opened, path: str, context: dict[str, object]):
-    async with opened("/waiting", **context) as page:
+async def test_no_name_is_wider_than_the_page(open_page: OpenPage, path: str, context: dict[str, object]):
+    async with open_page("/waiting", **context) as page:
         await _rename(page)
         await page.goto(page.url.replace("/waiting", path))
         await page.locator("option", has_text="<b>").first.wait_for(state="attached")
         assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-async def test_a_form_that_waits_is_answered_below_its_title_on_a_phone(opened: Opened, served: Serve):
-    run = submit(served, "asks", product="tea")
-    async with opened("/waiting", **PHONE) as page:
+async def test_a_form_that_waits_is_answered_below_its_title_on_a_phone(open_page: OpenPage, server: Serve):
+    run = submit(server, "asks", product="tea")
+    async with open_page("/waiting", **PHONE) as page:
         row = page.get_by_role("row").filter(has=page.locator(f'a[href*="{run}"]'))
         title = await row.get_by_role("link", name="Approve the text", exact=True).bounding_box()
         answer = await row.get_by_role("link", name="Answer").bounding_box()
@@ -48,9 +48,9 @@ async def test_a_form_that_waits_is_answered_below_its_title_on_a_phone(opened: 
         assert answer["y"] > title["y"]
 
 
-async def test_the_legend_of_a_graph_shows_a_failure_as_the_list_does(opened: Opened, served: Serve):
-    run = submit(served, "failing", query="tea")
-    ended(served, "failing", run)
-    async with opened(f"/runs/{run}") as page:
+async def test_the_legend_of_a_graph_shows_a_failure_as_the_list_does(open_page: OpenPage, server: Serve):
+    run = submit(server, "failing", query="tea")
+    ended(server, "failing", run)
+    async with open_page(f"/runs/{run}") as page:
         mark = page.get_by_role("list", name="Legend of the graph").locator(".st.failed")
         await expect(mark).to_have_css("background-color", "rgba(0, 0, 0, 0)")

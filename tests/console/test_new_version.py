@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from tests.browsers import no_fault
 from tests.cli.flows import code
-from tests.console.conftest import PHONE, WEB, Opened, words
+from tests.console.conftest import PHONE, WEB, OpenPage, words
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,13 +29,15 @@ _CHECK: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def path(served: Serve) -> str:
-    return f"/apps/{served.apps['update']['app_id']}"
+def path(server: Serve) -> str:
+    return f"/apps/{server.apps['update']['app_id']}"
 
 
-async def test_a_file_dropped_on_a_page_of_an_app_is_compared_and_served(opened: Opened, path: str, tmp_path: Path):
+async def test_a_file_dropped_on_a_page_of_an_app_is_compared_and_served(
+    open_page: OpenPage, path: str, tmp_path: Path
+):
     changed = words(tmp_path / "changed.yml", "?", _CHECK)
-    async with opened(path) as page:
+    async with open_page(path) as page:
         await page.get_by_label("query").wait_for()
         await page.evaluate(_DROP, ["notes.txt", "no workflow"])
         await page.evaluate(_DROP, ["changed.yml", changed.read_text("utf-8")])
@@ -54,14 +56,14 @@ async def test_a_file_dropped_on_a_page_of_an_app_is_compared_and_served(opened:
         await expect(page.get_by_text("The app has a version of this content already")).to_be_visible()
 
 
-async def test_a_file_dropped_in_the_list_of_apps_is_for_that_app(opened: Opened, served: Serve):
-    async with opened() as page:
+async def test_a_file_dropped_in_the_list_of_apps_is_for_that_app(open_page: OpenPage, server: Serve):
+    async with open_page() as page:
         first = page.locator("td a.t").first
         address = await first.get_attribute("href")
         await page.evaluate(_DROP, ["broken.yml", "a: [1"])
         await expect(page.get_by_text("This file cannot be served")).to_be_visible()
         await expect(page.get_by_role("button", name="Serve as a new version")).to_have_count(0)
-        assert page.url == f"{served.url}{address}/versions/new"
+        assert page.url == f"{server.url}{address}/versions/new"
 
 
 @pytest.mark.parametrize(
@@ -70,10 +72,10 @@ async def test_a_file_dropped_in_the_list_of_apps_is_for_that_app(opened: Opened
     ids=["light", "dark", "phone", "small"],
 )
 async def test_axe_finds_nothing_in_a_new_version(
-    opened: Opened, path: str, tmp_path: Path, context: dict[str, object]
+    open_page: OpenPage, path: str, tmp_path: Path, context: dict[str, object]
 ):
     file = words(tmp_path / "other.yml", "…", _CHECK)
-    async with opened(f"{path}/versions/new", bypass_csp=True, reduced_motion="reduce", **context) as page:
+    async with open_page(f"{path}/versions/new", bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.locator("input[type=file]").set_input_files(file)
         await page.locator(".change").first.wait_for()
         await no_fault(page, WEB)

@@ -7,24 +7,24 @@ from playwright.async_api import Page, expect
 
 from tests.browsers import no_fault
 from tests.cli.flows import code
-from tests.console.conftest import PHONE, WEB, Opened, ended, publish, submit, words
+from tests.console.conftest import PHONE, WEB, OpenPage, ended, publish, submit, words
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
-def finished(served: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
+def finished(server: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run of the first version of `words`. The current one adds another mark, and has a step more."""
-    run = submit(served, "words", query="tea")
-    ended(served, "words", run)
+    run = submit(server, "words", query="tea")
+    ended(server, "words", run)
     check = {**code("def main():\n    return {'ok': 'x'}", ok="string"), "id": "check", "title": "Check"}
-    publish(served, "words", words(tmp_path_factory.mktemp("second") / "words.yml", "?", check))
+    publish(server, "words", words(tmp_path_factory.mktemp("second") / "words.yml", "?", check))
     return run
 
 
-async def test_the_inputs_of_a_run_in_another_version_side_by_side(opened: Opened, finished: str):
-    async with opened(f"/runs/{finished}") as page:
+async def test_the_inputs_of_a_run_in_another_version_side_by_side(open_page: OpenPage, finished: str):
+    async with open_page(f"/runs/{finished}") as page:
         await page.get_by_role("button", name="Run again").first.press("Enter")
         dialog = page.get_by_role("dialog", name="Run again")
         await expect(dialog.get_by_label("Version").locator("option:checked")).to_have_text("v2, current")
@@ -48,8 +48,8 @@ async def test_the_inputs_of_a_run_in_another_version_side_by_side(opened: Opene
         await expect(fact).to_contain_text(finished[-8:])
 
 
-async def test_a_run_from_a_step_on_with_another_result_of_the_step_before(opened: Opened, finished: str):
-    async with opened(f"/runs/{finished}?step=mark") as page:
+async def test_a_run_from_a_step_on_with_another_result_of_the_step_before(open_page: OpenPage, finished: str):
+    async with open_page(f"/runs/{finished}?step=mark") as page:
         await page.get_by_role("button", name="Run again from this step").press("Enter")
         dialog = page.get_by_role("dialog", name="Run again")
         await expect(dialog.get_by_role("definition").first).to_have_text("Start, Double")
@@ -66,10 +66,10 @@ async def test_a_run_from_a_step_on_with_another_result_of_the_step_before(opene
         await expect(panel.get_by_role("group", name="Output")).to_contain_text("coffee!")
 
 
-async def test_a_value_that_is_not_json_is_not_sent(opened: Opened, served: Serve):
-    run = submit(served, "rounds")
-    ended(served, "rounds", run)
-    async with opened(f"/runs/{run}?step=each") as page:
+async def test_a_value_that_is_not_json_is_not_sent(open_page: OpenPage, server: Serve):
+    run = submit(server, "rounds")
+    ended(server, "rounds", run)
+    async with open_page(f"/runs/{run}?step=each") as page:
         await page.get_by_role("button", name="Run again from this step").click()
         dialog = page.get_by_role("dialog", name="Run again")
         await dialog.get_by_label("rows").fill("[1,")
@@ -87,16 +87,16 @@ async def test_a_value_that_is_not_json_is_not_sent(opened: Opened, served: Serv
     ids=["light", "dark", "phone", "small"],
 )
 async def test_axe_finds_nothing_in_runs_again(
-    opened: Opened, served: Serve, finished: str, context: dict[str, object]
+    open_page: OpenPage, server: Serve, finished: str, context: dict[str, object]
 ):
-    other = submit(served, "words", query="tea")
-    ended(served, "words", other)
-    async with opened(
+    other = submit(server, "words", query="tea")
+    ended(server, "words", other)
+    async with open_page(
         f"/runs/{finished}/compare?with={other}", bypass_csp=True, reduced_motion="reduce", **context
     ) as page:
         await page.locator(".change").first.wait_for()
         await _faultless(page)
-        await page.goto(f"{served.url}/console/runs/{finished}")
+        await page.goto(f"{server.url}/console/runs/{finished}")
         await page.locator(".runhead .b").first.click()
         await page.get_by_role("dialog").locator("textarea").wait_for()
         await _faultless(page)

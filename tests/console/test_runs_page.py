@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Route, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, WEB, Opened, ended, submit
+from tests.console.conftest import PHONE, WEB, OpenPage, ended, submit
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,19 +24,19 @@ MOST = 2000  # as run-list.ts has it
 
 
 @pytest.fixture(scope="module")
-def line(served: Serve) -> dict[str, Any]:
+def line(server: Serve) -> dict[str, Any]:
     """A failed run, as the list of the API has it."""
-    run = submit(served, "failing", query="Sencha, =1+1")
-    ended(served, "failing", run)
-    headers = {"Authorization": f"Bearer {served.apps['failing']['key']}"}
-    url = f"{served.url}/api/v1/workflow-runs?keyword={run}&include=app,version,cost,error_node,input"
+    run = submit(server, "failing", query="Sencha, =1+1")
+    ended(server, "failing", run)
+    headers = {"Authorization": f"Bearer {server.apps['failing']['key']}"}
+    url = f"{server.url}/api/v1/workflow-runs?keyword={run}&include=app,version,cost,error_node,input"
     [listed] = httpx.get(url, headers=headers, timeout=60).json()["data"]
     return listed
 
 
-async def test_a_day_is_a_filter(opened: Opened, line: dict[str, Any]):
+async def test_a_day_is_a_filter(open_page: OpenPage, line: dict[str, Any]):
     day = datetime.fromtimestamp(line["created_at"], UTC).date().isoformat()
-    async with opened(f"/runs?app={line['app_id']}&time=24h") as page:
+    async with open_page(f"/runs?app={line['app_id']}&time=24h") as page:
         column = page.get_by_role("navigation", name="Runs by day").get_by_role("link", name=day)
         await expect(column).to_have_accessible_name(re.compile(r": [1-9]\d* ended, [1-9]\d* failed"))
         await column.click()
@@ -53,12 +53,12 @@ async def test_a_day_is_a_filter(opened: Opened, line: dict[str, Any]):
         assert "day=" not in page.url
 
 
-async def test_a_version_is_a_filter(opened: Opened, line: dict[str, Any]):
+async def test_a_version_is_a_filter(open_page: OpenPage, line: dict[str, Any]):
     async def two(route: Route) -> None:
         versions = [{"id": line["app_id"], "number": 2}, {"id": line["workflow_id"], "number": 1}]
         await route.fulfill(json={"data": versions, "has_more": False})
 
-    async with opened(f"/runs?app={line['app_id']}") as page:
+    async with open_page(f"/runs?app={line['app_id']}") as page:
         await page.route(re.compile(r"/versions\?"), two)
         await page.reload()
         row = page.locator(f'a[href$="{line["id"]}"]')
@@ -71,8 +71,8 @@ async def test_a_version_is_a_filter(opened: Opened, line: dict[str, Any]):
         assert f"version={line['workflow_id']}" in page.url
 
 
-async def test_what_is_shown_is_exported(opened: Opened, line: dict[str, Any]):
-    async with opened(f"/runs?q={line['id']}") as page:
+async def test_what_is_shown_is_exported(open_page: OpenPage, line: dict[str, Any]):
+    async with open_page(f"/runs?q={line['id']}") as page:
         async with page.expect_download() as started:
             await page.get_by_role("button", name="CSV").click()
         saved = _lines(await (await started.value).path())
@@ -90,7 +90,7 @@ def _lines(file: Path) -> list[str]:
     return file.read_text("utf-8").splitlines()
 
 
-async def test_a_list_that_is_left_open_is_read_again(opened: Opened, line: dict[str, Any]):
+async def test_a_list_that_is_left_open_is_read_again(open_page: OpenPage, line: dict[str, Any]):
     """Else it would grow for ever."""
     at = line["created_at_ms"]
     runs = [{**line, "id": f"run-{number}", "created_at_ms": at + number} for number in range(1, MOST + 2)]
@@ -104,7 +104,7 @@ async def test_a_list_that_is_left_open_is_read_again(opened: Opened, line: dict
             await is_listed.wait()
             await route.fulfill(content_type="text/event-stream", body=news)
 
-    async with opened("/apps", amiss="Failed to load") as page:
+    async with open_page("/apps", amiss="Failed to load") as page:
         await page.route(re.compile(r"/workflow-runs/events"), many)
         await page.keyboard.press("g")
         await page.keyboard.press("r")
@@ -115,7 +115,7 @@ async def test_a_list_that_is_left_open_is_read_again(opened: Opened, line: dict
         await expect(row).to_be_visible()
 
 
-async def test_apps_show_what_ran_today(opened: Opened, line: dict[str, Any]):
+async def test_apps_show_what_ran_today(open_page: OpenPage, line: dict[str, Any]):
     async def today(route: Route) -> None:
         group = {
             "key": line["app_id"],
@@ -129,7 +129,7 @@ async def test_apps_show_what_ran_today(opened: Opened, line: dict[str, Any]):
         stats = {"data": [{**group, "price": "0.125", "currency": "USD"}], "total": group}
         await route.fulfill(json=stats)
 
-    async with opened("/runs") as page:
+    async with open_page("/runs") as page:
         await page.route(re.compile(r"/stats\?"), today)
         await page.keyboard.press("g")
         await page.keyboard.press("a")
@@ -139,9 +139,9 @@ async def test_apps_show_what_ran_today(opened: Opened, line: dict[str, Any]):
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing_in_days(opened: Opened, line: dict[str, Any], context: dict[str, object]):
+async def test_axe_finds_nothing_in_days(open_page: OpenPage, line: dict[str, Any], context: dict[str, object]):
     day = datetime.fromtimestamp(line["created_at"], UTC).date().isoformat()
-    async with opened(f"/runs?day={day}", bypass_csp=True, reduced_motion="reduce", **context) as page:
+    async with open_page(f"/runs?day={day}", bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.locator(".days a").first.wait_for()
         await page.locator("tr[data-row]").first.wait_for()
         await no_fault(page, WEB)

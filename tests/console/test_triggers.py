@@ -12,7 +12,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.browsers import no_fault
 from tests.cli.flows import environ
-from tests.console.conftest import PHONE, WEB, Opened
+from tests.console.conftest import PHONE, WEB, OpenPage
 from tests.server.process import Serve
 from tests.triggers.world import cron, triggered, webhook
 
@@ -53,8 +53,8 @@ async def subscribed(page: Page, status: int = 200, body: Any = None) -> None:
     await page.route("**/api/v1/trigger-subscriptions", answer)
 
 
-async def test_a_trigger_is_paused_resumed_and_started(opened: Opened, hooks: Serve) -> None:
-    async with opened(served=hooks, permissions=["clipboard-read", "clipboard-write"]) as page:
+async def test_a_trigger_is_paused_resumed_and_started(open_page: OpenPage, hooks: Serve) -> None:
+    async with open_page(server=hooks, permissions=["clipboard-read", "clipboard-write"]) as page:
         await page.get_by_role("heading", name="Apps").wait_for()
         await page.keyboard.press("g")
         await page.keyboard.press("t")
@@ -79,8 +79,8 @@ async def test_a_trigger_is_paused_resumed_and_started(opened: Opened, hooks: Se
         await expect(row.get_by_role("link")).to_contain_text("Succeeded")
 
 
-async def test_subscriptions_and_what_is_wrong_with_them(opened: Opened, hooks: Serve) -> None:
-    async with opened(served=hooks, amiss="403") as page:
+async def test_subscriptions_and_what_is_wrong_with_them(open_page: OpenPage, hooks: Serve) -> None:
+    async with open_page(server=hooks, amiss="403") as page:
         await subscribed(page)
         await page.route(
             f"**/api/v1/trigger-subscriptions/{SUBSCRIPTION['id']}/refresh",
@@ -96,29 +96,29 @@ async def test_subscriptions_and_what_is_wrong_with_them(opened: Opened, hooks: 
         await expect(page.get_by_text("Not yours.")).to_be_visible()
 
 
-async def test_a_zone_that_the_browser_does_not_know(opened: Opened, hooks: Serve) -> None:
+async def test_a_zone_that_the_browser_does_not_know(open_page: OpenPage, hooks: Serve) -> None:
     async def answer(route: Route) -> None:
         content = await (await route.fetch()).text()
         await route.fulfill(
             content_type="application/json", body=content.replace("Asia/Shanghai", "posix/Asia/Shanghai")
         )
 
-    async with opened(served=hooks) as page:
+    async with open_page(server=hooks) as page:
         await page.route("**/api/v1/triggers", answer)
         await page.goto(f"{hooks.url}/console/triggers")
         await expect(page.get_by_role("row").filter(has_text="Every morning")).to_contain_text("01:30 UTC")
 
 
-async def test_somebody_with_some_apps_sees_their_triggers(opened: Opened, hooks: Serve) -> None:
-    async with opened(served=hooks, amiss="403") as page:
+async def test_somebody_with_some_apps_sees_their_triggers(open_page: OpenPage, hooks: Serve) -> None:
+    async with open_page(server=hooks, amiss="403") as page:
         await subscribed(page, 403, {"code": "forbidden", "message": "Use a key for all of them."})
         await page.get_by_role("link", name="Triggers").first.click()
         await expect(page.get_by_role("row").filter(has_text="Order received")).to_be_visible()
         await expect(page.get_by_role("alert")).to_have_count(0)
 
 
-async def test_no_triggers_and_no_answer(opened: Opened, served: Serve) -> None:
-    async with opened("/triggers", amiss="500") as page:
+async def test_no_triggers_and_no_answer(open_page: OpenPage, server: Serve) -> None:
+    async with open_page("/triggers", amiss="500") as page:
         await expect(page.get_by_text("No app has triggers.")).to_be_visible()
         await subscribed(page, 500, {"code": "internal_server_error", "message": "The database is away."})
         await page.reload()
@@ -126,14 +126,14 @@ async def test_no_triggers_and_no_answer(opened: Opened, served: Serve) -> None:
 
 
 @pytest.mark.parametrize(("locale", "title"), [("zh-TW", "觸發器"), ("zh-CN", "触发器")])
-async def test_in_chinese(opened: Opened, hooks: Serve, locale: str, title: str) -> None:
-    async with opened("/triggers", served=hooks, locale=locale) as page:
+async def test_in_chinese(open_page: OpenPage, hooks: Serve, locale: str, title: str) -> None:
+    async with open_page("/triggers", server=hooks, locale=locale) as page:
         await expect(page.get_by_role("heading", name=title)).to_be_visible()
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing(opened: Opened, hooks: Serve, context: dict[str, object]) -> None:
-    async with opened(served=hooks, bypass_csp=True, reduced_motion="reduce", **context) as page:
+async def test_axe_finds_nothing(open_page: OpenPage, hooks: Serve, context: dict[str, object]) -> None:
+    async with open_page(server=hooks, bypass_csp=True, reduced_motion="reduce", **context) as page:
         await subscribed(page)
         await page.goto(f"{hooks.url}/console/triggers")
         await page.get_by_role("row").filter(has_text="acme/shop_trigger/shop").wait_for()

@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from tests.browsers import no_fault
 from tests.cli.flows import code, field, flow, llm
-from tests.console.conftest import PHONE, WEB, Opened, publish
+from tests.console.conftest import PHONE, WEB, OpenPage, publish
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -23,7 +23,7 @@ def _version(file: Path, prompt: str, *nodes: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def tea(served: Serve, tmp_path: Path) -> str:
+def tea(server: Serve, tmp_path: Path) -> str:
     """The address of the versions of a new app. From the first to the second, a line of a prompt changes, and one node
     takes the place of another."""
     old = {**code("def main():\n    return {'ok': 'x'}", ok="string"), "id": "old", "title": "浮水印"}
@@ -31,12 +31,12 @@ def tea(served: Serve, tmp_path: Path) -> str:
     first = _version(tmp_path / "first.yml", "You write about tea.\nAt most 100 words.\n{{#start.query#}}", old)
     second = _version(tmp_path / "second.yml", "You write about tea.\nFrom 60 to 100 words.\n{{#start.query#}}", new)
     for file in (first, second):
-        publish(served, "versions", file)
-    return f"/apps/{served.apps['versions']['app_id']}/versions"
+        publish(server, "versions", file)
+    return f"/apps/{server.apps['versions']['app_id']}/versions"
 
 
-async def test_what_changed_is_drawn_and_listed_and_can_be_undone(opened: Opened, served: Serve, tea: str):
-    async with opened(tea) as page:
+async def test_what_changed_is_drawn_and_listed_and_can_be_undone(open_page: OpenPage, server: Serve, tea: str):
+    async with open_page(tea) as page:
         bar = page.locator(".viewbar")
         for count in ("+ 1 added", "~ 1 changed", "− 1 removed"):
             await expect(bar).to_contain_text(count)
@@ -59,20 +59,20 @@ async def test_what_changed_is_drawn_and_listed_and_can_be_undone(opened: Opened
         await dialog.get_by_role("button", name="Roll back to v2").click()
         await expect(dialog).to_be_hidden()
         await expect(listed.filter(has_text="v2")).to_contain_text("current")
-        assert _current(served, tea) == 2
+        assert _current(server, tea) == 2
         await page.get_by_role("button", name="Undo").click()
         await expect(listed.filter(has_text="v3")).to_contain_text("current")
-        assert _current(served, tea) == 3
+        assert _current(server, tea) == 3
 
 
-def _current(served: Serve, path: str) -> int:
-    headers = {"Authorization": f"Bearer {served.apps['versions']['key']}"}
-    versions = httpx.get(f"{served.url}/api/v1/workflows/{path.split('/')[2]}/versions", headers=headers, timeout=60)
+def _current(server: Serve, path: str) -> int:
+    headers = {"Authorization": f"Bearer {server.apps['versions']['key']}"}
+    versions = httpx.get(f"{server.url}/api/v1/workflows/{path.split('/')[2]}/versions", headers=headers, timeout=60)
     return next(version["number"] for version in versions.json()["data"] if version["current"])
 
 
-async def test_a_refused_change_of_version_says_why(opened: Opened, tea: str):
-    async with opened(tea, amiss="409") as page:
+async def test_a_refused_change_of_version_says_why(open_page: OpenPage, tea: str):
+    async with open_page(tea, amiss="409") as page:
         refusal = {"code": "version_not_loadable", "message": "This version can no longer be loaded.", "status": 409}
         await page.route("**/pin", lambda route: route.fulfill(status=409, json=refusal))
         await page.get_by_role("button", name="Roll back to v2").click()
@@ -81,8 +81,8 @@ async def test_a_refused_change_of_version_says_why(opened: Opened, tea: str):
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing_in_versions(opened: Opened, tea: str, context: dict[str, object]):
-    async with opened(tea, bypass_csp=True, reduced_motion="reduce", **context) as page:
+async def test_axe_finds_nothing_in_versions(open_page: OpenPage, tea: str, context: dict[str, object]):
+    async with open_page(tea, bypass_csp=True, reduced_motion="reduce", **context) as page:
         await _faultless(page)
         await page.get_by_role("button", name="Roll back to v2").click()
         await _faultless(page)

@@ -8,15 +8,15 @@ import pytest
 from playwright.async_api import Route, expect
 
 from tests.browsers import no_fault
-from tests.console.conftest import PHONE, WEB, Opened, submit
+from tests.console.conftest import PHONE, WEB, OpenPage, submit
 from tests.server.process import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_a_form_is_found_answered_and_gone(opened: Opened, served: Serve) -> None:
-    run = submit(served, "asks", product="tea")
-    async with opened() as page:
+async def test_a_form_is_found_answered_and_gone(open_page: OpenPage, server: Serve) -> None:
+    run = submit(server, "asks", product="tea")
+    async with open_page() as page:
         await page.get_by_role("heading", name="Apps").wait_for()
         await page.keyboard.press("g")
         await page.keyboard.press("w")
@@ -40,11 +40,11 @@ async def test_a_form_is_found_answered_and_gone(opened: Opened, served: Serve) 
 
         await expect(page.get_by_role("link", name="Answer")).to_have_count(0)
         await expect(page.locator(".runhead").get_by_text("Succeeded")).to_be_visible()
-        await page.goto(f"{served.url}/console/waiting")
+        await page.goto(f"{server.url}/console/waiting")
         await expect(page.locator(f'a[href*="{run}"]')).to_have_count(0)
 
 
-async def test_more_forms_than_a_page_of_the_api(opened: Opened) -> None:
+async def test_more_forms_than_a_page_of_the_api(open_page: OpenPage) -> None:
     def form(number: int) -> dict[str, object]:
         id_ = f"form-{number}"
         texts = {"workflow_run_id": id_, "app_name": "asks", "node_id": "ask", "node_title": f"Form {number}"}
@@ -57,7 +57,7 @@ async def test_more_forms_than_a_page_of_the_api(opened: Opened) -> None:
         cursor = str(numbers.stop) if numbers.stop < 120 else None
         await route.fulfill(json={"data": [*map(form, numbers)], "next_cursor": cursor})
 
-    async with opened() as page:
+    async with open_page() as page:
         await page.route("**/api/v1/forms?*", forms)
         await page.keyboard.press("g")
         await page.keyboard.press("w")
@@ -70,11 +70,11 @@ async def test_more_forms_than_a_page_of_the_api(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("context", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
-async def test_axe_finds_nothing(opened: Opened, served: Serve, context: dict[str, object]) -> None:
-    run = submit(served, "asks", product="tea")
-    async with opened("/waiting", bypass_csp=True, reduced_motion="reduce", **context) as page:
+async def test_axe_finds_nothing(open_page: OpenPage, server: Serve, context: dict[str, object]) -> None:
+    run = submit(server, "asks", product="tea")
+    async with open_page("/waiting", bypass_csp=True, reduced_motion="reduce", **context) as page:
         await page.locator(f'a[href*="{run}"]').wait_for()
         await no_fault(page, WEB)
-        await page.goto(f"{served.url}/console/runs/{run}")
+        await page.goto(f"{server.url}/console/runs/{run}")
         await page.get_by_role("link", name="Answer").wait_for()
         await no_fault(page, WEB)

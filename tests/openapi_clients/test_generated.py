@@ -26,23 +26,23 @@ def call(command: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def ran(program: Sequence[str], folder: Path, served: Serve) -> Any:
-    return json.loads(call([*program, served.url, served.keys["echo"], served.apps["echo"]["app_id"]], folder))
+def ran(program: Sequence[str], folder: Path, server: Serve) -> Any:
+    return json.loads(call([*program, server.url, server.keys["echo"], server.apps["echo"]["app_id"]], folder))
 
 
-def test_a_python_client_runs_a_workflow(served: Serve, description: Path, tmp_path: Path):
+def test_a_python_client_runs_a_workflow(server: Serve, description: Path, tmp_path: Path):
     shutil.copytree(HERE / "python", tmp_path, dirs_exist_ok=True)
     generate = [sys.executable, "-m", "openapi_python_client", "generate", "--path", str(description)]
     call([*generate, "--output-path", "generated", "--meta", "none", "--config", "config.yml"], tmp_path)
     call([sys.executable, "-m", "mypy", "--strict", "run_workflow.py", "generated"], tmp_path)
-    assert ran([sys.executable, "run_workflow.py"], tmp_path, served) == RAN
+    assert ran([sys.executable, "run_workflow.py"], tmp_path, server) == RAN
 
 
-def test_a_typescript_client_runs_a_workflow(served: Serve, description: Path, tmp_path: Path):
+def test_a_typescript_client_runs_a_workflow(server: Serve, description: Path, tmp_path: Path):
     if NODE is None or NPM is None:
         pytest.skip("Node and npm are not installed: the TypeScript client is NOT tested")
     shutil.copytree(HERE / "node", tmp_path, dirs_exist_ok=True)
     call([NPM, "ci", "--no-audit", "--no-fund"], tmp_path)
     call(["node_modules/.bin/openapi-typescript", str(description), "-o", "api.ts"], tmp_path)
     call(["node_modules/.bin/tsc", "-p", "."], tmp_path)
-    assert ran([NODE, "run.js"], tmp_path, served) == RAN
+    assert ran([NODE, "run.js"], tmp_path, server) == RAN

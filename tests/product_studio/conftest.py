@@ -51,7 +51,7 @@ def changed_workflow(folder: Path, name: str, source: Path = WORKFLOW, **changes
 
 
 @pytest.fixture(scope="package")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A real server. `quick` and `slow` are the example, `failing` fails in its second step, `other` answers something
     else, `unseen` has no picture, `drawing` fails after its text, `approval` waits for somebody who approves it."""
     folder = tmp_path_factory.mktemp("served")
@@ -85,21 +85,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="package")
-def faults(served: Serve) -> Iterator[tuple[str, Faults]]:
+def faults(server: Serve) -> Iterator[tuple[str, Faults]]:
     """(address, script) of a server that does wrong as the script says, and else passes on to the real one."""
-    script = Faults(served.url)
+    script = Faults(server.url)
     with Running(script.app()) as running:
         yield running.url, script
 
 
 @contextmanager
-def started(served: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[dict[str, Studio]]:
+def started(server: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[dict[str, Studio]]:
     """The back end before each workflow, by its name; `faulty` is before the server that does wrong."""
     fields = {
-        name: (served.url, served.keys[name])
+        name: (server.url, server.keys[name])
         for name in ("quick", "approval", "slow", "failing", "other", "unseen", "drawing")
     }
-    fields["faulty"] = (faults[0], served.keys["quick"])
+    fields["faulty"] = (faults[0], server.keys["quick"])
     running = {name: Studio(url, key, data / f"{name}.db") for name, (url, key) in fields.items()}
     for studio in running.values():
         studio.start()
@@ -110,19 +110,19 @@ def started(served: Serve, faults: tuple[str, Faults], data: Path) -> Iterator[d
 
 @pytest.fixture(scope="package")
 def studios(
-    served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
+    server: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Studio]]:
     """For the API; whether there is a page depends on what was built here before."""
-    with started(served, faults, tmp_path_factory.mktemp("studios")) as running:
+    with started(server, faults, tmp_path_factory.mktemp("studios")) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
 def pages(
-    built: Path, served: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
+    built: Path, server: Serve, faults: tuple[str, Faults], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Studio]]:
     """Started when the page is built: a back end that finds none at its start has none."""
-    with started(served, faults, tmp_path_factory.mktemp("pages")) as running:
+    with started(server, faults, tmp_path_factory.mktemp("pages")) as running:
         yield running
 
 

@@ -103,10 +103,10 @@ async def test_the_stream_has_three_steps_and_the_text_as_it_is_written(studios:
     assert ElementTree.fromstring(picture.text).tag.endswith("svg")
 
 
-async def test_somebody_changes_and_approves_the_text(studios: Studios, served: Serve):
+async def test_somebody_changes_and_approves_the_text(studios: Studios, server: Serve):
     kinds: list[str] = []
     async with (
-        AsyncClient(served.keys["approval"], served.url, user="local-dev-test") as workflow,
+        AsyncClient(server.keys["approval"], server.url, user="local-dev-test") as workflow,
         studios["approval"].client() as client,
         client.stream("POST", STREAM, json={"product_name": NAME}) as answer,
     ):
@@ -215,10 +215,10 @@ async def test_there_is_no_run_with_that_id(studios: Studios):
 
 @pytest.mark.parametrize(("workflow", "last"), [("quick", "finished"), ("failing", "failed")])
 async def test_the_end_of_a_run_is_fetched_from_a_server_that_cannot_repeat_its_stream(
-    served: Serve, faults: tuple[str, Faults], tmp_path: Path, workflow: str, last: str
+    server: Serve, faults: tuple[str, Faults], tmp_path: Path, workflow: str, last: str
 ):
     """Dify has no stream of an existing run, and a 404 for it."""
-    studio = Studio(faults[0], served.keys[workflow], tmp_path / "p.db")
+    studio = Studio(faults[0], server.keys[workflow], tmp_path / "p.db")
     studio.start()
     try:
         first = (await generated(studio))[0]
@@ -243,14 +243,14 @@ async def test_a_server_that_is_gone_interrupts_the_stream_of_a_run(studios: Stu
 
 
 async def test_a_browser_that_leaves_before_the_run_is_announced_stops_it(
-    studios: Studios, served: Serve, faults: tuple[str, Faults], tmp_path: Path
+    studios: Studios, server: Serve, faults: tuple[str, Faults], tmp_path: Path
 ):
     slow = studios["slow"]
     before = await slow.newest()
     left = threading.Event()  # the run starts only then
     faults[1].steps.append({"pass": True, "after": left})
     faults[1].received.clear()
-    studio = Studio(faults[0], served.keys["slow"], tmp_path / "p.db")
+    studio = Studio(faults[0], server.keys["slow"], tmp_path / "p.db")
     studio.start()
     try:
         body = b'{"product_name": "a product"}'
@@ -311,7 +311,7 @@ async def test_a_run_that_fails_says_in_which_step(studios: Studios):
 
 
 async def test_a_failed_run_is_continued_where_the_server_can(
-    studios: Studios, served: Serve, faults: tuple[str, Faults], tmp_path: Path
+    studios: Studios, server: Serve, faults: tuple[str, Faults], tmp_path: Path
 ):
     failing = studios["failing"]
     first, *_ = await generated(failing)
@@ -319,7 +319,7 @@ async def test_a_failed_run_is_continued_where_the_server_can(
     assert (await failing.run(again["run_id"]))["retry_of"] == first["run_id"]
     assert last == {"kind": "failed", "reason": "title"}
 
-    dify = Studio(faults[0], served.keys["failing"], tmp_path / "p.db")
+    dify = Studio(faults[0], server.keys["failing"], tmp_path / "p.db")
     dify.start()
     try:
         faults[1].steps.append({"status": 404, "body": "<html>"})

@@ -13,7 +13,7 @@ FLOWS = Path(__file__).parent / "flows"
 
 
 @pytest.fixture(scope="package")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     with Peer() as peer:
         environ = {
             "OPENAI_API_COMPATIBLE_API_KEY": "none",

@@ -19,14 +19,14 @@ NODE, NPM = shutil.which("node"), shutil.which("npm")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, served: Serve) -> Callable[[str], dict[str, Any]]:
+def run(tmp_path_factory: pytest.TempPathFactory, server: Serve) -> Callable[[str], dict[str, Any]]:
     if NODE is None or NPM is None:
         pytest.skip("Node and npm are not installed: the Node clients are NOT tested")
     folder = shutil.copytree(HERE, tmp_path_factory.mktemp("node") / "node")
     subprocess.run([NPM, "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
 
     def run(program: str) -> dict[str, Any]:
-        command = [NODE, f"{program}.mjs", served.url, json.dumps(served.keys)]
+        command = [NODE, f"{program}.mjs", server.url, json.dumps(server.keys)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

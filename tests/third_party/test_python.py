@@ -21,7 +21,7 @@ Outcome = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, served: Serve) -> Callable[[str, str], Outcome]:
+def run(tmp_path_factory: pytest.TempPathFactory, server: Serve) -> Callable[[str, str], Outcome]:
     """Runs `python/PROGRAM.py` with the packages of `python/PACKAGES.txt`, and returns what it prints."""
     uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` sets UV
     assert uv is not None, "uv makes the environments"
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, served: Serve) -> Callable[[st
         call(uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(venv))
         python = str(venv / "bin" / "python")
         call(uv, "pip", "install", "--quiet", "--python", python, "--requirements", str(HERE / f"{packages}.txt"))
-        return json.loads(call(python, str(HERE / f"{program}.py"), served.url, json.dumps(served.keys)))
+        return json.loads(call(python, str(HERE / f"{program}.py"), server.url, json.dumps(server.keys)))
 
     return run
 
