@@ -34,7 +34,7 @@ from headrace.adapters.tools import (
     read_config,
     read_servers,
 )
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.background import Periodic, background
 from headrace.batches import BatchRunner
 from headrace.brokers import WIRE_POLL_SECONDS, LocalBus, SharedBus
@@ -127,7 +127,7 @@ class Service:
         self.worker.drain()
         return self.worker.is_idle
 
-    async def publish(self, file: Path, name: str | None = None) -> Served:
+    async def publish(self, file: Path, name: str | None = None) -> Release:
         """Serves a workflow file; its path, or a name, identifies the app. LoadError if it cannot be loaded."""
         content = read_workflow(file)
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from headrace.access.keys import Rights
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.kernel.events import RunEnded
 from headrace.node import Context, Result
 from tests.api.chats import chatflow
@@ -69,7 +69,7 @@ async def key_of(server: Serving, rights: Rights) -> str:
     return (await server.apps.access.create(rights, "test", name=f"{rights.workspace}'s"))[1]
 
 
-async def published(server: Serving, workspace: str, name: str) -> list[Served]:
+async def published(server: Serving, workspace: str, name: str) -> list[Release]:
     """An app of each kind, of that name."""
     variables = [
         {"variable": "q", "label": "Q", "type": "text-input", "required": False},

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from headrace.access.keys import Rights
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from tests.access.owning import Holder, Reply, key_of, published
 from tests.api.serving import Serving
 
@@ -22,12 +22,12 @@ READ = {"name": "reader", "permissions": ["read"]}
 
 
 @pytest.fixture
-async def apps(server: Serving) -> list[Served]:
+async def apps(server: Serving) -> list[Release]:
     return await published(server, "team", "ours")
 
 
 @pytest.fixture
-async def manager(server: Serving, apps: Sequence[Served]) -> Holder:
+async def manager(server: Serving, apps: Sequence[Release]) -> Holder:
     return Holder(server, await key_of(server, Rights("team")), [item.app.id for item in apps])
 
 
@@ -304,7 +304,7 @@ async def test_the_manager_can_rotate_its_own_key(manager: Holder):
     assert (await using(manager, new["key"]).call("GET", KEYS)).status == 200
 
 
-async def test_an_app_s_first_key_is_followed_by_another_when_it_is_rotated(manager: Holder, apps: Sequence[Served]):
+async def test_an_app_s_first_key_is_followed_by_another_when_it_is_rotated(manager: Holder, apps: Sequence[Release]):
     app = apps[0].app
     first = await manager.server.apps.working_key(app)
     [born] = [item for item in (await manager.call("GET", f"{KEYS}?limit=100")).json["data"] if item["app"] == app.id]

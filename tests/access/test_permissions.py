@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from headrace.access.keys import Rights
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import Unauthorized
 from headrace.ports import Principal
 from tests.access.owning import Holder, Reply, key_of, published
@@ -47,7 +47,7 @@ SIGNING = {"getCallbackSecret"}  # a GET, but whoever knows it can sign what oth
 
 
 @pytest.fixture
-async def apps(server: Serving) -> list[Served]:
+async def apps(server: Serving) -> list[Release]:
     return await published(server, "team", "ours")
 
 
@@ -72,7 +72,7 @@ def refused(reply: Reply) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("permission", ["run", "read", "manage"])
 async def test_an_endpoint_needs_one_permission(
-    server: Serving, apps: Sequence[Served], api: Sequence[Operation], permission: str
+    server: Serving, apps: Sequence[Release], api: Sequence[Operation], permission: str
 ):
     app = apps[0].app.id
     who = await holder(server, permission)
@@ -89,7 +89,7 @@ async def test_an_endpoint_needs_one_permission(
     assert {item.description["operationId"] for item in api} >= MANAGED | SPENDING | SIGNING
 
 
-async def test_a_refusal_has_the_usual_envelope(server: Serving, apps: Sequence[Served]):
+async def test_a_refusal_has_the_usual_envelope(server: Serving, apps: Sequence[Release]):
     reader = await holder(server, "read")
     reply = await reader.call("POST", "/v1/workflows/run", apps[0].app.id, json={})
     assert (reply.status, reply.json) == (
@@ -99,7 +99,7 @@ async def test_a_refusal_has_the_usual_envelope(server: Serving, apps: Sequence[
 
 
 async def test_an_app_s_own_key_may_do_all_with_its_app_but_has_no_say_over_keys(
-    server: Serving, apps: Sequence[Served]
+    server: Serving, apps: Sequence[Release]
 ):
     first, second = apps[0].app, apps[1].app
     own = Holder(server, server.apps.own_key(first), [])
@@ -111,7 +111,7 @@ async def test_an_app_s_own_key_may_do_all_with_its_app_but_has_no_say_over_keys
         assert refused(await own.call(method, path, json={}))[:2] == (403, "forbidden")
 
 
-async def test_the_app_is_named_in_path_header_or_query(server: Serving, apps: Sequence[Served]):
+async def test_the_app_is_named_in_path_header_or_query(server: Serving, apps: Sequence[Release]):
     who = await holder(server, "run", "read", "manage")
     first, second = apps[0].app.id, apps[2].app.id
 
@@ -132,7 +132,7 @@ async def test_the_app_is_named_in_path_header_or_query(server: Serving, apps: S
     assert refused(await who.call("GET", "/v1/info?app_id=%00"))[:2] == (404, "not_found")
 
 
-async def test_a_key_for_one_app_need_not_name_it(server: Serving, apps: Sequence[Served]):
+async def test_a_key_for_one_app_need_not_name_it(server: Serving, apps: Sequence[Release]):
     one = await holder(server, "read", apps=frozenset({apps[2].app.id}))
     assert (await one.call("GET", "/v1/info")).json["mode"] == "advanced-chat"
     assert (await one.call("GET", "/v1/info", apps[0].app.id)).status == 404
@@ -144,7 +144,7 @@ async def test_a_key_for_one_app_need_not_name_it(server: Serving, apps: Sequenc
     assert "cannot access any app" in refused(await empty.call("GET", "/v1/info"))[2]
 
 
-async def test_a_file_and_a_conversation_of_another_app_are_no_inputs(server: Serving, apps: Sequence[Served]):
+async def test_a_file_and_a_conversation_of_another_app_are_no_inputs(server: Serving, apps: Sequence[Release]):
     plain, chat = apps[0].app.id, apps[2].app.id
     theirs = await published(server, "evil", "theirs")
     good = await holder(server, "run", "read")
@@ -176,7 +176,7 @@ class Issuer:
         return Principal("ada@team", "team", frozenset({"read"}))
 
 
-async def test_other_bearers_are_shown_to_the_identity_provider(server: Serving, apps: Sequence[Served]):
+async def test_other_bearers_are_shown_to_the_identity_provider(server: Serving, apps: Sequence[Release]):
     app = apps[0].app.id
     signed_on = Holder(server, "a.good.token", [])
     assert (await signed_on.call("GET", "/v1/info", app)).status == 401, "there is none yet"

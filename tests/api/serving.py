@@ -24,7 +24,7 @@ from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore, limit_for
 from headrace.api.app import ApiOptions, create_app
 from headrace.api.native import NativeServices
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.batches import BatchRunner
 from headrace.brokers import LocalBus
 from headrace.conversations.annotations import Annotations
@@ -232,7 +232,7 @@ class Client:
     session: aiohttp.ClientSession
     url: str
     key: str
-    served: Served
+    release: Release
 
     async def call(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
         """(status, JSON) of a call with the app's key."""
@@ -315,12 +315,12 @@ class Serving:
     run_service: RunService
     store: Storage
     files: FileStore
-    secret_key: Callable[[Served], str]
+    secret_key: Callable[[Release], str]
     routes: Sequence[BaseRoute]
 
     async def add(self, source: str, content: str) -> Client:
-        served = await self.apps.publish(source, content)
-        return Client(self.session, self.url, self.secret_key(served), served)
+        release = await self.apps.publish(source, content)
+        return Client(self.session, self.url, self.secret_key(release), release)
 
 
 @asynccontextmanager
@@ -382,8 +382,8 @@ async def serving(
         url = f"http://{host}:{port}"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session:
 
-            def secret_key(served: Served) -> str:
-                return apps.own_key(served.app)
+            def secret_key(release: Release) -> str:
+                return apps.own_key(release.app)
 
             yield Serving(url, session, apps, run_service, store, files, secret_key, api.routes)
     finally:

@@ -228,7 +228,7 @@ async def test_one_is_found_among_very_many(server: Serving, app: Client) -> Non
 
 
 async def add_directly(server: Serving, app: Client, number: int) -> None:
-    annotation = Annotation(str(uuid4()), app.served.app.id, f"hay {number}", "hay", 0, 2e9 + number)
+    annotation = Annotation(str(uuid4()), app.release.app.id, f"hay {number}", "hay", 0, 2e9 + number)
     await server.store.conversations.save_annotation(annotation)
 
 
@@ -241,7 +241,7 @@ async def test_switching_is_done_at_once(server: Serving, app: Client) -> None:
         done = {"job_id": job["job_id"], "job_status": "completed", "error_msg": ""}
         assert await app.call("GET", path) == (200, done)
         assert (await app.call("GET", "/v1/parameters"))[1]["annotation_reply"] == {"enabled": on}
-        setting = await server.store.conversations.annotation_reply(app.served.app.id)
+        setting = await server.store.conversations.annotation_reply(app.release.app.id)
         assert setting == (SETTING if on else None)
 
 

@@ -83,8 +83,8 @@ async def answers(calls: AppCalls, caller: Caller, **request: Value) -> list[Any
 async def calling(api: Api, key: str = "key") -> Caller:
     """A caller whose run waits at its gate."""
     (app,) = [app for app in await api.apps.catalog.apps("default") if app.name == "gated"]
-    served = await api.apps.version(app, app.version)
-    run = (await api.run_service.submit(Submission(served, "ann", {}))).run
+    release = await api.apps.version(app, app.version)
+    run = (await api.run_service.submit(Submission(release, "ann", {}))).run
     async with asyncio.timeout(60):
         await Gate.begun.wait()
     return Caller(ToolContext(run, app.id, "ann", key))

@@ -397,7 +397,7 @@ async def test_a_version_can_be_named(server: Serving) -> None:
     old = await server.add("chat.yml", chatflow("old"))
     new = await server.add("chat.yml", chatflow("new"))
     assert (await say(new))[1]["answer"] == "new"
-    assert (await say(new, workflow_id=old.served.version.id))[1]["answer"] == "old"
+    assert (await say(new, workflow_id=old.release.version.id))[1]["answer"] == "old"
     assert (await say(new, workflow_id=""))[1]["answer"] == "new"
     assert (await say(new, workflow_id=NOBODY))[0] == 404
     status, body = await say(new, workflow_id="nope")
@@ -495,9 +495,9 @@ async def test_an_annotation_answers_in_the_apps_place(server: Serving) -> None:
     gate = Scripted.scripts["wait"] = Gate([])
     app = await server.add("chat.yml", chatflow("never", ["wait"]))
     setting = {"score_threshold": 0.9, "embedding_provider_name": "p", "embedding_model_name": "m"}
-    await server.store.conversations.save_annotation_reply(app.served.app.id, setting)
+    await server.store.conversations.save_annotation_reply(app.release.app.id, setting)
     await server.store.conversations.save_annotation(
-        Annotation(NOBODY, app.served.app.id, "What is tea?", "Leaves.", 0, 0.0)
+        Annotation(NOBODY, app.release.app.id, "What is tea?", "Leaves.", 0, 0.0)
     )
     status, body = await say(app, " what is TEA ")
     assert (status, body["answer"]) == (200, "Leaves.")

@@ -54,7 +54,7 @@ async def get(server: Serving, path: str, headers: Mapping[str, str], method: st
 
 
 async def test_a_session_opens_the_native_api_and_nothing_else(server: Serving, cookie: dict[str, str]):
-    app = (await server.add("tiny.yml", workflow())).served.app
+    app = (await server.add("tiny.yml", workflow())).release.app
     status, apps, _ = await get(server, "/api/v1/apps", cookie)
     assert (status, [item["id"] for item in apps["data"]]) == (200, [app.id])
     assert (await get(server, f"/api/v1/apps/{app.id}/v1/info", cookie))[0] == 200

@@ -104,7 +104,7 @@ async def test_a_url_that_was_not_made_here_opens_nothing(app: Client) -> None:
 
 
 async def test_a_nodes_file_opens_by_its_signed_url(app: Client, server: Serving) -> None:
-    file = await server.files.save(PNG, filename="card.png", mime_type="image/png", app=app.served.app.id)
+    file = await server.files.save(PNG, filename="card.png", mime_type="image/png", app=app.release.app.id)
     assert file.url is not None
     assert "/files/tools/" in file.url
     async with app.session.get(file.url) as answer:

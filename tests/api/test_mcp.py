@@ -166,7 +166,7 @@ async def test_cancelling_a_call_stops_its_run(server: Serving, mode: str) -> No
                 await gate.reached.wait()
                 scope.cancel()
         await gate.cancelled.wait()
-    (run,) = (await server.store.runs.list_runs(RunFilter(app=app.served.app.id)))[1]
+    (run,) = (await server.store.runs.list_runs(RunFilter(app=app.release.app.id)))[1]
     events = [record.event async for record in server.run_service.follow(run.run)]
     by = "client disconnected" if mode == STATELESS else "client cancelled"
     assert StopRequested(by) in events
@@ -187,7 +187,7 @@ async def test_a_run_that_fails_or_is_stopped_is_an_error_for_the_model(server: 
     async with connected(waiting) as client:
         calling = asyncio.create_task(client.call_tool("tiny"))
         await gate.reached.wait()
-        (run,) = (await server.store.runs.list_runs(RunFilter(app=waiting.served.app.id)))[1]
+        (run,) = (await server.store.runs.list_runs(RunFilter(app=waiting.release.app.id)))[1]
         await server.run_service.stop(run.run, "somebody")
         assert texts(await calling) == ["The run was stopped."]
     async with connected(asking) as client:
@@ -210,7 +210,7 @@ async def test_wrong_arguments_are_for_the_model_and_unknown_tools_are_not(serve
             await client.call_tool("nothing", {})
         with pytest.raises(MCPError, match="Invalid cursor"):
             await client.list_tools(cursor="2")
-    assert (await server.store.runs.list_runs(RunFilter(app=app.served.app.id)))[0] == 0
+    assert (await server.store.runs.list_runs(RunFilter(app=app.release.app.id)))[0] == 0
 
 
 async def test_the_schema_of_every_type_of_input(server: Serving) -> None:
@@ -244,13 +244,13 @@ async def test_names_are_valid_and_stable(server: Serving) -> None:
     apps: dict[str, Client] = {}
     for source, name in [("a", "Support"), ("b", "Support"), ("c", "翻译"), ("d", "翻译 v2"), ("e", "x" * 70)]:
         apps[source] = await server.add(f"{source}.yml", named(workflow(), name))
-    ids = {source: app.served.app.id[:8] for source, app in apps.items()}
+    ids = {source: app.release.app.id[:8] for source, app in apps.items()}
     expected = ["Support", f"Support_{ids['b']}", f"app_{ids['c']}", f"v2_{ids['d']}", f"{'x' * 55}_{ids['e']}"]
     key = await workspace_key(server)
     async with connected(apps["a"], key=key) as client:
         listed = (await client.list_tools()).tools
         assert [tool.name for tool in listed] == expected
-        assert [tool.title for tool in listed] == [app.served.app.name for app in apps.values()]
+        assert [tool.title for tool in listed] == [app.release.app.name for app in apps.values()]
         assert all(len(tool.name) <= 64 for tool in listed)
         for name in expected:
             assert not (await client.call_tool(name)).is_error
@@ -263,7 +263,7 @@ async def test_keys_open_their_apps_alone(server: Serving) -> None:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["first"]
         with pytest.raises(MCPError, match="Unknown tool"):
             await client.call_tool("second")
-    some = await workspace_key(server, apps=frozenset({second.served.app.id}))
+    some = await workspace_key(server, apps=frozenset({second.release.app.id}))
     async with connected(first, key=some) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["second"]
     reading = await workspace_key(server, "read")
@@ -304,7 +304,7 @@ async def test_a_file_is_given_by_url_by_id_or_within_the_call(server: Serving) 
     variables = [field("one", "file", required=True), field("more", "file-list")]
     app = await server.add("flow.yml", workflow(variables=variables, outputs={"one": ["start", "one"]}))
     stored = await server.files.save(
-        PNG, filename="dot.png", mime_type="image/png", transfer_method="local_file", app=app.served.app.id
+        PNG, filename="dot.png", mime_type="image/png", transfer_method="local_file", app=app.release.app.id
     )
     data_url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     async with connected(app) as client:

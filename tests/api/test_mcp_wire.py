@@ -317,4 +317,4 @@ async def test_limits_are_told_and_hold(tmp_path: Path) -> None:
         status, answer, headers = await post(app, message("tools/call", name="tiny"))
         assert (status, answer["error"]["data"]["code"]) == (429, "rate_limit_error")
         assert int(headers["Retry-After"]) > 0
-        assert len((await server.store.runs.list_runs(RunFilter(app=app.served.app.id)))[1]) == 1
+        assert len((await server.store.runs.list_runs(RunFilter(app=app.release.app.id)))[1]) == 1

@@ -352,7 +352,7 @@ async def test_a_message_is_rated_and_rated_anew(server: Serving, app: Client) -
     ]
     assert (entry["rating"], entry["content"], entry["from_source"]) == ("dislike", None, "user")
     assert (entry["message_id"], entry["conversation_id"]) == (said["message_id"], said["conversation_id"])
-    assert (entry["app_id"], entry["id"]) == (app.served.app.id, first["data"][0]["id"])
+    assert (entry["app_id"], entry["id"]) == (app.release.app.id, first["data"][0]["id"])
     _, who = await app.call("GET", f"/v1/end-users/{entry['from_end_user_id']}")
     assert who["session_id"] == "u1"
     assert entry["created_at"].endswith("Z")

@@ -48,7 +48,7 @@ async def sdk(app: Client, **more: Any) -> AsyncGenerator[AsyncOpenAI]:
 
 
 async def runs(server: Serving, app: Client) -> list[ListedRun]:
-    return (await server.store.runs.list_runs(RunFilter(app.served.app.id)))[1]
+    return (await server.store.runs.list_runs(RunFilter(app.release.app.id)))[1]
 
 
 async def ended(server: Serving, app: Client) -> list[str]:
@@ -239,7 +239,7 @@ async def test_what_breaks_is_in_openais_shape(server: Serving, monkeypatch: pyt
     monkeypatch.setattr(server.run_service.apps, "end_user", broken)
     async with sdk(app, max_retries=0) as client:
         with pytest.raises(openai.InternalServerError) as wrong:
-            await client.chat.completions.create(model=app.served.app.id, messages=MESSAGES)
+            await client.chat.completions.create(model=app.release.app.id, messages=MESSAGES)
     assert wrong.value.code == "internal_server_error"
 
 

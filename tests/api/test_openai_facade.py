@@ -51,7 +51,7 @@ async def test_the_app_is_the_model_there_is(server: Serving) -> None:
         (model,) = (await client.models.list()).data
         assert (model.id, model.object, model.owned_by) == ("tea/assistant ☕", "model", "headrace")
         assert (await client.models.retrieve("tea/assistant ☕")).id == model.id
-        assert (await client.models.retrieve(app.served.app.id)).id == model.id
+        assert (await client.models.retrieve(app.release.app.id)).id == model.id
         with pytest.raises(openai.NotFoundError) as unknown:
             await client.models.retrieve("gpt-4o")
     assert unknown.value.code == "model_not_found"
@@ -399,9 +399,9 @@ async def test_a_stopped_run_is_a_short_answer(server: Serving) -> None:
 
 async def test_an_annotation_answers_here_too(server: Serving) -> None:
     app = await server.add("chat.yml", chatflow("never"))
-    await server.store.conversations.save_annotation_reply(app.served.app.id, {"score_threshold": 0.9})
+    await server.store.conversations.save_annotation_reply(app.release.app.id, {"score_threshold": 0.9})
     await server.store.conversations.save_annotation(
-        Annotation(str(uuid4()), app.served.app.id, "What is tea?", "Leaves.", 0, 0.0)
+        Annotation(str(uuid4()), app.release.app.id, "What is tea?", "Leaves.", 0, 0.0)
     )
     async with sdk(app) as client:
         request_body: Any = {"model": "chat", "messages": [user("what is tea")]}

@@ -73,7 +73,7 @@ async def test_a_node_client_that_leaves_stops_its_runs(server: Serving, node: s
     assert running.returncode == 0, stderr.decode()
     assert json.loads(stdout) == {"heard": "Hel", "gaveUp": True}
     for _ in range(1500):
-        result = [run.status for run in (await server.store.runs.list_runs(RunFilter(app.served.app.id)))[1]]
+        result = [run.status for run in (await server.store.runs.list_runs(RunFilter(app.release.app.id)))[1]]
         if "running" not in result:
             break
         await asyncio.sleep(0.01)

@@ -140,7 +140,7 @@ async def test_an_upload_is_named_by_its_id(server: Serving) -> None:
     text = base64.b64encode(b"hello").decode()
     async with sdk(app) as client:
         stored = await server.files.save(
-            b"hello", filename="a.txt", mime_type="text/plain", transfer_method="local_file", app=app.served.app.id
+            b"hello", filename="a.txt", mime_type="text/plain", transfer_method="local_file", app=app.release.app.id
         )
         item: Any = {"role": "user", "content": [{"type": "input_file", "file_id": stored.related_id}]}
         assert "a.txt" in (await client.responses.create(model="tiny", input=[item])).output_text
@@ -272,7 +272,7 @@ async def test_the_same_key_is_one_response(server: Serving, speaker: Client) ->
         ids = {(await client.responses.create(model="chat", input="hello", background=at > 0)).id for at in (1, 1)}
         assert len(ids) == 1
         assert (await client.responses.create(model="chat", input="hello")).id not in ids, "another body"
-    assert len((await server.store.runs.list_runs(RunFilter(speaker.served.app.id)))[1]) == 2
+    assert len((await server.store.runs.list_runs(RunFilter(speaker.release.app.id)))[1]) == 2
 
 
 async def test_a_response_of_another_app_is_unknown(server: Serving, speaker: Client) -> None:

@@ -82,7 +82,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Worl
         form = aioform("notes.txt", b"hello file\n", "text/plain", "abc-123")
         _, uploaded = await all_inputs.call("POST", "/v1/files/upload", **form)
         ids = {
-            "7c6a4e99-34f9-4385-bebb-6ce0e6eb81bf": echo.served.version.id,
+            "7c6a4e99-34f9-4385-bebb-6ce0e6eb81bf": echo.release.version.id,
             "da4d30f0-6cca-4815-95f9-d382d67a51b2": ran["workflow_run_id"],
             "7524bb2c-a5d2-471f-939d-f345505b16c7": uploaded["id"],
         }

@@ -302,7 +302,7 @@ async def test_events_carry_ids_only_if_the_request_asks(
 ) -> None:
     app, gate = await story_of(server, ["one ", "two"])
     gate.let(3)
-    path = path.format(app=app.served.app.id)
+    path = path.format(app=app.release.app.id)
     all_headers = {"Accept": "text/event-stream", **headers}
     async with app.stream(path, all_headers) as stream:
         if path.startswith("/api") and "text/event-stream" not in all_headers["Accept"].lower():

@@ -36,7 +36,7 @@ async def test_a_blocking_call_answers_as_dify_does(server: Serving) -> None:
         "finished_at",
     ]
     assert data["id"] == body["workflow_run_id"]
-    assert data["workflow_id"] == app.served.version.id
+    assert data["workflow_id"] == app.release.version.id
     assert (data["status"], data["outputs"], data["error"]) == ("succeeded", {"query": "héllo 漢 \U0001f600"}, None)
     assert (data["total_steps"], data["total_tokens"]) == (2, 0)
     assert isinstance(data["created_at"], int)
@@ -65,8 +65,8 @@ async def test_a_stream_has_difys_events_in_difys_order(server: Serving) -> None
         "query": "hi",
         "sys.files": [],
         "sys.user_id": "u1",
-        "sys.app_id": app.served.app.id,
-        "sys.workflow_id": app.served.version.id,
+        "sys.app_id": app.release.app.id,
+        "sys.workflow_id": app.release.version.id,
         "sys.workflow_run_id": run,
     }
     assert events[2].data == {"text": "hi", "from_variable_selector": ["start", "query"]}
@@ -217,7 +217,7 @@ async def test_what_others_may_not_see_is_unknown(server: Serving) -> None:
     assert (await mine.call("GET", f"/v1/workflow/{run}/events?user=u2"))[0] == 404
     assert (await mine.call("GET", f"/v1/workflow/{run}/events"))[1]["message"] == "Arg user must be provided."
     assert (await other.call("GET", "/v1/workflows/logs"))[1]["total"] == 0
-    assert (await other.call("POST", f"/v1/workflows/{mine.served.version.id}/run", json={"inputs": {}, "user": "u"}))[
+    assert (await other.call("POST", f"/v1/workflows/{mine.release.version.id}/run", json={"inputs": {}, "user": "u"}))[
         0
     ] == 404
 
@@ -236,9 +236,9 @@ async def test_another_apps_key_cannot_stop_a_run(server: Serving) -> None:
 
 async def test_an_old_version_can_be_called_by_its_id(server: Serving) -> None:
     app = await server.add("echo.yml", ECHO)
-    old = app.served.version.id
+    old = app.release.version.id
     new = await server.add("echo.yml", workflow(variables=[QUERY], outputs={"other": ["start", "query"]}))
-    assert new.served.version.id != old
+    assert new.release.version.id != old
     body = {"inputs": {"query": "x"}, "user": "u"}
     assert (await app.call("POST", f"/v1/workflows/{old}/run", json=body))[1]["data"]["outputs"] == {"query": "x"}
     assert (await app.call("POST", "/v1/workflows/run", json=body))[1]["data"]["outputs"] == {"other": "x"}
@@ -366,7 +366,7 @@ async def test_files_beside_the_inputs_obey_the_limits_of_uploads(server: Servin
 
     async def run(app: Client, *files: Any) -> tuple[int, Any]:
         body = {"inputs": {}, "user": "u1", "response_mode": "blocking", "files": files}
-        return await app.call("POST", path.format(app=app.served.app.id), json=body)
+        return await app.call("POST", path.format(app=app.release.app.id), json=body)
 
     status, body = await run(on, PICTURE)
     assert status == 200

@@ -38,7 +38,7 @@ async def test_a_body_in_any_encoding_of_json(server: Serving, encoding: str) ->
     status, response = await app.call("POST", "/v1/workflows/run", data=raw, headers=JSON)
     assert (status, response["data"]["outputs"]) == (200, {"q": "é 中 🎉"})
     raw = json.dumps(body | {"response_mode": "async"}, ensure_ascii=False).encode(encoding)
-    reply = await ask(app, "POST", f"/workflows/{app.served.app.id}/run", data=raw, headers=JSON)
+    reply = await ask(app, "POST", f"/workflows/{app.release.app.id}/run", data=raw, headers=JSON)
     assert reply.status == 202
     assert (await look(app, reply.body["workflow_run_id"], wait=60))["user"] == "用户"
 

@@ -10,7 +10,7 @@ from tests.api.serving import Serving, workflow
 
 async def test_it_is_unavailable_and_says_so(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
-    known = app.served.version
+    known = app.release.version
     vars(server.store.catalog)["_versions"][known.id] = replace(known, content="nonsense: [")  # pyright: ignore[reportPrivateUsage]
     server.apps.__dict__.update(
         Apps(server.store.catalog, server.apps.registry, b"s" * 32).__dict__

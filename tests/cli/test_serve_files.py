@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.cli.serve import _workflows
 from headrace.errors import LoadError
 from headrace.main import Service, service
@@ -40,8 +40,8 @@ async def test_a_folder_is_served_by_name_and_a_broken_file_is_reported(
     (tmp_path / "notes.txt").write_text("no workflow")
     (tmp_path / "inside.yml").mkdir()
     named = WorkflowFile(tmp_path / "b.yml", "bee")
-    published = await publish_all(running, [named], [WorkflowFolder(tmp_path)])
-    assert [(file.name, served.app.source) for file, served in published] == [
+    releases = await publish_all(running, [named], [WorkflowFolder(tmp_path)])
+    assert [(file.name, release.app.source) for file, release in releases] == [
         ("b.yml", "bee"),
         ("a.yaml", str(tmp_path / "a.yaml")),
     ]
@@ -67,12 +67,12 @@ async def test_a_name_stays_when_the_file_moves(tmp_path: Path, running: Service
 
 
 async def test_the_files_of_a_named_folder_stay_when_it_moves(tmp_path: Path, running: Service):
-    served: list[Served] = []
+    releases: list[Release] = []
     for folder in (tmp_path / "one", tmp_path / "two"):
         folder.mkdir()
         echo(folder / "a.yml")
-        served += [app for _, app in await publish_all(running, [], [WorkflowFolder(folder, "shop")])]
-    first, second = served
+        releases += [app for _, app in await publish_all(running, [], [WorkflowFolder(folder, "shop")])]
+    first, second = releases
     assert (second.app.id, second.app.source) == (first.app.id, "shop/a.yml")
     files, folders = _workflows([tmp_path / "one"], ["shop"])
     assert (files, folders) == ([], [WorkflowFolder(tmp_path / "one", "shop")])
@@ -84,8 +84,8 @@ class Published:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[tuple[str, int, bool]] = asyncio.Queue()
 
-    async def __call__(self, file: Path, served: Served, new: bool) -> None:
-        await self.queue.put((file.name, served.version.number, new))
+    async def __call__(self, file: Path, release: Release, new: bool) -> None:
+        await self.queue.put((file.name, release.version.number, new))
 
     async def next(self) -> tuple[str, int, bool]:
         async with asyncio.timeout(60):
@@ -145,8 +145,8 @@ async def test_a_file_is_served_once_however_its_path_is_written(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     echo(tmp_path / "a.yml")
-    ((_, served),) = await publish_all(running, [WorkflowFile(Path("../a.yml"), "shop")], [WorkflowFolder(tmp_path)])
-    assert served.app.source == "shop"
+    ((_, release),) = await publish_all(running, [WorkflowFile(Path("../a.yml"), "shop")], [WorkflowFolder(tmp_path)])
+    assert release.app.source == "shop"
 
 
 async def test_a_folder_that_is_gone_does_not_stop_the_others(tmp_path: Path, running: Service):

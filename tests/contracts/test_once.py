@@ -89,8 +89,8 @@ async def test_a_callback_is_repeated_by_one_of_two(two: Two) -> None:
             stack.push_async_callback(http.aclose)
             sender = WebhookSender(where, store.callbacks, store.claims, http, SECRET, policy)
             await stack.enter_async_context(background("webhooks", sender.run()))
-        served = await publish(services[0], ECHO)
-        run = (await services[0].submit(Submission(served, "somebody", {"q": "hi"}, callback=there.url))).run
+        release = await publish(services[0], ECHO)
+        run = (await services[0].submit(Submission(release, "somebody", {"q": "hi"}, callback=there.url))).run
         posts = [await there.next() for _ in range(3)]
         callback = await delivered(two[1], run)
     assert callback.attempts == 3

@@ -21,10 +21,10 @@ from tests.runs.service import run_service as new_service
 async def test_it_takes_no_more_and_gives_back_in_order() -> None:
     Gate.reset()
     run_service = new_service(memory_storage())
-    served = await publish(run_service, GATED)
+    release = await publish(run_service, GATED)
     worker = Worker(run_service, concurrency=5)
     working = asyncio.create_task(worker.run())
-    runs = [(await run_service.submit(submission_of(served))).run for _ in range(5)]
+    runs = [(await run_service.submit(submission_of(release))).run for _ in range(5)]
     async with asyncio.timeout(60):
         while Gate.entered < 5:
             await Gate.begun.wait()
@@ -32,10 +32,10 @@ async def test_it_takes_no_more_and_gives_back_in_order() -> None:
 
     worker.drain()
     assert not worker.is_idle  # five are in progress
-    waiting = (await run_service.submit(submission_of(served))).run
+    waiting = (await run_service.submit(submission_of(release))).run
     run_service.draining = True
     with pytest.raises(ServerDraining):
-        await run_service.submit(submission_of(served))
+        await run_service.submit(submission_of(release))
     assert not worker.is_idle
     assert Gate.entered == 5
 

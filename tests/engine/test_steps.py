@@ -161,8 +161,8 @@ async def test_hidden_steps_are_not_in_the_log_of_an_execution():
 
     where, plan, run = world(), flow({"a": Instant(), "w": Scripted(script)}, ["a>w"]), str(UUID(int=1))
     await drive(plan, where, run)
-    served = cast("Any", SimpleNamespace(flow=plan))
-    view = RunView(RunSummary(plan.graph), served, await where.journal.read(run))
+    release = cast("Any", SimpleNamespace(flow=plan))
+    view = RunView(RunSummary(plan.graph), release, await where.journal.read(run))
     _, execution = executions(view, ExecutionFilter(frozenset({"agent_log"})))
     assert [entry["label"] for entry in execution["agent_log"]] == ["thought"]
 

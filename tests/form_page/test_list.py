@@ -58,7 +58,7 @@ async def test_the_first_due_is_the_first(server: Serving) -> None:
     assert [form["node_title"] for form in body["data"]] == ["Ask 3000", "Ask 4001", "Ask 5000"]
     assert body["next_cursor"] is None
     due, by_mail, _ = body["data"]
-    assert (due["workflow_run_id"], due["app_id"], due["app_name"]) == (runs[3000], first.served.app.id, "tiny")
+    assert (due["workflow_run_id"], due["app_id"], due["app_name"]) == (runs[3000], first.release.app.id, "tiny")
     assert (due["node_id"], due["form_token"]) == ("ask", f"token-3000-{runs[3000]}")
     assert due["expires_at"] - due["created_at"] == 3000
     assert by_mail["form_token"] is None

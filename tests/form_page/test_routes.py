@@ -143,8 +143,8 @@ async def test_files_are_stored_as_those_of_the_runs_user(server: Serving) -> No
     assert [file.filename for file in (first, second)] == ["0.png", "1.png"]
     assert (link.transfer_method, link.remote_url) == ("remote_url", "https://pictures.example.com/a.png")
     stored, path = await server.files.open(first.related_id)
-    user = await server.apps.end_user(ask.app.served.app, "u1")
-    assert (stored.app, stored.owner, path.read_bytes()) == (ask.app.served.app.id, user.id, PNG)
+    user = await server.apps.end_user(ask.app.release.app, "u1")
+    assert (stored.app, stored.owner, path.read_bytes()) == (ask.app.release.app.id, user.id, PNG)
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ async def two(tmp_path: Path) -> AsyncIterator[Two]:
 
 async def begin_gated(where: People) -> str:
     """Starts a run in a process; it waits for a person, and another branch of it is at the gate."""
-    served = await where.service.apps.publish("flow.yml", GATED)
-    run = (await where.service.submit(Submission(served, "somebody", {}))).run
+    release = await where.service.apps.publish("flow.yml", GATED)
+    run = (await where.service.submit(Submission(release, "somebody", {}))).run
     await where.until(run, FormRequested)
     async with asyncio.timeout(60):
         await Gate.begun.wait()

@@ -47,8 +47,8 @@ class People:
 
     async def start(self, content: str, name: str = "flow.yml", **inputs: Any) -> RunId:
         """A run that has paused or ended."""
-        served = await self.service.apps.publish(name, content)
-        submitted = await self.service.submit(Submission(served, "somebody", inputs))
+        release = await self.service.apps.publish(name, content)
+        submitted = await self.service.submit(Submission(release, "somebody", inputs))
         await self.until(submitted.run, RunPaused, RunEnded)
         return submitted.run
 

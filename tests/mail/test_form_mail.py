@@ -89,8 +89,8 @@ def test_addresses_that_are_not_valid(address: str) -> None:
 async def write(store: Storage, *events: Event) -> None:
     """A paused run with a form."""
     where = run_service(store)
-    served = await publish(where, ECHO)
-    queued = RunQueued(served.app.id, served.version.id, "task", "somebody", {"q": "hi"}, {})
+    release = await publish(where, ECHO)
+    queued = RunQueued(release.app.id, release.version.id, "task", "somebody", {"q": "hi"}, {})
     records = [Record(RUN, seq, 1000.0 + seq, event) for seq, event in enumerate((queued, RunStarted(), *events), 1)]
     await store.journal.append(records)
 

@@ -40,7 +40,7 @@ async def submit(app: Client, inputs: Mapping[str, Any] | None = None, key: str 
     accept = {"Accept": EVENTS} if more.get("response_mode") == "streaming" else {}
     body = {"inputs": inputs or {}, "user": "u1", **more}
     headers = {"Idempotency-Key": key, **accept} if key else accept
-    return await ask(app, "POST", f"/workflows/{app.served.app.id}/run", json=body, headers=headers)
+    return await ask(app, "POST", f"/workflows/{app.release.app.id}/run", json=body, headers=headers)
 
 
 async def submitted(app: Client, inputs: Mapping[str, Any] | None = None, **more: Any) -> str:

@@ -57,7 +57,7 @@ async def test_apps_are_listed_with_their_runs(server: Serving, caller: Holder):
     assert [run["id"] for run in first["last_runs"]] == runs
     assert first["counts"] == {"runs_24h": 3, "failed_24h": 0}
     assert (second["counts"], second["last_error"]) == ({"runs_24h": 1, "failed_24h": 1}, f"{STARS} boom")
-    assert await get(caller, f"/api/v1/apps/{bad.served.app.id}") == second
+    assert await get(caller, f"/api/v1/apps/{bad.release.app.id}") == second
 
 
 async def test_runs_of_all_apps_are_one_list(server: Serving, caller: Holder):
@@ -71,7 +71,7 @@ async def test_runs_of_all_apps_are_one_list(server: Serving, caller: Holder):
         cursor = page["next_cursor"]
     assert [line["id"] for line in listed] == runs[::-1]
     assert {(line["app_name"], line["version_number"]) for line in listed} == {("tiny", 1)}
-    one = await get(caller, f"/api/v1/workflow-runs?app_id={clients[1].served.app.id}")
+    one = await get(caller, f"/api/v1/workflow-runs?app_id={clients[1].release.app.id}")
     assert [line["id"] for line in one["data"]] == runs[3:1:-1]
     assert "app_name" not in one["data"][0]
     reply = await caller.call("GET", "/api/v1/workflow-runs?include=inputs")
@@ -90,7 +90,7 @@ async def test_a_graph_has_positions_and_no_configuration(server: Serving, calle
         {"id": "2", "data": {"type": "", "text": "plain"}, "parentId": "start", "position": {"x": 5, "y": 5}},
     ]
     file["workflow"]["graph"]["edges"].append({"source": "1", "target": "2"})
-    app = (await server.add("drawn.yml", yaml.safe_dump(file))).served
+    app = (await server.add("drawn.yml", yaml.safe_dump(file))).release
     path = f"/api/v1/apps/{app.app.id}/graph"
     graph = await get(caller, path)
     nodes = {node["id"]: node for node in graph["nodes"]}
@@ -114,7 +114,7 @@ async def test_a_graph_has_positions_and_no_configuration(server: Serving, calle
 
 
 async def test_a_form_has_one_shape_for_all_modes(server: Serving, caller: Holder):
-    flow = (await server.add("form.yml", workflow(variables=[QUESTION, FILES]))).served
+    flow = (await server.add("form.yml", workflow(variables=[QUESTION, FILES]))).release
     form = await get(caller, f"/api/v1/apps/{flow.app.id}/form")
     question, papers = form["inputs"]
     assert (question["label"], question["hint"], question["max_length"], question["file"]) == (
@@ -125,7 +125,7 @@ async def test_a_form_has_one_shape_for_all_modes(server: Serving, caller: Holde
     )
     assert papers["file"] == {"types": ["document"], "extensions": [], "methods": ["local_file"], "max": 3}
     features = {"opening_statement": "Hi", "suggested_questions": ["Why?"], "file_upload": {"enabled": True}}
-    talk = (await server.add("talk.yml", chatflow("hi", features=features))).served
+    talk = (await server.add("talk.yml", chatflow("hi", features=features))).release
     form = await get(caller, f"/api/v1/apps/{talk.app.id}/form")
     assert (form["mode"], form["opening_statement"], form["suggested_questions"]) == ("advanced-chat", "Hi", ["Why?"])
     assert (form["features"]["file_upload"], form["features"]["feedback"]) == ({"enabled": True}, True)
@@ -134,11 +134,11 @@ async def test_a_form_has_one_shape_for_all_modes(server: Serving, caller: Holde
 async def test_difys_operations_are_there_for_each_app(server: Serving, caller: Holder):
     first, second = [await server.add(f"{number}.yml", workflow()) for number in range(2)]
     for client in (first, second):
-        base = f"/api/v1/apps/{client.served.app.id}/v1"
+        base = f"/api/v1/apps/{client.release.app.id}/v1"
         ran = await caller.call("POST", f"{base}/workflows/run", json={"inputs": {}, "user": "u"})
-        assert (ran.status, ran.json["data"]["workflow_id"]) == (200, client.served.version.id)
+        assert (ran.status, ran.json["data"]["workflow_id"]) == (200, client.release.version.id)
         assert (await caller.call("GET", f"{base}/workflows/run/{ran.json['workflow_run_id']}")).status == 200
-    of_second = f"/api/v1/apps/{second.served.app.id}/v1"
+    of_second = f"/api/v1/apps/{second.release.app.id}/v1"
     assert (await first.call("GET", f"{of_second}/info"))[0] == 404
     assert (await second.call("GET", f"{of_second}/info"))[1]["name"] == "tiny"
     for path, status in (("info", 401), ("nothing", 404), ("", 404)):
@@ -199,7 +199,7 @@ async def test_a_new_app_is_loaded_once(caller: Holder, monkeypatch: pytest.Monk
 
 
 async def test_a_file_is_compared_with_what_an_app_serves(server: Serving, caller: Holder):
-    app = (await server.add("a.yml", workflow())).served.app
+    app = (await server.add("a.yml", workflow())).release.app
     path = f"/api/v1/apps/lint?compare={app.id}"
     same = await caller.call("POST", path, json={"content": workflow()})
     check_response("POST", "/api/v1/apps/lint", same.status, same.json)
@@ -225,7 +225,7 @@ async def test_a_file_is_compared_with_what_an_app_serves(server: Serving, calle
 
 
 async def test_only_a_key_for_all_apps_may_add_one(server: Serving):
-    app = (await server.add("a.yml", workflow())).served.app
+    app = (await server.add("a.yml", workflow())).release.app
     one = Holder(server, await key_of(server, Rights(apps=frozenset({app.id}))), [])
     for path in ("/api/v1/apps", "/api/v1/apps/lint"):
         reply = await one.call("POST", path, json={"content": workflow()})

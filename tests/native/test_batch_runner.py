@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.batches import BatchRunner, Line, Progress, Spool, read_lines, run_of, source_of
 from headrace.batches import runner as working_at
 from headrace.conversations.messages import Chats
@@ -41,8 +41,8 @@ async def dispatching(where: RunService, store: Storage) -> AsyncGenerator[Batch
             await task
 
 
-def batch(served: Served, total: int, **more: Any) -> Batch:
-    return Batch(BATCH, served.app.id, served.version.id, "ada", total, 1.0, **more)
+def batch(release: Release, total: int, **more: Any) -> Batch:
+    return Batch(BATCH, release.app.id, release.version.id, "ada", total, 1.0, **more)
 
 
 def texts(count: int) -> list[BatchLine]:
@@ -89,12 +89,14 @@ async def test_lines_begun_before_are_not_begun_again(before: int) -> None:
     journal = Counting()
     store = memory_storage(journal)
     where = run_service(store)
-    served = await publish(where, ECHO)
-    stored_batch = batch(served, 300)
+    release = await publish(where, ECHO)
+    stored_batch = batch(release, 300)
     await store.batches.add_batch(stored_batch, texts(300))
     async with working(where):
         for n in range(before):
-            await where.submit(Submission(served, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n))
+            await where.submit(
+                Submission(release, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n)
+            )
         async with dispatching(where, store) as batch_runner:
             assert (await over(batch_runner)).status == "ended"
             assert await outputs_of(batch_runner, stored_batch) == [{"q": f"line {n}"} for n in range(300)]
@@ -107,15 +109,17 @@ async def test_a_line_left_out_before_a_crash_is_begun(monkeypatch: pytest.Monke
     journal = Counting()
     store = memory_storage(journal)
     where = run_service(store)
-    served = await publish(where, ECHO)
-    await store.batches.add_batch(batch(served, 30), texts(30))
+    release = await publish(where, ECHO)
+    await store.batches.add_batch(batch(release, 30), texts(30))
     begun = [n for n in range(20) if n not in (15, 17)]
     async with working(where):
         for n in begun:
-            await where.submit(Submission(served, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n))
+            await where.submit(
+                Submission(release, "ada", {"q": f"line {n}"}, source=source_of(BATCH)), run_of(BATCH, n)
+            )
         async with dispatching(where, store) as batch_runner:
             await over(batch_runner)
-            assert await outputs_of(batch_runner, batch(served, 30)) == [{"q": f"line {n}"} for n in range(30)]
+            assert await outputs_of(batch_runner, batch(release, 30)) == [{"q": f"line {n}"} for n in range(30)]
     assert Counter(journal.submitted) == Counter(run_of(BATCH, n) for n in range(30))
 
 
@@ -124,16 +128,16 @@ async def test_let_go_in_the_middle_and_taken_up_again() -> None:
     journal = Counting()
     store = memory_storage(journal)
     where = run_service(store)
-    served = await publish(where, GATED)
+    release = await publish(where, GATED)
     async with working(where):
         async with dispatching(where, store) as batch_runner:
-            await batch_runner.add(batch(served, 10, concurrency=4), [BatchLine(n, {}) for n in range(10)])
+            await batch_runner.add(batch(release, 10, concurrency=4), [BatchLine(n, {}) for n in range(10)])
             await Gate.begun.wait()
         assert len(journal.submitted) <= 4
         Gate.release.set()
         async with dispatching(where, store) as batch_runner:
             await over(batch_runner)
-            assert await batch_runner.lines.progress(batch(served, 10)) == Progress(succeeded=10)
+            assert await batch_runner.lines.progress(batch(release, 10)) == Progress(succeeded=10)
     assert len(journal.submitted) == len(set(journal.submitted)) == 10
 
 
@@ -141,9 +145,9 @@ async def test_more_concurrent_than_before() -> None:
     Gate.reset()
     store = memory_storage()
     where = run_service(store)
-    served = await publish(where, GATED)
+    release = await publish(where, GATED)
     async with working(where), dispatching(where, store) as batch_runner:
-        stored_batch = await batch_runner.add(batch(served, 10, concurrency=1), [BatchLine(n, {}) for n in range(10)])
+        stored_batch = await batch_runner.add(batch(release, 10, concurrency=1), [BatchLine(n, {}) for n in range(10)])
         await Gate.begun.wait()
         assert Gate.entered == 1
         stored_batch = await batch_runner.set_pace(stored_batch, 5, None)
@@ -161,10 +165,10 @@ async def test_stopped_before_a_crash_and_not_gone_on_with() -> None:
     Gate.reset()
     store = memory_storage()
     where = run_service(store)
-    served = await publish(where, GATED)
-    await store.batches.add_batch(batch(served, 10, status="stopped"), [BatchLine(n, {}) for n in range(10)])
+    release = await publish(where, GATED)
+    await store.batches.add_batch(batch(release, 10, status="stopped"), [BatchLine(n, {}) for n in range(10)])
     for n in range(3):
-        await where.submit(Submission(served, "ada", {}, source=source_of(BATCH)), run_of(BATCH, n))
+        await where.submit(Submission(release, "ada", {}, source=source_of(BATCH)), run_of(BATCH, n))
     async with working(where), dispatching(where, store) as batch_runner:
         result = await over(batch_runner)
         assert result.status == "stopped"
@@ -176,9 +180,9 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
     Gate.reset()
     store = memory_storage()
     where = run_service(store)
-    served = await publish(where, GATED)
+    release = await publish(where, GATED)
     async with working(where), dispatching(where, store) as batch_runner:
-        stored_batch = await batch_runner.add(batch(served, 50), [BatchLine(n, {}) for n in range(50)])
+        stored_batch = await batch_runner.add(batch(release, 50), [BatchLine(n, {}) for n in range(50)])
         await Gate.begun.wait()
         elsewhere = BatchRunner(where, store.batches, store.claims, Chats(where))
         assert (await elsewhere.stop(stored_batch)).status == "stopped"
@@ -189,8 +193,8 @@ async def test_stopped_by_another_process(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_batch_whose_app_is_gone_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
     store = memory_storage()
     where = run_service(store)
-    served = await publish(where, ECHO)
-    stored_batch = Batch(BATCH, served.app.id, BATCH, "ada", 3, 1.0)  # of a version that nobody knows
+    release = await publish(where, ECHO)
+    stored_batch = Batch(BATCH, release.app.id, BATCH, "ada", 3, 1.0)  # of a version that nobody knows
     await store.batches.add_batch(stored_batch, texts(3))
     async with working(where), dispatching(where, store) as batch_runner:
         assert (await over(batch_runner)).status == "stopped"
@@ -206,10 +210,10 @@ async def test_a_store_that_fails_costs_no_line(monkeypatch: pytest.MonkeyPatch)
     journal = Counting()
     store = memory_storage(journal)
     where = run_service(store)
-    served = await publish(where, ECHO)
+    release = await publish(where, ECHO)
     journal.failing = {run_of(BATCH, n) for n in (0, 7, 29)}
     async with working(where), dispatching(where, store) as batch_runner:
-        stored_batch = await batch_runner.add(batch(served, 30), texts(30))
+        stored_batch = await batch_runner.add(batch(release, 30), texts(30))
         assert (await over(batch_runner)).status == "ended"
         assert await outputs_of(batch_runner, stored_batch) == [{"q": f"line {n}"} for n in range(30)]
     place = journal.submitted.index(run_of(BATCH, 7))
@@ -237,10 +241,12 @@ async def test_a_paused_run_makes_room_and_the_batch_waits_for_it(monkeypatch: p
     monkeypatch.setitem(service.REGISTRY, "asks", Asks)  # pyright: ignore[reportArgumentType]
     store = memory_storage()
     where = run_service(store)
-    served = await publish(where, GATED.replace("type: gate", "type: asks"))
+    release = await publish(where, GATED.replace("type: gate", "type: asks"))
     async with working(where):
         async with dispatching(where, store) as batch_runner:
-            stored_batch = await batch_runner.add(batch(served, 3, concurrency=1), [BatchLine(n, {}) for n in range(3)])
+            stored_batch = await batch_runner.add(
+                batch(release, 3, concurrency=1), [BatchLine(n, {}) for n in range(3)]
+            )
             for _ in range(12_000):
                 if (await batch_runner.lines.progress(stored_batch)).paused == 3:
                     break

@@ -32,7 +32,7 @@ def texts(count: int) -> bytes:
 
 async def send(app: Client, body: bytes, workflow_id: str | None = None, **more: Any) -> Reply:
     headers = {"Content-Type": "application/jsonl", **more.pop("headers", {})}
-    path = f"/workflows/{workflow_id or app.served.app.id}/batch"
+    path = f"/workflows/{workflow_id or app.release.app.id}/batch"
     return await ask(app, "POST", path, data=body, headers=headers, **more)
 
 
@@ -85,7 +85,7 @@ async def test_results_come_in_the_order_of_the_lines(server: Serving) -> None:
     batch = str(UUID(reply.body["batch_id"]))
     body = await ended(app, batch)
     assert (body["id"], body["status"], body["succeeded"], body["concurrency"]) == (batch, "ended", 300, 7)
-    assert (body["workflow_id"], body["app_id"]) == (app.served.version.id, app.served.app.id)
+    assert (body["workflow_id"], body["app_id"]) == (app.release.version.id, app.release.app.id)
     assert reply.body["created_at"] == body["created_at"] <= body["ended_at"]
     result = await results(app, batch)
     assert [item["index"] for item in result] == list(range(300))
@@ -165,9 +165,9 @@ async def test_secrets_do_not_come_out(server: Serving) -> None:
 async def test_an_old_version_is_run_by_its_id_and_the_alias_is_the_same(server: Serving) -> None:
     old = await server.add("tiny.yml", ECHO)
     await server.add("tiny.yml", workflow())
-    batch = await begun(old, texts(1), workflow_id=old.served.version.id, prefix="/api")
+    batch = await begun(old, texts(1), workflow_id=old.release.version.id, prefix="/api")
     body = await ended(old, batch)
-    assert (body["workflow_id"], body["user"]) == (old.served.version.id, "DEFAULT-USER")
+    assert (body["workflow_id"], body["user"]) == (old.release.version.id, "DEFAULT-USER")
     assert (await results(old, batch))[0]["outputs"] == {"out": "line 0"}
 
 
@@ -315,7 +315,7 @@ async def test_only_ones_own(server: Serving) -> None:
         for method, path in (("GET", ""), ("GET", "/results"), ("POST", "/stop")):
             reply = await ask(other, method, f"/batches/{name}{path}")
             assert (reply.status, reply.body["code"]) == (404, "not_found"), (name, path)
-    for workflow_id in (mine.served.app.id, mine.served.version.id, NOBODY, "no-id"):
+    for workflow_id in (mine.release.app.id, mine.release.version.id, NOBODY, "no-id"):
         assert (await send(other, texts(1), workflow_id=workflow_id)).status == 404
     assert (await ask(other, "GET", "/batches")).body["data"] == []
     keyless = {"Authorization": "Bearer app-nobodys"}

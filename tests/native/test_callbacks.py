@@ -18,7 +18,7 @@ from headrace.api.middleware.request_context import RequestContext
 from headrace.api.native.callbacks import CallbackRoutes
 from headrace.api.native.schemas.runs import callback_url
 from headrace.api.native.services import NativeServices
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.batches import BatchRunner
 from headrace.conversations.messages import Chats
 from headrace.errors import InvalidParam
@@ -38,17 +38,17 @@ class Caller:
     at: Delivering
     session: aiohttp.ClientSession
     url: str
-    served: Served
+    release: Release
 
     async def call(self, method: str, path: str, **headers: str) -> tuple[int, Any]:
-        key = self.at.where.apps.own_key(self.served.app)
+        key = self.at.where.apps.own_key(self.release.app)
         all_headers = {"Authorization": f"Bearer {key}", **headers}
         async with self.session.request(method, f"{self.url}/api/v1{path}", headers=all_headers) as answer:
             body = await answer.read()
             return answer.status, json.loads(body) if body else None
 
     async def run(self, url: str | None) -> str:
-        fields = Submission(self.served, "somebody", {"q": "hi"}, callback=url)
+        fields = Submission(self.release, "somebody", {"q": "hi"}, callback=url)
         return (await self.at.where.submit(fields)).run
 
     async def other(self) -> Caller:
@@ -146,7 +146,7 @@ async def test_another_apps_callbacks_are_not_there(caller: Caller):
 
 async def test_the_signing_secret_is_shown_to_its_app(caller: Caller):
     status, body = await caller.call("GET", "/callbacks/secret")
-    assert (status, body) == (200, {"secret": caller.at.webhook_sender.signing_secret(caller.served.app.id)})
+    assert (status, body) == (200, {"secret": caller.at.webhook_sender.signing_secret(caller.release.app.id)})
     assert (await caller.call("GET", "/callbacks/secret"))[1] == body
     other = await caller.other()
     assert (await other.call("GET", "/callbacks/secret"))[1] != body

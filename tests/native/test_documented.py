@@ -124,9 +124,9 @@ async def test_without_a_key_it_is_refused_as_told(operation: Operation):
 async def test_the_examples_of_versions_are_like_real_answers():
     store = memory_storage()
     apps = apps_of(store)
-    served = await apps.publish("flow.yml", ECHO)
-    call = Caller(api_of(apps, store), await apps.working_key(served.app))
-    base, detail = f"/api/v1/workflows/{served.app.id}", "/api/v1/workflows/{app_id}"
+    release = await apps.publish("flow.yml", ECHO)
+    call = Caller(api_of(apps, store), await apps.working_key(release.app))
+    base, detail = f"/api/v1/workflows/{release.app.id}", "/api/v1/workflows/{app_id}"
 
     def example(method: str, path: str, status: int = 200) -> Any:
         detail = DESCRIPTION["paths"][path][method]["responses"][str(status)]
@@ -147,10 +147,10 @@ async def test_the_examples_of_versions_are_like_real_answers():
     listed = (await call("GET", f"{base}/versions")).json
     assert listed.keys() == example("get", f"{detail}/versions").keys()
     assert listed["data"][0].keys() == example("get", f"{detail}/versions")["data"][0].keys()
-    version = f"/versions/{served.version.id}"
+    version = f"/versions/{release.version.id}"
     for method, path, like in (
         ("GET", version, "/versions/{version_id}"),
-        ("GET", f"/diff?from={served.version.id}", "/diff"),
+        ("GET", f"/diff?from={release.version.id}", "/diff"),
         ("POST", "/rollback", "/rollback"),
         ("POST", f"{version}/pin", "/versions/{version_id}/pin"),
     ):

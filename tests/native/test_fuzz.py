@@ -51,8 +51,8 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
     file = flow(tmp_path / "echo.yml", variables=[field("query")])
     other = flow(tmp_path / "other.yml")
     async with service(Settings(data=tmp_path / "data"), {}, memory=True) as running:
-        served = await running.publish(file)
-        key = await running.apps.working_key(served.app)
+        release = await running.publish(file)
+        key = await running.apps.working_key(release.app)
         foreign = await running.publish(other)
         options = ApiOptions(limit_for=limit_for, ping_seconds=0.05)
         services = NativeServices(
@@ -61,22 +61,22 @@ async def target(tmp_path: Path) -> AsyncGenerator[Target]:
         app = create_app(running.apps, running.run_service, running.files, options, services)
         call = Caller(app, key)
         body = {"inputs": {"query": "é"}, "user": "u", "callback_url": "http://127.0.0.1:1/hook"}
-        runs = [(await call("POST", f"/api/v1/workflows/{served.app.id}/run", json=body)).json for _ in range(2)]
+        runs = [(await call("POST", f"/api/v1/workflows/{release.app.id}/run", json=body)).json for _ in range(2)]
         ran = f"/api/v1/workflow-runs/{runs[0]['workflow_run_id']}"
         assert (await call("GET", f"{ran}?wait=60")).json["status"] == "succeeded"
         callbacks = (await call("GET", f"{ran}/callbacks")).json["data"]
         begun = await call(
             "POST",
-            f"/api/v1/workflows/{served.app.id}/batch?user=u",
+            f"/api/v1/workflows/{release.app.id}/batch?user=u",
             body=b'{"query": "a"}\n{"query": 7}\n',
             headers={"Content-Type": "application/jsonl"},
         )
         known = {
             "batch_id": [begun.json["batch_id"]],
-            "app_id": [served.app.id, served.app.id, foreign.app.id],
-            "workflow_id": [served.app.id, served.version.id, foreign.app.id],
-            "version_id": [served.version.id, served.version.id, foreign.version.id],
-            "from": [served.version.id],
+            "app_id": [release.app.id, release.app.id, foreign.app.id],
+            "workflow_id": [release.app.id, release.version.id, foreign.app.id],
+            "version_id": [release.version.id, release.version.id, foreign.version.id],
+            "from": [release.version.id],
             "workflow_run_id": [run["workflow_run_id"] for run in runs],
             "callback_id": [callback["id"] for callback in callbacks],
         }

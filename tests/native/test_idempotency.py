@@ -45,7 +45,7 @@ async def test_the_first_answer_is_given_again_whatever_became_of_the_run(server
     again = await submit(app, key="k")
     assert (again.status, again.raw, replayed(again), replayed(first)) == (202, first.raw, True, False)
     alias = await ask(
-        app, "POST", f"/workflows/{app.served.app.id}/run", prefix="/api",
+        app, "POST", f"/workflows/{app.release.app.id}/run", prefix="/api",
         json={"inputs": {}, "user": "u1"}, headers={"Idempotency-Key": "k"},
     )  # fmt: skip
     assert alias.raw == first.raw
@@ -108,7 +108,7 @@ async def test_a_refusal_is_not_kept(server: Serving) -> None:
 async def test_keys_that_are_none(server: Serving, key: str) -> None:
     app = await server.add("tiny.yml", workflow())
     reply = await ask(
-        app, "POST", f"/workflows/{app.served.app.id}/run",
+        app, "POST", f"/workflows/{app.release.app.id}/run",
         json={"inputs": {}, "user": "u"}, headers={"Idempotency-Key": key},
     )  # fmt: skip
     assert (reply.status, reply.body["code"]) == (400, "invalid_param")
@@ -123,7 +123,7 @@ async def test_a_stream_is_told_again_from_the_beginning(server: Serving) -> Non
     app = await server.add("tiny.yml", workflow(["gate"], outputs={"out": ("gate", "text")}))
     gate = Scripted.scripts["gate"] = Gate(["a"])
     gate.let(2)
-    path = f"/api/v1/workflows/{app.served.app.id}/run"
+    path = f"/api/v1/workflows/{app.release.app.id}/run"
     key = {"Idempotency-Key": "k", "Accept": EVENTS}
     async with app.stream(path, key) as stream:
         first = await stream.rest()
@@ -191,7 +191,7 @@ async def test_after_a_day_the_key_is_new(server: Serving, monkeypatch: pytest.M
 
 async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) -> None:
     """Each has helpers of its own; the store between them says who was first."""
-    served = (await server.add("tiny.yml", workflow())).served
+    release = (await server.add("tiny.yml", workflow())).release
     created: list[str | None] = []
     making, go = asyncio.Event(), asyncio.Event()
 
@@ -211,11 +211,11 @@ async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) ->
     stores = [await open_storage(), await open_storage()]
     try:
         one, two = (Idempotency(store.idempotency) for store in stores)
-        first = asyncio.create_task(one.once(request(), served, b"x", make))
+        first = asyncio.create_task(one.once(request(), release, b"x", make))
         await making.wait()
-        second = asyncio.create_task(two.once(request(), served, b"x", make))
+        second = asyncio.create_task(two.once(request(), release, b"x", make))
         with pytest.raises(RequestError) as refused:
-            await two.once(request(), served, b"y", make)
+            await two.once(request(), release, b"y", make)
         assert refused.value.code == "idempotency_conflict"
         go.set()
         answers = await asyncio.gather(first, second)
@@ -231,7 +231,7 @@ async def test_two_processes_on_one_database(tmp_path: Path, server: Serving) ->
 async def test_a_maker_that_fails_lets_the_next_one_try(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["gate"]))
     gate = Scripted.scripts["gate"] = Gate([])
-    served, tries = app.served, 0
+    release, tries = app.release, 0
 
     async def make(_: str | None) -> Response:
         nonlocal tries
@@ -245,7 +245,7 @@ async def test_a_maker_that_fails_lets_the_next_one_try(server: Serving) -> None
     scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "server": ("t", 80), "scheme": "http"}
     request = Request(scope | {"headers": [(b"idempotency-key", b"k")]})
     ended: list[Any] = await asyncio.gather(
-        *(once(request, served, b"", make) for _ in range(5)), return_exceptions=True
+        *(once(request, release, b"", make) for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(item, RequestError) for item in ended) == 2
     assert sum(isinstance(item, Response) for item in ended) == 3

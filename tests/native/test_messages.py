@@ -60,7 +60,7 @@ async def test_the_body_of_the_integration_guide(server: Serving) -> None:
         "response_mode": "streaming",
         "user": "user_id",
     }
-    path = f"/workflows/{app.served.app.id}/run"
+    path = f"/workflows/{app.release.app.id}/run"
     reply = await ask(app, "POST", path, json=body, prefix="/api")
     assert (reply.status, reply.body["status"]) == (202, "queued")
     detail = await look(app, reply.body["workflow_run_id"], wait=60)
@@ -130,14 +130,14 @@ async def test_a_version_of_a_chatflow_is_asked(server: Serving) -> None:
     old = await server.add("chat.yml", chatflow("old"))
     new = await server.add("chat.yml", chatflow("new"))
     body = {"inputs": {}, "query": "hey", "user": "u1"}
-    reply = await ask(new, "POST", f"/workflows/{old.served.version.id}/run", json=body)
+    reply = await ask(new, "POST", f"/workflows/{old.release.version.id}/run", json=body)
     assert (await look(new, reply.body["workflow_run_id"], wait=60))["answer"] == "old"
 
 
 async def test_blocking_and_streaming_messages(app: Client) -> None:
     reply = await submit(app, query="hey", response_mode="blocking")
     assert (reply.status, reply.body["status"], reply.body["answer"]) == (200, "succeeded", "1: hey")
-    url, headers = f"{app.url}/api/v1/workflows/{app.served.app.id}/run", {"Authorization": f"Bearer {app.key}"}
+    url, headers = f"{app.url}/api/v1/workflows/{app.release.app.id}/run", {"Authorization": f"Bearer {app.key}"}
     body = {"inputs": {}, "query": "hey", "user": "u1", "response_mode": "streaming"}
     async with app.session.post(url, json=body, headers=headers | {"Accept": EVENTS}) as answer:
         names = [json.loads(line[6:])["event"] for line in (await answer.text()).splitlines() if line[:6] == "data: "]
@@ -263,7 +263,7 @@ async def batched(app: Client, lines: list[Any], query: str = "") -> tuple[Reply
     """(what a batch was answered, its results once it has ended)."""
     data = "\n".join(json.dumps(item) for item in lines).encode()
     headers = {"Content-Type": "application/jsonl"}
-    begun = await ask(app, "POST", f"/workflows/{app.served.app.id}/batch{query}", data=data, headers=headers)
+    begun = await ask(app, "POST", f"/workflows/{app.release.app.id}/batch{query}", data=data, headers=headers)
     assert begun.status == 202, begun.body
     path = f"{app.url}/api/v1/batches/{begun.body['batch_id']}"
     for _ in range(6000):

@@ -87,5 +87,5 @@ async def test_what_was_paid_inside_is_counted_once(tmp_path: Path, fails: bool)
             assert (body["error_node"]["node_id"], body["exceptions_count"]) == ("it", 1)
         view = await server.run_service.get(body["id"])
         assert view is not None
-        callback = Callback("c", app.served.app.id, body["id"], "http://h/", "run.succeeded", 10**6, 0.0)
+        callback = Callback("c", app.release.app.id, body["id"], "http://h/", "run.succeeded", 10**6, 0.0)
         assert json.loads(message(callback, view))["data"]["usage"] == body["usage"]

@@ -79,7 +79,7 @@ async def test_a_fork_reuses_what_ran_before_its_node(caller: Holder, steps: tup
 async def test_a_run_that_has_not_ended_cannot_be_forked(server: Serving, caller: Holder):
     gate = Scripted.scripts["gate"] = Gate([])
     app = await server.add("gate.yml", workflow(["gate"]))
-    base = f"/api/v1/workflows/{app.served.app.id}/run"
+    base = f"/api/v1/workflows/{app.release.app.id}/run"
     run = (await app.call("POST", base, json={"inputs": {}, "user": "u"}))[1]["workflow_run_id"]
     reply = await caller.call("POST", f"/api/v1/workflow-runs/{run}/fork", json={"node_id": "gate"})
     assert (reply.status, reply.json["code"]) == (409, "not_ended")
@@ -95,10 +95,10 @@ async def test_a_replay_has_the_old_inputs_and_the_version_that_is_named(
     replay = await ended(caller, await call(caller, "POST", path), "replay_of,version,parent,children")
     assert (replay["inputs"], replay["replay_of"], replay["retry_of"]) == ({"q": "x"}, first["workflow_run_id"], None)
     assert (replay["version_number"], replay["parent_run_id"], replay["children"]) == (1, None, [])
-    await server.apps.publish("steps.yml", app.served.version.content.replace("title: A", "title: Anew"))
+    await server.apps.publish("steps.yml", app.release.version.content.replace("title: A", "title: Anew"))
     newer = await ended(caller, await call(caller, "POST", path, json={"inputs": {"q": "y"}}), "version")
     assert (newer["outputs"], newer["version_number"]) == ({"text": "y>a>b>c"}, 2)
-    older = {"version": app.served.version.id}
+    older = {"version": app.release.version.id}
     assert (await ended(caller, await call(caller, "POST", path, json=older), "version"))["version_number"] == 1
     for body, status in (
         ({"inputs": {"q": "far too long"}}, 400),
@@ -133,7 +133,7 @@ async def test_a_run_says_who_paid_for_what(caller: Holder, steps: tuple[Client,
 async def test_a_line_names_the_node_that_failed(server: Serving, caller: Holder):
     app = await server.add("bad.yml", workflow(["boom"]))
     await app.run()
-    (line,) = (await call(caller, "GET", f"/api/v1/workflow-runs?app_id={app.served.app.id}&include=error_node"))[
+    (line,) = (await call(caller, "GET", f"/api/v1/workflow-runs?app_id={app.release.app.id}&include=error_node"))[
         "data"
     ]
     assert line["error_node_title"] == "Boom"
@@ -158,7 +158,7 @@ async def test_a_line_has_the_text_by_which_people_recognise_its_run(server: Ser
 
 
 async def newest(caller: Holder, app: Client) -> Any:
-    path = f"/api/v1/workflow-runs?app_id={app.served.app.id}&include=input&limit=1"
+    path = f"/api/v1/workflow-runs?app_id={app.release.app.id}&include=input&limit=1"
     return (await call(caller, "GET", path))["data"][0]
 
 

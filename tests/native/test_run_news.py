@@ -71,7 +71,7 @@ async def test_runs_of_all_apps_are_sent_as_they_begin_and_end(server: Serving, 
     async with listening(caller) as news:
         assert (await news.next())[0] == "ready"
         _, accepted = await app.call(
-            "POST", f"/api/v1/workflows/{app.served.app.id}/run", json={"inputs": {}, "user": "u"}
+            "POST", f"/api/v1/workflows/{app.release.app.id}/run", json={"inputs": {}, "user": "u"}
         )
         first, line = await news.until(accepted["workflow_run_id"], "running")
         assert (line["app_name"], line["version_number"], line["finished_at"]) == ("tiny", 1, None)

@@ -45,14 +45,14 @@ async def test_a_run_is_queued_at_once_and_found_at_its_end(server: Serving) -> 
     assert body["created_at"] <= body["started_at"] <= body["finished_at"]
     lasted = (body["finished_at_ms"] - body["started_at_ms"]) / 1000
     assert body["elapsed_time"] == pytest.approx(lasted, abs=2e-3)
-    assert (body["workflow_id"], body["app_id"]) == (app.served.version.id, app.served.app.id)
+    assert (body["workflow_id"], body["app_id"]) == (app.release.version.id, app.release.app.id)
     assert (body["user"], body["source"], body["retry_of"], body["callback_url"]) == ("u1", "service-api", None, None)
     assert (body["error"], body["error_node"], body["total_steps"]) == (None, None, 2)
 
 
 async def test_the_alias_and_the_words_for_the_same_mode(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
-    path = f"/workflows/{app.served.app.id}/run"
+    path = f"/workflows/{app.release.app.id}/run"
     body = {"inputs": {}, "user": "u", "response_mode": "async", "query": "", "files": None, "callback_url": None}
     assert (await ask(app, "POST", path, json=body, prefix="/api")).status == 202
 
@@ -72,7 +72,7 @@ async def test_the_body_of_the_integration_guide(server: Serving, prefix: str) -
     field = {"variable": "field1", "label": "field1", "type": "text-input", "required": True}
     outputs = {"out": ("start", "field1"), "files": ("sys", "files")}
     app = await server.add("tiny.yml", workflow(variables=[field], outputs=outputs))
-    path = f"/workflows/{app.served.app.id}/run"
+    path = f"/workflows/{app.release.app.id}/run"
     reply = await ask(app, "POST", path, json=GUIDE, headers={"Accept": "*/*"}, prefix=prefix)
     assert reply.status == 202
     assert set(reply.body) == {"task_id", "workflow_run_id", "status", "created_at"}
@@ -99,10 +99,10 @@ async def test_a_query_is_an_input_of_that_name(server: Serving) -> None:
 async def test_a_version_is_run_by_its_id(server: Serving) -> None:
     old = await server.add("tiny.yml", workflow(outputs={"out": ("sys", "user_id")}))
     new = await server.add("tiny.yml", workflow())
-    reply = await ask(new, "POST", f"/workflows/{old.served.version.id}/run", json={"inputs": {}, "user": "u1"})
+    reply = await ask(new, "POST", f"/workflows/{old.release.version.id}/run", json={"inputs": {}, "user": "u1"})
     assert reply.status == 202
     body = await look(new, reply.body["workflow_run_id"], wait=60)
-    assert body["workflow_id"] == old.served.version.id
+    assert body["workflow_id"] == old.release.version.id
     assert body["outputs"] == {"out": "u1"}
 
 
@@ -134,7 +134,7 @@ async def test_streaming_tells_the_events(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow(["gate"], outputs={"out": ("gate", "text")}))
     gate = Scripted.scripts["gate"] = Gate(["a", "b"])
     gate.let(3)
-    async with app.stream(f"/api/v1/workflows/{app.served.app.id}/run", headers=EVENTS) as stream:
+    async with app.stream(f"/api/v1/workflows/{app.release.app.id}/run", headers=EVENTS) as stream:
         assert stream.answer.status == 200
         events = await stream.rest()
     assert events[0].name == "workflow_started"
@@ -163,14 +163,14 @@ def refusals() -> Mapping[str, tuple[Any, int, str]]:
 async def test_a_request_that_makes_no_sense(server: Serving, what: str) -> None:
     app = await server.add("tiny.yml", workflow(variables=[TEXT]))
     body, status, code = refusals()[what]
-    reply = await ask(app, "POST", f"/workflows/{app.served.app.id}/run", json=body)
+    reply = await ask(app, "POST", f"/workflows/{app.release.app.id}/run", json=body)
     assert (reply.status, reply.body["code"], reply.body["status"]) == (status, code, status)
     assert (await ask(app, "GET", "/workflow-runs")).body["data"] == []
 
 
 async def test_bodies_that_are_no_json(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
-    path = f"/workflows/{app.served.app.id}/run"
+    path = f"/workflows/{app.release.app.id}/run"
     json_type = {"Content-Type": "application/json"}
     assert (await ask(app, "POST", path, data=b"{", headers=json_type)).status == 400
     assert (await ask(app, "POST", path, data=b"\xff", headers=json_type)).status == 400
@@ -186,7 +186,7 @@ async def test_a_body_too_large(tmp_path: Path) -> None:
 async def test_workflows_that_are_not_there(server: Serving) -> None:
     app = await server.add("tiny.yml", workflow())
     other = await server.add("other.yml", workflow(secrets={"A": "b"}))
-    for name in (NOBODY, "nobody", "%00", other.served.app.id, other.served.version.id):
+    for name in (NOBODY, "nobody", "%00", other.release.app.id, other.release.version.id):
         reply = await ask(app, "POST", f"/workflows/{name}/run", json={"inputs": {}, "user": "u"})
         assert (reply.status, reply.body["code"]) == (404, "not_found"), name
 
@@ -195,7 +195,7 @@ async def test_as_many_callers_wait_as_may(tmp_path: Path) -> None:
     async with serving(tmp_path, max_active=1) as server:
         app = await server.add("tiny.yml", workflow(["gate"]))
         gate = Scripted.scripts["gate"] = Gate([])
-        async with app.stream(f"/api/v1/workflows/{app.served.app.id}/run", headers=EVENTS) as stream:
+        async with app.stream(f"/api/v1/workflows/{app.release.app.id}/run", headers=EVENTS) as stream:
             await stream.until("workflow_started")
             reply = await submit(app, response_mode="blocking")
             assert (reply.status, reply.body["code"]) == (429, "too_many_requests")
@@ -356,8 +356,8 @@ async def test_filters(server: Serving) -> None:
 
     assert await ids() == [running, failed["id"]]
     assert await ids(status="failed") == await ids(user="ann") == await ids(keyword="NEEDLE") == [failed["id"]]
-    assert await ids(workflow_id=old.served.version.id) == [failed["id"]]
-    assert await ids(status="running") == await ids(workflow_id=app.served.version.id) == [running]
+    assert await ids(workflow_id=old.release.version.id) == [failed["id"]]
+    assert await ids(status="running") == await ids(workflow_id=app.release.version.id) == [running]
     assert await ids(status="queued") == await ids(source="batch:x") == await ids(status="paused") == []
     between = (failed["created_at_ms"] + 1) / 1000
     assert await ids(created_before=repr(between)) == [failed["id"]]
@@ -538,7 +538,7 @@ async def test_a_run_whose_version_does_not_load_any_more(server: Serving) -> No
     app = await server.add("tiny.yml", workflow())
     run = await submitted(app)
     await look(app, run, wait=60)
-    version = app.served.version
+    version = app.release.version
     await server.add("tiny.yml", workflow(["another"]))  # the current version loads
     vars(server.store.catalog)["_versions"][version.id] = type(version)(
         **{  # pyright: ignore

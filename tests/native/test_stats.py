@@ -32,7 +32,7 @@ async def stats(caller: Holder, query: str = "from=2026-03-01&to=2026-03-31") ->
 
 
 async def test_runs_are_grouped(server: Serving, caller: Holder):
-    apps = [(await server.add(f"{name}.yml", workflow().replace("tiny", name))).served.app for name in ("one", "two")]
+    apps = [(await server.add(f"{name}.yml", workflow().replace("tiny", name))).release.app for name in ("one", "two")]
     elsewhere = await server.apps.publish("x.yml", workflow(), "elsewhere")
     key = (await server.apps.catalog.keys(apps[0].id))[0]
     for n in range(20):

@@ -89,7 +89,7 @@ async def test_each_needs_its_permission(server: Serving):
     stranger = await holder(server, "read", "manage", workspace="elsewhere")
     assert await call(stranger, "GET") == {"data": []}
     await call(stranger, "DELETE", f"{PATH}/{subscription['id']}", 404)
-    app = (await server.add("hooks.yml", triggered(webhook()))).served.app.id
+    app = (await server.add("hooks.yml", triggered(webhook()))).release.app.id
     of_some = await holder(server, "read", "manage", apps=frozenset({app}))
     for method in ("GET", "POST"):
         refusal = await call(of_some, method, status=403, json=WANTED)

@@ -20,8 +20,8 @@ FILE = triggered(
 
 @pytest.fixture
 async def app(server: Serving) -> Holder:
-    served = await server.apps.publish("hooks.yml", FILE)
-    return Holder(server, server.secret_key(served), [served.app.id])
+    release = await server.apps.publish("hooks.yml", FILE)
+    return Holder(server, server.secret_key(release), [release.app.id])
 
 
 async def call(holder: Holder, method: str, path: str, status: int = 200, **more: Any) -> Any:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from headrace.apps.catalog import Served, digest
+from headrace.apps.catalog import Release, digest
 from headrace.kernel.secrets import STARS
 from headrace.nodes.end import End, EndConfig
 from headrace.ports import Storage
@@ -40,12 +40,12 @@ class World:
     """One app, served from a file, and a caller with its key."""
 
     store: Storage
-    served: Served
+    release: Release
     call: Caller
 
     @property
     def base(self) -> str:
-        return f"/api/v1/workflows/{self.served.app.id}"
+        return f"/api/v1/workflows/{self.release.app.id}"
 
     async def publish(self, content: str | bytes, query: str = "", **headers: str) -> Answer:
         body = content.encode() if isinstance(content, str) else content
@@ -61,15 +61,15 @@ class World:
 
     async def runs_now(self) -> str:
         """The name of the version that the app's calls run."""
-        return (await apps_of(self.store).current(self.served.app.id)).flow.name
+        return (await apps_of(self.store).current(self.release.app.id)).flow.name
 
 
 @pytest.fixture
 async def world() -> World:
     store = memory_storage()
     apps = apps_of(store)
-    served = await apps.publish("flow.yml", ECHO)
-    return World(store, served, Caller(api_of(apps, store), await apps.working_key(served.app)))
+    release = await apps.publish("flow.yml", ECHO)
+    return World(store, release, Caller(api_of(apps, store), await apps.working_key(release.app)))
 
 
 # --------------------------------------------------------------------------------------------------------- publish
@@ -223,7 +223,7 @@ async def test_a_version_is_told_with_its_content_but_no_secret(world: World):
     body = (await world.call("GET", f"{world.base}/versions/{published['id']}")).json
     assert (body["content"], body["masked"], body["name"], body["current"]) == (plain, False, "echo", True)
 
-    body = (await world.call("GET", f"{world.base}/versions/{world.served.version.id}")).json
+    body = (await world.call("GET", f"{world.base}/versions/{world.release.version.id}")).json
     assert body["masked"] is True
     assert "hunter2" not in body["content"]
     expected = yaml.safe_load(ECHO)
@@ -233,7 +233,7 @@ async def test_a_version_is_told_with_its_content_but_no_secret(world: World):
 
 async def test_two_versions_compared(world: World):
     third = (await world.publish(THIRD.replace("hunter2!", "hunter3!"))).json["id"]
-    first = world.served.version.id
+    first = world.release.version.id
     body = (await world.call("GET", f"{world.base}/diff?from={first}&to={third}")).json
     assert (body["from"], body["to"], body["same"]) == (first, third, False)
     assert body["nodes"]["changed"] == [
@@ -256,7 +256,7 @@ async def test_two_versions_compared(world: World):
 
 async def test_a_pinned_version_is_what_calls_run(world: World):
     await world.publish(PARROT)
-    first = world.served.version.id
+    first = world.release.version.id
     for _ in range(2):
         answer = await world.call("POST", f"{world.base}/versions/{first}/pin")
         assert (answer.status, answer.json["name"], answer.json["current"]) == (200, "echo", True)
@@ -291,10 +291,10 @@ async def test_a_repeated_rollback_goes_back_once(world: World):
 async def test_a_file_served_again_keeps_what_was_pinned_until_it_changes(world: World):
     await apps_of(world.store).publish("flow.yml", PARROT)
     await world.call("POST", f"{world.base}/rollback")
-    served = await apps_of(world.store).publish("flow.yml", PARROT)  # the server was started again
-    assert (served.version.number, served.flow.name) == (1, "echo")
-    served = await apps_of(world.store).publish("flow.yml", THIRD)
-    assert (served.version.number, served.app.version) == (3, served.version.id)
+    release = await apps_of(world.store).publish("flow.yml", PARROT)  # the server was started again
+    assert (release.version.number, release.flow.name) == (1, "echo")
+    release = await apps_of(world.store).publish("flow.yml", THIRD)
+    assert (release.version.number, release.app.version) == (3, release.version.id)
     assert await world.runs_now() == "third"
 
 
@@ -327,7 +327,7 @@ def paths(app: str, version: str) -> list[tuple[str, str]]:
 
 async def test_another_apps_versions_are_not_found(world: World):
     other = await apps_of(world.store).publish("other.yml", PARROT)
-    own, theirs = world.served, other
+    own, theirs = world.release, other
     fields = [
         *paths(theirs.app.id, theirs.version.id),
         *[item for item in paths(own.app.id, theirs.version.id) if theirs.version.id in item[1]],
@@ -343,7 +343,7 @@ async def test_another_apps_versions_are_not_found(world: World):
 
 
 async def test_without_a_key_nothing_is_told(world: World):
-    for method, path in paths(world.served.app.id, world.served.version.id):
+    for method, path in paths(world.release.app.id, world.release.version.id):
         for caller in (Caller(world.call.app), Caller(world.call.app, "app-wrong")):
             answer = await caller(method, path)
             assert (answer.status, answer.json["code"]) == (401, "unauthorized")
@@ -351,7 +351,7 @@ async def test_without_a_key_nothing_is_told(world: World):
 
 
 async def test_ids_are_found_however_they_are_written(world: World):
-    path = f"/api/v1/workflows/{world.served.app.id.upper()}/versions/{world.served.version.id.replace('-', '')}"
+    path = f"/api/v1/workflows/{world.release.app.id.upper()}/versions/{world.release.version.id.replace('-', '')}"
     body: Any = (await world.call("GET", path)).json
-    assert body["id"] == world.served.version.id
+    assert body["id"] == world.release.version.id
     assert (await world.call("HEAD", path)).status == 200

@@ -45,15 +45,15 @@ RUN = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
 
 async def run(at: Delivering, url: str, q: str = "hi") -> str:
     """A run that ends at once, with a callback."""
-    served = await publish(at.where, ECHO)
-    return (await at.where.submit(Submission(served, "somebody", {"q": q}, callback=url))).run
+    release = await publish(at.where, ECHO)
+    return (await at.where.submit(Submission(release, "somebody", {"q": q}, callback=url))).run
 
 
 async def written(store: Storage, url: str, *events: Event, run: str = RUN) -> None:
     """A run that is in the journal, whoever did it."""
     where = run_service(store)
-    served = await publish(where, ECHO)
-    queued = RunQueued(served.app.id, served.version.id, "task", "somebody", {"q": "hi"}, {}, callback=url)
+    release = await publish(where, ECHO)
+    queued = RunQueued(release.app.id, release.version.id, "task", "somebody", {"q": "hi"}, {}, callback=url)
     records = [Record(run, seq, 1000.0 + seq, event) for seq, event in enumerate((queued, *events), 1)]
     await store.journal.append(records)
 
@@ -120,8 +120,8 @@ def test_signatures_are_those_of_standard_webhooks():
 
 async def test_a_run_without_a_callback_tells_nobody():
     async with delivering() as at:
-        served = await publish(at.where, ECHO)
-        name = (await at.where.submit(Submission(served, "somebody", {"q": "hi"}))).run
+        release = await publish(at.where, ECHO)
+        name = (await at.where.submit(Submission(release, "somebody", {"q": "hi"}))).run
         assert [record async for record in at.where.follow(name)]
         assert await at.store.callbacks.callbacks_of(name) == []
 
@@ -333,8 +333,8 @@ async def test_secrets_stay_secret():
     Gate.reset()
     Gate.release.set()
     async with receiver() as there, delivering() as at:
-        served = await publish(at.where, GATED)
-        await at.where.submit(Submission(served, "somebody", {}, callback=there.url))
+        release = await publish(at.where, GATED)
+        await at.where.submit(Submission(release, "somebody", {}, callback=there.url))
         post = await there.next()
     assert post.json["data"]["outputs"] == {"text": "through the gate", "key": "*" * 20}
     assert b"hunter2" not in post.body

@@ -103,11 +103,11 @@ async def world(folder: Path) -> AsyncGenerator[World]:
 
 
 async def _used(running: Service, api: Any, name: str, text: str) -> App:
-    served = await running.apps.publish(f"{name}.yml", text)
-    app = App(served.app.mode, Caller(api, await running.apps.working_key(served.app)))
+    release = await running.apps.publish(f"{name}.yml", text)
+    app = App(release.app.mode, Caller(api, await running.apps.working_key(release.app)))
     uploaded = await app.upload()
     ids = app.ids
-    ids |= {"file_id": uploaded["id"], "end_user_id": uploaded["created_by"], "workflow_id": served.version.id}
+    ids |= {"file_id": uploaded["id"], "end_user_id": uploaded["created_by"], "workflow_id": release.version.id}
     annotation = await app.post("/apps/annotations", question="who?", answer="me")
     ids["annotation_id"] = annotation["id"]
     setting = {"score_threshold": 0.9, "embedding_provider_name": "openai", "embedding_model_name": "e"}

@@ -99,9 +99,9 @@ async def test_whoever_has_no_key_meets_no_limit(server: Serving, app: Client, p
 
 async def test_the_tightest_of_workspace_app_and_key_holds(server: Serving, app: Client, plans: Plans) -> None:
     other = await server.add("chat.yml", chatflow())
-    key = (await server.store.catalog.keys(app.served.app.id))[0].id
+    key = (await server.store.catalog.keys(app.release.app.id))[0].id
     limited = [{"requests_per_minute": most} for most in (8, 5, 2)]
-    plans(*limited, apps={app.served.app.id: "b", "chat": "b"}, keys={key: "c"})
+    plans(*limited, apps={app.release.app.id: "b", "chat": "b"}, keys={key: "c"})
     assert [(await get(app))[0] for _ in range(3)] == [200, 200, 429]
     status, headers, _ = await get(other)
     assert (status, headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == (200, "5", "4")
@@ -171,18 +171,18 @@ async def test_runs_a_day_are_of_every_kind_and_looking_is_free(server: Serving,
     assert (await say(chat))[0] == 200  # 3
     fields = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
     assert (await chat.call("POST", "/v1/openai/chat/completions", json=fields))[0] == 200  # 4
-    path = f"/api/v1/workflows/{completion.served.app.id}/run"
+    path = f"/api/v1/workflows/{completion.release.app.id}/run"
     status, failed = await completion.call("POST", path, json={"inputs": {}, "user": "u", "response_mode": "blocking"})
     assert (status, failed["status"]) == (200, "failed")  # 5
     again = f"/api/v1/workflow-runs/{failed['id']}/retry"
     assert (await completion.call("POST", again))[0] == 202  # 6
     assert (await app.run(response_mode="fast"))[0] == 400, "no run, so nothing is taken"
-    status, _ = await app.call("POST", f"/api/v1/workflows/{app.served.app.id}/run", json={"inputs": {}, "user": "u"})
+    status, _ = await app.call("POST", f"/api/v1/workflows/{app.release.app.id}/run", json={"inputs": {}, "user": "u"})
     assert status == 202  # 7
     refusals = [
         await app.run(),
         await say(chat),
-        await app.call("POST", f"/api/v1/workflows/{app.served.app.id}/run", json={"inputs": {}, "user": "u"}),
+        await app.call("POST", f"/api/v1/workflows/{app.release.app.id}/run", json={"inputs": {}, "user": "u"}),
         await completion.call("POST", again),
     ]
     assert [(status, body["code"]) for status, body in refusals] == [(429, "too_many_requests")] * 4
@@ -206,7 +206,7 @@ async def test_a_refused_message_begins_no_conversation(server: Serving, plans: 
 
 async def test_the_same_request_sent_again_is_one_run(app: Client, plans: Plans) -> None:
     plans({"runs_per_day": 1, "concurrent_runs": 1})
-    path = f"/api/v1/workflows/{app.served.app.id}/run"
+    path = f"/api/v1/workflows/{app.release.app.id}/run"
     headers = {"Idempotency-Key": "k"}
     received = [await app.call("POST", path, json={"inputs": {}, "user": "u"}, headers=dict(headers)) for _ in range(3)]
     assert [status for status, _ in received] == [202] * 3
@@ -255,8 +255,8 @@ async def test_a_caller_who_leaves_holds_its_place_until_the_run_ends(server: Se
 async def test_a_key_of_its_own_plan_runs_no_more_at_once_than_that(server: Serving, plans: Plans) -> None:
     gate = Scripted.scripts["gate"] = Gate([])
     app = await server.add("gate.yml", workflow(["gate"]))
-    app_key, secret = await server.apps.access.create(Rights(app=app.served.app.id), "cli")
-    second = Client(server.session, server.url, secret, app.served)
+    app_key, secret = await server.apps.access.create(Rights(app=app.release.app.id), "cli")
+    second = Client(server.session, server.url, secret, app.release)
     plans({}, {"concurrent_runs": 1}, keys={app_key.id: "b"})
     runs = [asyncio.create_task(item.run()) for item in (app, second, app)]
     await driving(server, 3)
@@ -279,7 +279,7 @@ async def test_a_batch_waits_for_what_its_plan_allows(server: Serving, plans: Pl
 
 
 async def test_the_lines_of_a_batch_count_for_the_key_that_sent_it(server: Serving, app: Client, plans: Plans) -> None:
-    key = (await server.store.catalog.keys(app.served.app.id))[0].id
+    key = (await server.store.catalog.keys(app.release.app.id))[0].id
     plans({}, {"runs_per_day": 4}, keys={key: "b"})
     batch = await begun(app, b'{"inputs": {}}\n' * 3)
     await ended(app, batch)

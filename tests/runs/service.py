@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.brokers import LocalBus, LocalWire
 from headrace.dispatch import LocalDispatch, SharedDispatch
 from headrace.engine import EngineEnvironment
@@ -113,9 +113,9 @@ async def working(where: RunService, concurrency: int = 100) -> AsyncGenerator[R
             await task
 
 
-async def publish(where: RunService, content: str, source: str = "flow.yml") -> Served:
+async def publish(where: RunService, content: str, source: str = "flow.yml") -> Release:
     return await where.apps.publish(source, content)
 
 
-def submission_of(served: Served, **inputs: object) -> Submission:
-    return Submission(served, "somebody", inputs)
+def submission_of(release: Release, **inputs: object) -> Submission:
+    return Submission(release, "somebody", inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.errors import LoadError, NotFound, Unauthorized
 from headrace.stores.memory import memory_storage
 from tests.runs.service import ECHO, GATED, run_service
@@ -50,7 +50,7 @@ async def test_two_files_of_one_content_are_two_apps():
         await apps.version(first.app, second.version.id)
 
 
-async def app_of(apps: Apps, authorization: str) -> Served:
+async def app_of(apps: Apps, authorization: str) -> Release:
     return await apps.app_for(await apps.access.principal(authorization))
 
 
@@ -82,18 +82,18 @@ async def test_what_opens_nothing(header: str | None, message: str):
 
 async def test_a_revoked_key_opens_nothing_and_another_one_is_shown():
     apps = run_service(memory_storage()).apps
-    served = await apps.publish("a.yml", ECHO)
-    key = await apps.working_key(served.app)
+    release = await apps.publish("a.yml", ECHO)
+    key = await apps.working_key(release.app)
     principal = await apps.access.principal(f"Bearer {key}")
     [stored] = await apps.catalog.keys()
     assert principal.id == stored.id
     assert await apps.access.revoke(stored, "cli")
     with pytest.raises(Unauthorized):
         await apps.access.principal(f"Bearer {key}")
-    other = await apps.working_key(served.app)
+    other = await apps.working_key(release.app)
     assert other != key
-    assert (await app_of(apps, f"Bearer {other}")).app.id == served.app.id
-    assert await apps.working_key(served.app) == other, "and it stays"
+    assert (await app_of(apps, f"Bearer {other}")).app.id == release.app.id
+    assert await apps.working_key(release.app) == other, "and it stays"
     assert not await apps.access.revoke(stored, "cli"), "it is revoked already"
 
 

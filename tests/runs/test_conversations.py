@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace import dispatch
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.brokers import LocalBus, LocalWire
 from headrace.engine import EngineEnvironment
 from headrace.errors import TooManyRequests
@@ -82,16 +82,16 @@ def run_service(store: Storage, wire: LocalWire | None = None) -> RunService:
 
 async def talk(where: RunService, conversation: str = "c") -> Submission:
     """A conversation, and a message of it to be sent."""
-    served: Served = await where.apps.publish("talk.yml", TALK)
-    new_conversation = Conversation(conversation, served.app.id, "eu", "New conversation", {}, "", 1.0, 1.0)
+    release: Release = await where.apps.publish("talk.yml", TALK)
+    new_conversation = Conversation(conversation, release.app.id, "eu", "New conversation", {}, "", 1.0, 1.0)
     variables = [
         ConversationVariable(
             f"{conversation}-{item.name}", conversation, item.name, item.type, "", item.value, 1.0, 1.0
         )
-        for item in served.flow.conversation
+        for item in release.flow.conversation
     ]
     await where.conversations.add_conversation(new_conversation, variables)
-    return Submission(served, "somebody", {}, query="hello", conversation=conversation)
+    return Submission(release, "somebody", {}, query="hello", conversation=conversation)
 
 
 async def follow(where: RunService, run: RunId) -> list[Record]:

@@ -165,9 +165,9 @@ async def test_a_caller_who_leaves_does_not_end_the_run(store: Storage, journal:
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
         journal.may_end.set()
-        served = await publish(where, ECHO)
+        release = await publish(where, ECHO)
         async with asyncio.timeout(60):
-            while not (await where.runs.activity([served.app.id], 0, 1))[served.app.id].runs:  # noqa: ASYNC110
+            while not (await where.runs.activity([release.app.id], 0, 1))[release.app.id].runs:  # noqa: ASYNC110
                 await asyncio.sleep(0)
     assert journal.appends == [7]
 
@@ -178,7 +178,7 @@ async def test_an_observer_is_notified_once_the_records_are_durable(store: Stora
     drive = InlineDrive(EngineEnvironment(journal, bus, NOTHING), lambda: callbacks.append("due"), observer)
     submission = replace(submission_of(await publish(where, ECHO), q="x"), callback="http://127.0.0.1/")
     journal.may_end.clear()
-    driving = asyncio.create_task(drive(submission.records(1.0)[0], submission.served.flow))
+    driving = asyncio.create_task(drive(submission.records(1.0)[0], submission.release.flow))
     await journal.began.wait()
     assert (observer.notes, callbacks) == (["acquired"], [])
     journal.may_end.set()

@@ -53,9 +53,9 @@ async def _teleport(service: RunService, run: str) -> None:
 
 async def test_a_run_that_it_drives_is_given_up(two: list[RunService], caplog: pytest.LogCaptureFixture) -> None:
     mine, other = two
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     async with both(two):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         await _teleport(other, run)
         await let_go(mine)

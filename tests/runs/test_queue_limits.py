@@ -139,21 +139,21 @@ async def test_what_waits_is_bounded_and_batches_are_not_refused(
     monkeypatch.setattr("headrace.runs.queue_limits._MAX_AGE_SECONDS", 0.0)
     monkeypatch.setattr("headrace.runs.queue_limits._RESTS", 0.0)
     store, service = await limited(tmp_path, 2)
-    served = await publish(service, ECHO)
-    runs = [(await service.submit(submission_of(served, q="x"))).run for _ in range(2)]
+    release = await publish(service, ECHO)
+    runs = [(await service.submit(submission_of(release, q="x"))).run for _ in range(2)]
     with pytest.raises(RequestError, match="2 runs of the workspace are waiting") as refusal:
-        await service.submit(submission_of(served, q="x"))
+        await service.submit(submission_of(release, q="x"))
     assert (refusal.value.status, refusal.value.code) == (429, "too_many_requests")
     with pytest.raises(RequestError, match="are waiting"):
-        async with service.open(submission_of(served, q="x")):
+        async with service.open(submission_of(release, q="x")):
             pass
-    assert (await service.submit(submission_of(served, q="x"), runs[0])).run == runs[0], "it exists"
-    await service.submit(replace(submission_of(served, q="x"), source="batch:b"))
+    assert (await service.submit(submission_of(release, q="x"), runs[0])).run == runs[0], "it exists"
+    await service.submit(replace(submission_of(release, q="x"), source="batch:b"))
     async with working(service):
         for run in runs:
             async for _ in service.follow(run):
                 pass
-        await service.submit(submission_of(served, q="x"))
+        await service.submit(submission_of(release, q="x"))
     await store.aclose()
 
 
@@ -176,8 +176,8 @@ async def test_every_dialect_refuses_in_its_own_envelope(
         queue: Any = Waiting(other=Backlog(5, 1.0))
         server.run_service.queue_limits = QueueLimits(queue, 0, 5)
         app = await server.add("c.yml", chatflow("x", []))
-        headers = {"Authorization": f"Bearer {server.secret_key(app.served)}"}
-        url = server.url + path.format(app=app.served.app.id)
+        headers = {"Authorization": f"Bearer {server.secret_key(app.release)}"}
+        url = server.url + path.format(app=app.release.app.id)
         async with server.session.post(url, json=body, headers=headers) as answer:
             value = await answer.json()
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1"), value

@@ -69,8 +69,8 @@ def has(records: Sequence[Record], kind: type) -> bool:
 async def ended(store: Storage) -> list[Record]:
     """The records of a gated run, once it has ended."""
     where = run_service(store)
-    served = await publish(where, GATED)
-    async with working(where), asyncio.timeout(60), where.open(submission_of(served)) as started:
+    release = await publish(where, GATED)
+    async with working(where), asyncio.timeout(60), where.open(submission_of(release)) as started:
         return [record async for record in started.records]
 
 
@@ -186,7 +186,7 @@ async def test_a_run_whose_workflow_cannot_be_read_at_present_continues_later(mo
     monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.01)
     store = memory_storage()
     where = run_service(store)
-    served = await publish(where, ECHO)
+    release = await publish(where, ECHO)
     flow, failures = where.apps.flow, [StoreError("the database system is starting up") for _ in range(3)]
 
     async def read(app: str, version: str) -> Flow:
@@ -195,7 +195,7 @@ async def test_a_run_whose_workflow_cannot_be_read_at_present_continues_later(mo
         return await flow(app, version)
 
     monkeypatch.setattr(where.apps, "flow", read)
-    run = (await where.submit(submission_of(served, q="x"))).run
+    run = (await where.submit(submission_of(release, q="x"))).run
     async with where.environment.bus.subscribe(run) as live, working(where), asyncio.timeout(60):
         while not isinstance((records := await anext(live))[-1].event, RunEnded):
             pass

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.brokers import LocalBus
 from headrace.errors import NotFound, StoreError, TooManyRequests
 from headrace.kernel.events import Delta, NodeSucceeded, Record, RunEnded, RunId, RunResumed, RunStarted
@@ -41,8 +41,8 @@ def outcome(records: Sequence[Record]) -> RunEnded:
 
 async def test_a_run_is_followed_from_its_first_record_to_its_last(store: Storage):
     async with working(run_service(store)) as where:
-        served = await publish(where, ECHO)
-        async with where.open(submission_of(served, q="hi")) as started:
+        release = await publish(where, ECHO)
+        async with where.open(submission_of(release, q="hi")) as started:
             records = [record async for record in started.records]
     assert [record.seq for record in records] == list(range(1, 8))
     assert outcome(records).outputs == {"q": "hi"}
@@ -215,32 +215,32 @@ async def test_a_run_goes_on_in_the_next_process_from_the_node_that_was_running(
 
 async def test_no_more_callers_than_an_app_may_have(store: Storage):
     async with working(run_service(store, max_active=1)) as where:
-        served = await publish(where, GATED)
-        async with where.open(submission_of(served)) as started:
+        release = await publish(where, GATED)
+        async with where.open(submission_of(release)) as started:
             await Gate.begun.wait()
             with pytest.raises(TooManyRequests) as refused:
-                async with where.open(submission_of(served)):
+                async with where.open(submission_of(release)):
                     raise AssertionError
             assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
             Gate.release.set()
             assert outcome([record async for record in started.records]).status == "succeeded"
-        async with where.open(submission_of(served)) as started:
+        async with where.open(submission_of(release)) as started:
             assert outcome([record async for record in started.records]).status == "succeeded"
 
 
 async def test_a_run_whose_app_is_gone_ends_and_says_so(store: Storage):
     where = run_service(store)
-    served = await publish(where, GATED)
-    run, *_ = await where.submit(submission_of(served))
-    await store.catalog.remove_app(served.app.id)
+    release = await publish(where, GATED)
+    run, *_ = await where.submit(submission_of(release))
+    await store.catalog.remove_app(release.app.id)
     again = run_service(store)
     async with again.environment.bus.subscribe(run) as live, working(again):
         assert isinstance((await anext(live))[0].event, RunEnded)
-    assert outcome(await store.journal.read(run)).error == f"Workflow not found with id: {served.version.id}"
+    assert outcome(await store.journal.read(run)).error == f"Workflow not found with id: {release.version.id}"
 
 
-async def open_run(where: RunService, served: Served) -> list[Record]:
-    async with where.open(submission_of(served, q="x")) as started:
+async def open_run(where: RunService, release: Release) -> list[Record]:
+    async with where.open(submission_of(release, q="x")) as started:
         return [record async for record in started.records]
 
 
@@ -257,11 +257,11 @@ async def test_a_run_that_cannot_be_written_down_is_refused(monkeypatch: pytest.
     monkeypatch.setattr("headrace.runs.reader.POLL_SECONDS", 0.01)
     monkeypatch.setattr("headrace.dispatch.FIRST_PAUSE", 0.01)
     async with working(run_service(memory_storage(Full()))) as where:
-        served = await publish(where, ECHO)
+        release = await publish(where, ECHO)
         with pytest.raises(StoreError):
-            await where.submit(submission_of(served, q="x"))
+            await where.submit(submission_of(release, q="x"))
         with pytest.raises(StoreError):
-            await open_run(where, served)
+            await open_run(where, release)
 
 
 class Locked(MemoryLeases):
@@ -281,8 +281,8 @@ async def test_a_run_that_cannot_be_taken_up_is_tried_again_after_a_while(monkey
     store = memory_storage()
     where = run_service(store)
     where.leases = leases = Locked(where.environment.journal)
-    served = await publish(where, ECHO)
-    run = (await where.submit(submission_of(served, q="x"))).run
+    release = await publish(where, ECHO)
+    run = (await where.submit(submission_of(release, q="x"))).run
     await store.journal.append([Record(run, 2, 0.0, RunStarted())])  # begun by a process that is no more
     where.take_handover(run)
     since = asyncio.get_running_loop().time()

@@ -99,9 +99,9 @@ async def ended(where: RunService, run: RunId) -> RunEnded:
 
 async def test_neither_takes_what_the_other_does(two: list[RunService]) -> None:
     mine, other = two
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     async with both(two):
-        runs = [(await mine.submit(submission_of(served))).run for _ in range(3)]
+        runs = [(await mine.submit(submission_of(release))).run for _ in range(3)]
         await begun(3)
         await looks(other)
         assert Gate.entered == 3
@@ -113,9 +113,9 @@ async def test_neither_takes_what_the_other_does(two: list[RunService]) -> None:
 
 async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[RunService]) -> None:
     mine, other = two
-    served = await publish(mine, SILENT)
+    release = await publish(mine, SILENT)
     async with both(two):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         await other.stop(run, "ada")
         assert (await ended(other, run)).status == "stopped"
@@ -127,9 +127,9 @@ async def test_a_stop_asked_for_at_the_other_ends_a_run_at_once(two: list[RunSer
 
 async def test_a_process_without_a_worker_stops_a_run_while_a_node_is_working(two: list[RunService]) -> None:
     mine, other = two
-    served = await publish(mine, SILENT)
+    release = await publish(mine, SILENT)
     async with working(mine):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         assert not mine.leases.shared, "no other worker is known"
         await other.stop(run, "ada")
@@ -142,9 +142,9 @@ async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
 ) -> None:
     monkeypatch.setattr(worker, "OVERTAKEN_SECONDS", 60)
     mine, other = two
-    served = await publish(mine, SILENT)
+    release = await publish(mine, SILENT)
     async with both(two):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         await take_over(other, run)  # as if the first one had been silent for too long
         await begun(2)
@@ -156,9 +156,9 @@ async def test_a_stop_is_not_lost_on_a_run_that_the_other_has_taken_up_unseen(
 
 async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[RunService]) -> None:
     mine, other = two
-    served = await publish(mine, SILENT)
+    release = await publish(mine, SILENT)
     async with both(two):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         await take_over(other, run)
         await begun(2)
@@ -172,11 +172,11 @@ async def test_a_run_that_the_other_has_taken_up_is_let_go(two: list[RunService]
 
 async def test_what_waits_goes_to_a_free_slot_and_a_drained_run_to_the_other(two: list[RunService]) -> None:
     mine, other = two
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     await mine.leases.heartbeat()
     draining = Worker(mine, concurrency=1)
     task = asyncio.create_task(draining.run())
-    runs = [(await mine.submit(submission_of(served))).run for _ in range(3)]
+    runs = [(await mine.submit(submission_of(release))).run for _ in range(3)]
     await begun(1)
     async with working(other):
         await begun(3)
@@ -202,9 +202,9 @@ async def test_what_waits_goes_to_a_free_slot_and_a_drained_run_to_the_other(two
 
 async def test_a_run_that_both_would_begin_is_begun_once(two: list[RunService]) -> None:
     mine, other = two
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     runs = [
-        (await mine.submit(submission_of(served))).run for _ in range(20)
+        (await mine.submit(submission_of(release))).run for _ in range(20)
     ]  # by one that does no runs, as yet: anybody's
     async with working(mine), working(other):
         await begun(20)
@@ -223,9 +223,9 @@ async def test_a_run_that_both_would_begin_is_begun_once(two: list[RunService]) 
 
 async def test_the_runs_of_a_dead_worker_are_taken_over_together(two: list[RunService]) -> None:
     dead, other = two
-    served = await publish(other, GATED)
+    release = await publish(other, GATED)
     await dead.leases.heartbeat()
-    names = [(await dead.submit(submission_of(served))).run for _ in range(120)]
+    names = [(await dead.submit(submission_of(release))).run for _ in range(120)]
     for run in names:
         await dead.environment.journal.append([Record(run, 2, dead.environment.clock(), RunStarted())])
     assert isinstance(dead.leases, SqlLeases)

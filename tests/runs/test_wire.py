@@ -136,11 +136,11 @@ async def test_text_and_records_arrive_without_a_poll(hosts: Sequence[Host]) -> 
 
 async def test_a_caller_that_waits_has_the_end_without_a_poll(hosts: Sequence[Host]) -> None:
     driving, other = hosts
-    served = await publish(driving.service, GATED)
-    run = (await driving.service.submit(submission_of(served))).run
+    release = await publish(driving.service, GATED)
+    run = (await driving.service.submit(submission_of(release))).run
     await at_the_gate()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(RunWatcher(other.service).find(run, served.app.id, wait=HOUR))
+        waiting = tasks.create_task(RunWatcher(other.service).find(run, release.app.id, wait=HOUR))
         await other.follows(run, driving)
         Gate.release.set()
     status = waiting.result()
@@ -165,11 +165,11 @@ async def test_a_stop_reaches_the_process_that_drives_the_run(hosts: Sequence[Ho
 
 async def test_a_poll_knows_the_end_without_reading(hosts: Sequence[Host]) -> None:
     driving, other = hosts
-    served = await publish(driving.service, GATED)
-    run = (await driving.service.submit(submission_of(served))).run
+    release = await publish(driving.service, GATED)
+    run = (await driving.service.submit(submission_of(release))).run
     await at_the_gate()
     async with asyncio.timeout(60):
-        status = await RunWatcher(other.service).find(run, served.app.id)
+        status = await RunWatcher(other.service).find(run, release.app.id)
     assert status is not None
     assert status.summary.status == "running"
     await other.follows(run, driving)
@@ -181,12 +181,12 @@ async def test_a_poll_knows_the_end_without_reading(hosts: Sequence[Host]) -> No
 
 async def test_callers_at_the_process_that_drives_a_run_receive_how_another_ends_it(hosts: Sequence[Host]) -> None:
     driving, other = hosts
-    served = await publish(driving.service, SILENT)
-    run = (await driving.service.submit(submission_of(served))).run
+    release = await publish(driving.service, SILENT)
+    run = (await driving.service.submit(submission_of(release))).run
     await at_the_gate()
     await other.reaches(driving)
     async with asyncio.timeout(60), working(other.service), asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(RunWatcher(driving.service).find(run, served.app.id, wait=HOUR))
+        waiting = tasks.create_task(RunWatcher(driving.service).find(run, release.app.id, wait=HOUR))
         await eventually(lambda: run in driving.bus._subscribers)
         await other.service.stop(run, "ada")
     status = waiting.result()

@@ -13,7 +13,7 @@ import yaml
 from headrace import dispatch
 from headrace.adapters.tools import ToolRegistry
 from headrace.api.dify.run_events import RunEvents
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.background import Slots
 from headrace.brokers import LocalBus
 from headrace.engine import EngineEnvironment
@@ -137,12 +137,12 @@ def new_service(store: Storage, names: dict[str, str] | None = None) -> RunServi
     return service
 
 
-async def serve(where: RunService, *contents: str, workspace: str = "default") -> list[Served]:
+async def serve(where: RunService, *contents: str, workspace: str = "default") -> list[Release]:
     return [await where.apps.publish(f"{workspace}/{at}.yml", text, workspace) for at, text in enumerate(contents)]
 
 
-async def begin(where: RunService, served: Served) -> RunId:
-    return (await where.submit(Submission(served, "ann", {}))).run
+async def begin(where: RunService, release: Release) -> RunId:
+    return (await where.submit(Submission(release, "ann", {}))).run
 
 
 async def end_of(where: RunService, run: RunId) -> RunEnded:
@@ -166,9 +166,9 @@ async def gate_reached() -> None:
         await Gate.begun.wait()
 
 
-async def detail_of(where: RunService, run: RunId, served: Served) -> Any:
+async def detail_of(where: RunService, run: RunId, release: Release) -> Any:
     """The end of the tool node in Dify's stream."""
-    fold = RunEvents(run, served.flow)
+    fold = RunEvents(run, release.flow)
     events = [event for record in await where.environment.journal.read(run) for event in fold.feed(record)]
     return next(event.data for event in events if event.event == "node_finished" and event.data["node_id"] == "t")
 

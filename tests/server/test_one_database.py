@@ -159,7 +159,7 @@ def test_another_data_folder_has_another_secret_and_is_refused(
     first.mkdir()
     second.mkdir()
     database = f"sqlite:///{first}/data/headrace.db"
-    served = serve(stack, first, peer)
+    original = serve(stack, first, peer)
     with pytest.raises(AssertionError, match="is not the secret of this database") as refused:
         serve(stack, second, peer, HEADRACE_DATABASE_URL=database)
     assert "Copy the file `secret`" in str(refused.value)
@@ -167,8 +167,8 @@ def test_another_data_folder_has_another_secret_and_is_refused(
     (second / "data" / "secret").write_bytes((first / "data" / "secret").read_bytes())
     copied = serve(stack, second, peer, HEADRACE_DATABASE_URL=database)
     fields = "/api/v1/callbacks/secret"
-    copied.keys = served.keys  # of one app
-    assert Client(copied).get(fields) == Client(served).get(fields)
+    copied.keys = original.keys  # of one app
+    assert Client(copied).get(fields) == Client(original).get(fields)
 
 
 def test_a_secret_that_is_lost_is_replaced_on_purpose(tmp_path: pathlib.Path, peer: Peer, stack: ExitStack) -> None:

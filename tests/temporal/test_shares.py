@@ -75,13 +75,13 @@ async def test_a_run_is_refused_where_too_many_of_its_workspace_wait(temporal_se
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
     async with aclosing(TemporalDispatch(temporal_server.options(), {}, store.leases)) as dispatch:
         service = run_service(store, dispatch=dispatch)
-        served = await publish(service, ECHO)
+        release = await publish(service, ECHO)
         other = await service.apps.publish("other.yml", ECHO, "other")
         for _ in range(2):
-            await service.submit(submission_of(served, q="x"))
+            await service.submit(submission_of(release, q="x"))
         service.queue_limits = QueueLimits(store.unstarted, of_workspace=2, of_all=3)
         with pytest.raises(TooManyRequests, match="2 runs of the workspace are waiting") as refusal:
-            await service.submit(submission_of(served, q="x"))
+            await service.submit(submission_of(release, q="x"))
         assert 1 <= int(refusal.value.headers["Retry-After"]) <= 60
         last = (await service.submit(submission_of(other, q="x"))).run
         service.queue_limits = QueueLimits(store.unstarted, of_workspace=2, of_all=3)

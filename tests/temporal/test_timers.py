@@ -151,8 +151,8 @@ async def ended(process: Process, run: RunId) -> RunEnded:
 
 
 async def run_of(process: Process, content: str, callback: str | None = None, **inputs: object) -> RunId:
-    served = await publish(process.service, content)
-    return (await process.service.submit(Submission(served, "somebody", inputs, callback=callback))).run
+    release = await publish(process.service, content)
+    return (await process.service.submit(Submission(release, "somebody", inputs, callback=callback))).run
 
 
 async def callback_of(process: Process, run: RunId) -> Callback | None:
@@ -289,9 +289,9 @@ async def test_a_worker_that_was_found_dead_makes_others_look_for_its_callbacks(
         async with background("webhooks", other.sender.run()):
             await there.next()  # that of the first look
             await until(lambda: has_status(other, run, "delivered"))
-            served = await publish(dead.service, ECHO)
+            release = await publish(dead.service, ECHO)
             async with background("worker", Worker(dead.service).run()):
-                later = Submission(served, "somebody", {"q": "b"}, callback=there.url)
+                later = Submission(release, "somebody", {"q": "b"}, callback=there.url)
                 second = (await dead.service.submit(later)).run
                 await ended(dead, second)
             dispatch.on_dead_worker = other.sender.wake
@@ -313,7 +313,7 @@ async def test_a_schedule_starts_one_run_at_each_time(fleet: Fleet, two: tuple[P
     fleet.offset = 57.0 - time.time() % 60  # the next minute begins in three seconds
     due = fleet.clock() // 60 * 60 + 60
     first, second = two
-    served = await first.service.apps.publish("cron.yml", triggered(cron("* * * * *")))
+    release = await first.service.apps.publish("cron.yml", triggered(cron("* * * * *")))
     await first.schedules.poll()  # from now on it counts
     async with background("first", first.schedules.run()):
         await until(lambda: set_in_temporal(fleet, TimerKind.SCHEDULE))
@@ -329,10 +329,10 @@ async def test_a_schedule_starts_one_run_at_each_time(fleet: Fleet, two: tuple[P
     async with fleet.alive(second), background("second", schedules.run()):
 
         async def started() -> bool:
-            return (await runs.list_runs(RunFilter(served.app.id)))[0] > 0
+            return (await runs.list_runs(RunFilter(release.app.id)))[0] > 0
 
         await until(started)
-        _, listed = await runs.list_runs(RunFilter(served.app.id))
+        _, listed = await runs.list_runs(RunFilter(release.app.id))
         assert (await ended(second, listed[0].run)).status == "succeeded"
     assert len(listed) == 1
     assert due <= listed[0].created_at
@@ -344,8 +344,8 @@ async def test_a_schedule_starts_one_run_at_each_time(fleet: Fleet, two: tuple[P
 
 
 async def add_batch(process: Process, content: str, lines: int, concurrency: int = 10) -> Batch:
-    served = await publish(process.service, content)
-    batch = Batch(str(uuid4()), served.app.id, served.version.id, "ada", lines, time.time(), concurrency)
+    release = await publish(process.service, content)
+    batch = Batch(str(uuid4()), release.app.id, release.version.id, "ada", lines, time.time(), concurrency)
     return await process.batch_runner.add(batch, [BatchLine(number, {"q": f"{number}"}) for number in range(lines)])
 
 
@@ -389,8 +389,8 @@ async def test_a_batch_whose_timer_was_lost_is_found_by_the_next_look(
     fleet: Fleet, two: tuple[Process, Process]
 ) -> None:
     first, second = two
-    served = await publish(first.service, ECHO)
-    batch = Batch(str(uuid4()), served.app.id, served.version.id, "ada", 3, time.time())
+    release = await publish(first.service, ECHO)
+    batch = Batch(str(uuid4()), release.app.id, release.version.id, "ada", 3, time.time())
     async with fleet.alive(second):
         await first.store.batches.add_batch(
             batch, [BatchLine(number, {"q": "x"}) for number in range(3)]

@@ -87,9 +87,9 @@ async def last_is(service: RunService, run: RunId, kind: type[Event]) -> bool:
 
 async def test_many_runs_are_each_driven_once(fleet: Fleet) -> None:
     mine, other = fleet.services
-    served = await publish(mine, ECHO)
+    release = await publish(mine, ECHO)
     async with working(mine), working(other):
-        runs = [(await mine.submit(submission_of(served, q="a"))).run for _ in range(30)]
+        runs = [(await mine.submit(submission_of(release, q="a"))).run for _ in range(30)]
         for run in runs:
             assert (await ended(mine, run)).status == "succeeded"
     for run in runs:
@@ -98,18 +98,18 @@ async def test_many_runs_are_each_driven_once(fleet: Fleet) -> None:
 
 async def test_a_start_that_is_repeated_drives_no_run_twice(fleet: Fleet) -> None:
     mine, other = fleet.services
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     async with working(mine), working(other):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
-        again = ReadyRun(run, 1, WORKSPACE, served.app.id, Priority.API)
+        again = ReadyRun(run, 1, WORKSPACE, release.app.id, Priority.API)
         for service in fleet.services:
             await service.dispatch.ready(again)
         Gate.release.set()
         assert (await ended(mine, run)).status == "succeeded"
         await let_go(mine)
         await other.dispatch.ready(again)  # after its end
-        after = (await mine.submit(submission_of(served))).run
+        after = (await mine.submit(submission_of(release))).run
         await ended(mine, after)
     assert Gate.entered == 2
     assert sum(isinstance(event, RunEnded) for event in await events(mine, run)) == 1
@@ -117,9 +117,9 @@ async def test_a_start_that_is_repeated_drives_no_run_twice(fleet: Fleet) -> Non
 
 async def test_a_stop_at_another_process_ends_a_run(fleet: Fleet) -> None:
     mine, other = fleet.services
-    served = await publish(mine, SILENT)
+    release = await publish(mine, SILENT)
     async with working(mine):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         async with working(other):
             await other.stop(run, "ada")
@@ -131,8 +131,8 @@ async def test_a_stop_at_another_process_ends_a_run(fleet: Fleet) -> None:
 
 async def test_a_run_that_waits_in_the_queue_can_be_stopped(fleet: Fleet) -> None:
     mine, _ = fleet.services
-    served = await publish(mine, GATED)
-    run = (await mine.submit(submission_of(served))).run
+    release = await publish(mine, GATED)
+    run = (await mine.submit(submission_of(release))).run
     await mine.stop(run, "ada")
     async with working(mine):
         assert (await ended(mine, run)).status == "stopped"
@@ -146,10 +146,10 @@ async def test_a_run_that_is_resumed_as_it_pauses_continues(fleet: Fleet, monkey
 
     monkeypatch.setattr(Gate, "run", pauses_once)
     mine, other = fleet.services
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     async with working(mine):
         for _ in range(10):
-            run = (await mine.submit(submission_of(served))).run
+            run = (await mine.submit(submission_of(release))).run
             await until(partial(last_is, other, run, RunPaused))
             await other.resume(run)  # the activity that has paused it may be open still
             assert (await ended(other, run)).status == "succeeded"
@@ -158,13 +158,13 @@ async def test_a_run_that_is_resumed_as_it_pauses_continues(fleet: Fleet, monkey
 
 async def test_a_worker_that_drains_ends_its_run_and_leaves_the_next_to_another(fleet: Fleet) -> None:
     mine, other = fleet.services
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     async with working(mine):
-        first = (await mine.submit(submission_of(served))).run
+        first = (await mine.submit(submission_of(release))).run
         await begun(1)
         mine.dispatch.drain()
         async with working(other):
-            second = (await mine.submit(submission_of(served))).run
+            second = (await mine.submit(submission_of(release))).run
             await begun(2)
             assert (set(mine.driving), set(other.driving)) == ({first}, {second})
             Gate.release.set()
@@ -174,9 +174,9 @@ async def test_a_worker_that_drains_ends_its_run_and_leaves_the_next_to_another(
 
 async def test_a_worker_that_ends_leaves_its_run_to_another_at_once(fleet: Fleet) -> None:
     mine, other = fleet.services
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     async with working(mine):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
     async with working(other):
         await begun(2)
@@ -188,8 +188,8 @@ async def test_a_worker_that_ends_leaves_its_run_to_another_at_once(fleet: Fleet
 
 async def test_a_run_that_was_never_started_is_restored(fleet: Fleet) -> None:
     mine, other = fleet.services
-    served = await publish(mine, ECHO)
-    [record] = Submission(served, "somebody", {"q": "a"}).records(mine.environment.clock())
+    release = await publish(mine, ECHO)
+    [record] = Submission(release, "somebody", {"q": "a"}).records(mine.environment.clock())
     await mine.environment.journal.append([record])  # and its process dies
     redispatcher = fleet.redispatcher()
     async with working(other):
@@ -200,10 +200,10 @@ async def test_a_run_that_was_never_started_is_restored(fleet: Fleet) -> None:
 
 async def test_a_run_that_temporal_has_is_not_started_again(fleet: Fleet) -> None:
     mine, _ = fleet.services
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     redispatcher = fleet.redispatcher()
     async with working(mine):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         await until(partial(fleet.has, run))
         for _ in range(3):
@@ -216,10 +216,10 @@ async def test_a_run_that_temporal_has_is_not_started_again(fleet: Fleet) -> Non
 
 async def test_a_run_whose_activity_an_operator_has_ended_is_restored(fleet: Fleet) -> None:
     mine, _ = fleet.services
-    served = await publish(mine, GATED)
+    release = await publish(mine, GATED)
     redispatcher = fleet.redispatcher()
     async with working(mine):
-        run = (await mine.submit(submission_of(served))).run
+        run = (await mine.submit(submission_of(release))).run
         await begun(1)
         client = await Client.connect(fleet.server.address)
         await client.get_activity_handle(f"{run}:1").terminate()

@@ -359,8 +359,8 @@ async def test_an_app_without_triggers_is_not_loaded(here: World, monkeypatch: p
 async def test_an_app_of_an_older_version_gets_its_triggers_when_it_is_served_again(tmp_path: Path):
     storage = memory_storage()
     async with world(tmp_path, storage) as here:
-        served = await here.publish(triggered(cron("0 9 * * *")))
-        app = await storage.catalog.app(served.app.id)
+        release = await here.publish(triggered(cron("0 9 * * *")))
+        app = await storage.catalog.app(release.app.id)
         assert app is not None
         settings = {name: value for name, value in app.settings.items() if name != "has_triggers"}
         await storage.catalog.save_app(replace(app, settings=settings))

@@ -13,7 +13,7 @@ import yaml
 
 from headrace.adapters.file_storage import FileBlobStore
 from headrace.adapters.files import FileStore
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.background import background
 from headrace.brokers import LocalBus
 from headrace.dispatch import LocalDispatch
@@ -78,10 +78,10 @@ class World:
     triggers: TriggerService
     clock: Clock
 
-    async def publish(self, content: str, source: str = "flow.yml", workspace: str = "default") -> Served:
-        served = await self.run_service.apps.publish(source, content, workspace)
+    async def publish(self, content: str, source: str = "flow.yml", workspace: str = "default") -> Release:
+        release = await self.run_service.apps.publish(source, content, workspace)
         self.triggers.invalidate()
-        return served
+        return release
 
     async def trigger(self, node: str = "t1") -> ServedTrigger:
         (trigger,) = [one for one in await self.triggers.triggers() if one.node == node]

@@ -23,7 +23,7 @@ from headrace.api.http.console_cookie import session_of
 from headrace.api.http.errors import file_too_large, of_status, user_missing
 from headrace.api.http.request_body import Body, header
 from headrace.api.middleware.request_context import CALLER, RequestObserver
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.content.python_json import load_json
 from headrace.conversations.annotations import Annotations
 from headrace.conversations.messages import Chats
@@ -124,7 +124,7 @@ class Api:
         self.annotations = Annotations(run_service.conversations)
         self.chats = Chats(run_service, self.annotations.answer)
 
-    async def authenticate(self, request: Request, permission: str | None = None, app: str | None = None) -> Served:
+    async def authenticate(self, request: Request, permission: str | None = None, app: str | None = None) -> Release:
         """The app that the request is for, if its key has access to it and the permission: by default read for a GET,
         run for everything else.
 
@@ -134,12 +134,12 @@ class Api:
         one that does not exist), or InvalidParam where none is named.
         """
         principal = await self._caller(request, permission)
-        served = await self.apps.app_for(principal, app or _named_app(request))
+        release = await self.apps.app_for(principal, app or _named_app(request))
         if (limiter := self.run_service.limiter) is not None:
-            await limiter.request(principal, served.app)
-        return served
+            await limiter.request(principal, release.app)
+        return release
 
-    async def authenticate_run(self, request: Request, permission: str | None = None) -> Served:
+    async def authenticate_run(self, request: Request, permission: str | None = None) -> Release:
         """As `authenticate`, for a run that the path names: a key for several apps need not name the run's. NotFound
         for an unknown run, and one of an app without access."""
         principal = await self._caller(request, permission)
@@ -230,7 +230,7 @@ class Api:
         """The end user that a request's `user` names; the anonymous one where it names none."""
         return await self.apps.end_user(app, named_user(user) or ANONYMOUS)
 
-    async def listed(self, served: Served | None, summary: ListedRun) -> ListedRun:
+    async def listed(self, release: Release | None, summary: ListedRun) -> ListedRun:
         """A run of an app as a list may show it: its error has the secrets of its version masked; those of the current
         version, if its own can no longer be loaded. Without either, nothing says what is secret."""
         if summary.error is None:
@@ -238,9 +238,9 @@ class Api:
         try:
             flow = await self.apps.flow(summary.app, summary.version)
         except (NotFound, LoadError):
-            if served is None:
+            if release is None:
                 return replace(summary, error=_HIDDEN)
-            flow = served.flow
+            flow = release.flow
         return replace(summary, error=SecretMask(flow.secrets).text(summary.error))
 
     async def json(self, request: Request) -> dict[str, Value]:

@@ -35,7 +35,7 @@ _TRIGGERS = "has_triggers"  # in an app's settings: true if its current version 
 
 
 @frozen
-class Served:
+class Release:
     """An app in one of its versions, ready to run."""
 
     app: App
@@ -46,9 +46,9 @@ class Served:
 @frozen
 class Published:
     """A content that has become a version, or was one before (`new` is False). `problems` are those that do not keep
-    it from running. `served.app` has the current version."""
+    it from running. `release.app` has the current version."""
 
-    served: Served
+    release: Release
     new: bool
     problems: Sequence[Problem]
 
@@ -78,7 +78,7 @@ class Apps:
 
     async def publish(
         self, source: str, content: str, workspace: str = WORKSPACE, *, flow: Flow | None = None
-    ) -> Served:
+    ) -> Release:
         """Serves a file's content under its source, which is another app in every workspace. LoadError if it cannot be
         loaded: then nothing changes. `flow` is the loaded content, where the caller has it.
 
@@ -90,14 +90,14 @@ class Apps:
         async with self._publishing:
             return await self._publish(source, content, workspace, flow)
 
-    async def _publish(self, source: str, content: str, workspace: str, flow: Flow) -> Served:
+    async def _publish(self, source: str, content: str, workspace: str, flow: Flow) -> Release:
         app = await self.catalog.app_of_source(source, workspace)
         file_digest = digest(content)
         if app is not None and app.settings.get(_FILE) == file_digest:
-            served = await self.version(app, app.version)
-            if served.version.digest != file_digest:
-                logger.info("%s is unchanged; version %d stays the current one", source, served.version.number)
-            return await self._marked(served)
+            release = await self.version(app, app.version)
+            if release.version.digest != file_digest:
+                logger.info("%s is unchanged; version %d stays the current one", source, release.version.number)
+            return await self._marked(release)
         app_id = app.id if app else str(uuid.uuid4())
         version, new = await self._versioned(app_id, content)
         kept = {key: app.settings[key] for key in (_NAME,) if key in app.settings} if app else {}
@@ -123,7 +123,7 @@ class Apps:
             await self._keep_key(published, self.own_key(published))
         self._flows[version.id] = (version, flow)
         self._invalidate()
-        return Served(published, version, flow)
+        return Release(published, version, flow)
 
     async def publish_version(self, app: App, content: str, *, current: bool = True) -> Published:
         """Adds a content to an app's versions, unless it is one already; makes it the current one if `current`.
@@ -137,16 +137,16 @@ class Apps:
                 await self.catalog.add_version(version)
             self._flows[version.id] = (version, flow)
             app = await self._make_current(app.id, version, flow) if current else await self._app(app.id)
-        return Published(Served(app, version, flow), new, problems)
+        return Published(Release(app, version, flow), new, problems)
 
-    async def pin(self, app: App, version: str) -> Served:
+    async def pin(self, app: App, version: str) -> Release:
         """Makes a version the one that the app's calls run. NotFound if the app has none of that id; LoadError if it
         does not load any more."""
         async with self._publishing:
             pinned, flow = await self._version(app.id, version)
-            return Served(await self._make_current(app.id, pinned, flow), pinned, flow)
+            return Release(await self._make_current(app.id, pinned, flow), pinned, flow)
 
-    async def roll_back(self, app: App) -> Served:
+    async def roll_back(self, app: App) -> Release:
         """Makes the version before the current one, by their numbers, the current one. 409 `no_earlier_version` if
         there is none."""
         async with self._publishing:
@@ -156,7 +156,7 @@ class Apps:
             if at + 1 >= len(versions):
                 raise RequestError("The current version is the first one.", "no_earlier_version", 409)
             earlier, flow = await self._version(app.id, versions[at + 1].id)
-            return Served(await self._make_current(app.id, earlier, flow), earlier, flow)
+            return Release(await self._make_current(app.id, earlier, flow), earlier, flow)
 
     async def preview(self, app: App, content: str) -> tuple[Version, bool]:
         """(the version that an app would have or has with this content, whether it would be a new one)."""
@@ -191,14 +191,14 @@ class Apps:
         self._invalidate()
         return changed
 
-    async def _marked(self, served: Served) -> Served:
+    async def _marked(self, release: Release) -> Release:
         """An app whose triggers are known; they are not if it was published by a version that did not run them."""
-        if has_triggers(served.app) or not served.flow.triggers:
-            return served
-        app = replace(served.app, settings={**served.app.settings, _TRIGGERS: True})
+        if has_triggers(release.app) or not release.flow.triggers:
+            return release
+        app = replace(release.app, settings={**release.app.settings, _TRIGGERS: True})
         await self.catalog.save_app(app)
         self._invalidate()
-        return replace(served, app=app)
+        return replace(release, app=app)
 
     async def _app(self, app_id: str) -> App:
         app = await self.catalog.app(app_id)
@@ -227,14 +227,14 @@ class Apps:
         """An app by its id, at most `MAX_AGE_SECONDS` old."""
         return await self._apps.get(app, lambda: self.catalog.app(app))
 
-    async def current(self, app_id: str) -> Served:
+    async def current(self, app_id: str) -> Release:
         """An app in its current version. NotFound if there is none of that id."""
         app = await self._app(app_id)
         return await self.version(app, app.version)
 
-    async def version(self, app: App, version: str) -> Served:
+    async def version(self, app: App, version: str) -> Release:
         """An app in one of its versions. NotFound if it has none of that id."""
-        return Served(app, *await self._version(app.id, version))
+        return Release(app, *await self._version(app.id, version))
 
     async def learn_names(self) -> None:
         """Learns the names of all apps, whichever process serves them."""
@@ -267,7 +267,7 @@ class Apps:
 
     # ------------------------------------------------------------------------------------------------------- access
 
-    async def app_for(self, principal: Principal, app_id: str | None = None) -> Served:
+    async def app_for(self, principal: Principal, app_id: str | None = None) -> Release:
         """The app that a principal calls, in its current version: the one with the id that it names, or else the only
         one that it can access. NotFound if there is none with that id, or none that it can access; InvalidParam where
         it has to name one."""
@@ -275,7 +275,7 @@ class Apps:
         app = await self._apps.get(id_, lambda: self.catalog.app(id_))
         if app is None or not can_access(principal, app):
             raise _no_app(id_)
-        return Served(app, *await self._version(app.id, app.version))
+        return Release(app, *await self._version(app.id, app.version))
 
     async def accessible_apps(self, principal: Principal) -> Sequence[App]:
         """The apps that a principal may call."""

@@ -30,7 +30,7 @@ class LineSubmitter:
     async def submit(self, open_: OpenBatch, line: BatchLine, common: Submission, run: RunId) -> bool:
         """Submits a run, as soon as the store and the limits allow it. False if the batch is stopped before, or the run
         can never be stored."""
-        caller = Principal(open_.batch.key, common.served.app.workspace, frozenset()) if open_.batch.key else None
+        caller = Principal(open_.batch.key, common.release.app.workspace, frozenset()) if open_.batch.key else None
         failures = 0
         while True:
             CURRENT_CALL.set(Call(caller))  # of this line's task alone
@@ -52,7 +52,7 @@ class LineSubmitter:
     async def _submission(self, line: BatchLine, common: Submission, run: RunId) -> Submission:
         """The submission of a line. If its conversation has been removed, it starts a new one."""
         submission = replace(common, inputs=line.inputs, query=line.query)
-        if common.served.app.mode not in CHATS:
+        if common.release.app.mode not in CHATS:
             return submission
         conversation = None
         if line.conversation is not None:

@@ -221,13 +221,13 @@ class BatchRunner:
             app = await apps.find(batch.app)
             if app is None:
                 raise NotFound(f"App not found with id: {batch.app}")
-            served = await apps.version(app, batch.version)
+            release = await apps.version(app, batch.version)
             end_user = await apps.end_user(app, batch.user)
         except (RequestError, LoadError) as error:
             logger.error("batch %s cannot continue: %s", batch.id, error)
             await self._change(batch.id, status="stopped", ended_at=self._clock())
             return
-        common = Submission(served, batch.user, {}, end_user=end_user, source=source_of(batch.id), key=batch.key)
+        common = Submission(release, batch.user, {}, end_user=end_user, source=source_of(batch.id), key=batch.key)
         async with asyncio.TaskGroup() as group:
             stopper = group.create_task(self._stop_runs(open_), name=f"batch {batch.id}: stop")
             await self._start_lines(open_, group, common)

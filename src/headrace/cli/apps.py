@@ -71,17 +71,17 @@ def add(file: Path, name: str | None, data: Path | None) -> None:
 
     async def work() -> None:
         async with installation(data, create=True) as running:
-            served = await running.publish(file, name)
-            key = await running.apps.working_key(served.app)
-            for problem in missing_requirements(served.flow, running.resources):
+            release = await running.publish(file, name)
+            key = await running.apps.working_key(release.app)
+            for problem in missing_requirements(release.flow, running.resources):
                 say(f"note: {problem}")
         output = {
-            "file": served.app.source,
-            "name": served.app.name,
-            "mode": served.app.mode,
-            "app_id": served.app.id,
-            "workflow_id": served.version.id,
-            "version": served.version.number,
+            "file": release.app.source,
+            "name": release.app.name,
+            "mode": release.app.mode,
+            "app_id": release.app.id,
+            "workflow_id": release.version.id,
+            "version": release.version.number,
             "key": key,
         }
         click.echo(json.dumps(output, ensure_ascii=False, indent=2))

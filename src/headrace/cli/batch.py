@@ -34,7 +34,7 @@ from headrace.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from headrace.apps.catalog import Served
+    from headrace.apps.catalog import Release
     from headrace.batches import BatchRunner
     from headrace.main import Service
     from headrace.ports import Batch
@@ -123,7 +123,7 @@ def batch(
 
         async def work() -> int:
             async with service(own) as running:
-                served = await running.apps.publish(source_of(file), content)
+                release = await running.apps.publish(source_of(file), content)
                 batch_runner = running.batch_runner
                 attempts = await find_attempts(batch_runner, name)
                 if attempts:
@@ -131,7 +131,7 @@ def batch(
                 elif retry_failed:
                     raise BadUsage("--retry-failed: this batch was not run before (FILE, LINES, OUTPUT, --user)")
                 else:
-                    batch = await _new(running, served, name, requests, user, concurrency, rpm)
+                    batch = await _new(running, release, name, requests, user, concurrency, rpm)
                     if batch is None:
                         raise BadUsage(f'{lines}: has no lines. Each must be a JSON object: {{"inputs": {{...}}}}')
                     attempts = [batch]
@@ -223,7 +223,7 @@ async def _continued(
 
 
 async def _new(
-    running: Service, served: Served, name: str, requests: IO[bytes], user: str, concurrency: int, rpm: int | None
+    running: Service, release: Release, name: str, requests: IO[bytes], user: str, concurrency: int, rpm: int | None
 ) -> Batch | None:
     """A new batch; None if there are no lines."""
     from headrace.api.dify.message_requests import line_reader
@@ -232,10 +232,10 @@ async def _new(
     from headrace.ports import Batch
 
     batch_runner = running.batch_runner
-    start_of(served.flow)  # raises BadUsage if there is none
-    end_user = await running.apps.end_user(served.app, user)
-    resolve = partial(running.files.resolve, app=served.app.id)
-    accept = line_reader(served, end_user, Chats(running.run_service), resolve)
+    start_of(release.flow)  # raises BadUsage if there is none
+    end_user = await running.apps.end_user(release.app, user)
+    resolve = partial(running.files.resolve, app=release.app.id)
+    accept = line_reader(release, end_user, Chats(running.run_service), resolve)
     with tempfile.TemporaryFile() as file:
         lines = Spool(file)
         requests.seek(0)
@@ -245,7 +245,7 @@ async def _new(
         if not lines:
             return None
         now = running.run_service.environment.clock()
-        new = Batch(name, served.app.id, served.version.id, user, len(lines), now, concurrency, rpm)
+        new = Batch(name, release.app.id, release.version.id, user, len(lines), now, concurrency, rpm)
         return await batch_runner.add(new, lines)
 
 

@@ -35,7 +35,7 @@ from headrace.content.surrogates import mend_text
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
-    from headrace.apps.catalog import Served
+    from headrace.apps.catalog import Release
     from headrace.main import Service
     from headrace.settings import Settings
     from headrace.values import Value
@@ -117,14 +117,14 @@ class _Conversation:
     """A conversation of one user with an app. `stack` closes the service that runs it."""
 
     def __init__(
-        self, stack: AsyncExitStack, running: Service, served: Served, inputs: Mapping[str, Value], user: str
+        self, stack: AsyncExitStack, running: Service, release: Release, inputs: Mapping[str, Value], user: str
     ) -> None:
         from headrace.conversations.annotations import Annotations
         from headrace.conversations.messages import Chats
 
         self.stack = stack
         self._running = running
-        self._served = served
+        self._served = release
         self._inputs = inputs
         self._user = user
         self._chats = Chats(running.run_service, Annotations(running.storage.conversations).answer)
@@ -139,11 +139,11 @@ class _Conversation:
 
         async with AsyncExitStack() as stack:
             running = await stack.enter_async_context(service(settings, memory=True))
-            served = await running.publish(file)
-            if served.flow.mode not in MESSAGES:
-                raise BadUsage(f"{file}: is of mode '{served.flow.mode}': run it with `headrace run {file}`")
-            inputs = await options.inputs(running, served)
-            return _Conversation(stack.pop_all(), running, served, inputs, user)
+            release = await running.publish(file)
+            if release.flow.mode not in MESSAGES:
+                raise BadUsage(f"{file}: is of mode '{release.flow.mode}': run it with `headrace run {file}`")
+            inputs = await options.inputs(running, release)
+            return _Conversation(stack.pop_all(), running, release, inputs, user)
 
     def introduction(self) -> str:
         """The app's opening statement."""
@@ -169,22 +169,22 @@ class _Conversation:
         from headrace.conversations.messages import CHATS
         from headrace.runs.service import Submission
 
-        running, served = self._running, self._served
-        resolve = partial(running.files.resolve, app=served.app.id)
-        uploads = Uploads(served.flow)
+        running, release = self._running, self._served
+        resolve = partial(running.files.resolve, app=release.app.id)
+        uploads = Uploads(release.flow)
         attached, self._files = self._files, []
         files = [await resolve(file) for file in uploads.accepted(attached)]
         uploads.check(files)
-        end_user = await running.apps.end_user(served.app, self._user)
-        accepted = await start_of(served.flow).accept(self._inputs, resolve)
-        message = Submission(served, self._user, accepted, files, end_user, source="cli", query=query)
-        if served.flow.mode in CHATS:
-            before = await self._chats.find(served.app.id, end_user.id, self._id) if self._id else None
+        end_user = await running.apps.end_user(release.app, self._user)
+        accepted = await start_of(release.flow).accept(self._inputs, resolve)
+        message = Submission(release, self._user, accepted, files, end_user, source="cli", query=query)
+        if release.flow.mode in CHATS:
+            before = await self._chats.find(release.app.id, end_user.id, self._id) if self._id else None
             message = await self._chats.message(message, before)
         error = ""
         async with running.run_service.open(message) as started:
             self._id = message.conversation
-            events = ChatEvents(started.run, served.flow)
+            events = ChatEvents(started.run, release.flow)
             with Interrupts(running.run_service, started.run, self._user) as interrupts:
                 async for record in started.records:
                     for event in events.feed(record):

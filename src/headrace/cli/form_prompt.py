@@ -14,14 +14,14 @@ from headrace.cli.uploads import upload
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
-    from headrace.apps.catalog import Served
+    from headrace.apps.catalog import Release
     from headrace.kernel.events import RunId
     from headrace.main import Service
     from headrace.runs.forms import OpenedForm
     from headrace.values import Value
 
 
-async def fill_in(running: Service, served: Served, run: RunId, user: str) -> None:
+async def fill_in(running: Service, release: Release, run: RunId, user: str) -> None:
     """Asks for the first form that a paused run waits for, until the answer is valid or its time is over.
     KeyboardInterrupt for Ctrl-C."""
     from headrace.kernel.forms import WAITING
@@ -40,9 +40,9 @@ async def fill_in(running: Service, served: Served, run: RunId, user: str) -> No
                 item["output_variable_name"]: item for item in waiting_form.request.inputs if "file" in item["type"]
             }
             for name, item in files.items():
-                uploads = [await upload(running, served, path, name) for path in inputs[name]]
+                uploads = [await upload(running, release, path, name) for path in inputs[name]]
                 inputs[name] = uploads if item["type"] == "file-list" else uploads[0]
-            resolve = partial(running.files.resolve, app=served.app.id)
+            resolve = partial(running.files.resolve, app=release.app.id)
             return await submit_form(running.run_service, waiting_form, action, inputs, user, resolve)
         except BadUsage as error:
             say(f"Error: {error.message}")

@@ -14,7 +14,7 @@ from headrace.cli.uploads import uploaded
 from headrace.frozen import frozen
 
 if TYPE_CHECKING:
-    from headrace.apps.catalog import Served
+    from headrace.apps.catalog import Release
     from headrace.main import Service
     from headrace.values import Value
 
@@ -61,10 +61,10 @@ class InputOptions:
         values = whole(inputs) if inputs is not None else {}
         return InputOptions(values, named(pairs, "-i"), named(files, "--file"))
 
-    async def inputs(self, running: Service, served: Served) -> dict[str, Value]:
+    async def inputs(self, running: Service, release: Release) -> dict[str, Value]:
         """The inputs of a run, with uploaded files. Asks for the missing ones on a terminal; elsewhere BadUsage names
         them. BadUsage for an unknown input, or one that cannot be what the workflow declares."""
-        flow, pairs, files = served.flow, [*self.pairs], [*self.files]
+        flow, pairs, files = release.flow, [*self.pairs], [*self.files]
         check_names(flow, [*self.whole, *(name for name, _ in (*pairs, *files))])
         present = {*self.whole, *typed(flow, pairs), *(name for name, _ in files)}
         missing = [field for name, field in declared(flow).items() if field.get("required") and name not in present]
@@ -74,7 +74,7 @@ class InputOptions:
             for field in missing:
                 (files if field["type"] in FILES else pairs).append((field["variable"], _prompt(field)))
         values = {**self.whole, **typed(flow, pairs)}
-        return values | await uploaded(running, served, files, values)
+        return values | await uploaded(running, release, files, values)
 
 
 def _is_missing(field: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ from headrace.cli.shared import (
 from headrace.errors import RequestError
 
 if TYPE_CHECKING:
-    from headrace.apps.catalog import Served
+    from headrace.apps.catalog import Release
     from headrace.main import Service
     from headrace.values import Value
 
@@ -88,11 +88,11 @@ def run(
 
         async def once() -> int:
             async with service(settings, memory=True) as running:
-                served = await running.publish(file)
-                if served.flow.mode != "workflow":
-                    raise BadUsage(f"{file}: is of mode '{served.flow.mode}': talk to it with `headrace chat {file}`")
-                values = await options.inputs(running, served)
-                return await _run(running, served, values, user, as_json)
+                release = await running.publish(file)
+                if release.flow.mode != "workflow":
+                    raise BadUsage(f"{file}: is of mode '{release.flow.mode}': talk to it with `headrace chat {file}`")
+                values = await options.inputs(running, release)
+                return await _run(running, release, values, user, as_json)
 
         try:
             code = wait_for(once())
@@ -102,7 +102,7 @@ def run(
         sys.exit(code)
 
 
-async def _run(running: Service, served: Served, inputs: Mapping[str, Value], user: str, as_json: bool) -> int:
+async def _run(running: Service, release: Release, inputs: Mapping[str, Value], user: str, as_json: bool) -> int:
     """Runs the workflow and shows it; returns the exit code."""
     from headrace.api.dify.run_events import RunEvents, StreamEvent
     from headrace.api.http.responses import encode
@@ -111,12 +111,12 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
     from headrace.kernel.summary import ENDED_WELL
     from headrace.runs.service import Submission
 
-    accepted = await start_of(served.flow).accept(inputs, partial(running.files.resolve, app=served.app.id))
+    accepted = await start_of(release.flow).accept(inputs, partial(running.files.resolve, app=release.app.id))
     run_screen = Quiet() if as_json else screen()
     ended: StreamEvent | None = None
     failures: list[Mapping[str, Any]] = []
-    async with running.run_service.open(Submission(served, user, accepted, source="cli")) as started:
-        run_events = RunEvents(started.run, served.flow)
+    async with running.run_service.open(Submission(release, user, accepted, source="cli")) as started:
+        run_events = RunEvents(started.run, release.flow)
         with Interrupts(running.run_service, started.run, user) as interrupts:
             try:
                 records, last = started.records, 0
@@ -136,7 +136,7 @@ async def _run(running: Service, served: Served, inputs: Mapping[str, Value], us
                     records = None
                     if ended is not None and ended.event == "workflow_paused" and on_terminal():
                         run_screen.close()
-                        await fill_in(running, served, started.run, user)
+                        await fill_in(running, release, started.run, user)
                         records = running.run_service.follow(started.run, last)
             finally:
                 run_screen.close()

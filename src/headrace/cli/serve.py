@@ -34,7 +34,7 @@ from headrace.errors import LoadError
 from headrace.telemetry.scrubbing import Scrubber, secrets_in
 
 if TYPE_CHECKING:
-    from headrace.apps.catalog import Served
+    from headrace.apps.catalog import Release
     from headrace.main import Service
     from headrace.server.serve import ServedFile
     from headrace.server.workers import WorkerProcess
@@ -136,24 +136,24 @@ def serve(
             workflows, folders, watch = [], [], False
     until = Until()
 
-    def on_ready(running: Service, url: str, served: Sequence[ServedFile]) -> None:
+    def on_ready(running: Service, url: str, files: Sequence[ServedFile]) -> None:
         until.serving = True
-        content = ready_content(url, served)
-        text = "" if as_json else _welcome(running, url, served, folders)
+        content = ready_content(url, files)
+        text = "" if as_json else _welcome(running, url, files, folders)
         if process is None:
             _say_ready(content, text)
         else:
             process.announce(json.dumps([content, text]).encode())
-        for entry in served if as_json else ():
-            _log_missing(running, entry)
+        for file in files if as_json else ():
+            _log_missing(running, file)
 
-    def on_changed(running: Service, url: str, served: ServedFile, new: bool) -> None:
-        file, app, _ = served
-        logger.info("%s: version %d of %s is served", file, app.version.number, app.app.name)
+    def on_changed(running: Service, url: str, file: ServedFile, new: bool) -> None:
+        path, release, _ = file
+        logger.info("%s: version %d of %s is served", path, release.version.number, release.app.name)
         if new and not as_json:
-            say("\n".join([*_app_lines(running, url, served), ""]))
+            say("\n".join([*_app_lines(running, url, file), ""]))
         else:
-            _log_missing(running, served)
+            _log_missing(running, file)
 
     server = serve_until_stopped(
         settings,
@@ -268,39 +268,39 @@ def _say_ready(content: Mapping[str, Any], text: str) -> None:
         logger.info("Headrace is ready at %s", content["url"], extra={"apps": apps})
 
 
-def _log_missing(running: Service, served: ServedFile) -> None:
-    file, entry, _ = served
-    for problem in missing_requirements(entry.flow, running.resources):
-        logger.warning("%s (%s): %s", entry.app.name, file, problem)
+def _log_missing(running: Service, file: ServedFile) -> None:
+    path, release, _ = file
+    for problem in missing_requirements(release.flow, running.resources):
+        logger.warning("%s (%s): %s", release.app.name, path, problem)
 
 
-def _welcome(running: Service, url: str, served: Sequence[ServedFile], folders: Sequence[WorkflowFolder]) -> str:
+def _welcome(running: Service, url: str, files: Sequence[ServedFile], folders: Sequence[WorkflowFolder]) -> str:
     lines = [f"Headrace is ready at {url} (API reference: {url}/docs)"]
     if running.console is not None:
         lines += ["", f"  console   {running.console.link(running.public_url)}"]
-    for entry in served:
-        lines += ["", *_app_lines(running, url, entry)]
-    if not served:
+    for file in files:
+        lines += ["", *_app_lines(running, url, file)]
+    if not files:
         paths = ", ".join(str(folder.path) for folder in folders)
         where = f"There are no workflow files in {paths}" if folders else "Name a file"
         lines += ["", f"  No workflows are served yet. {where}; `headrace apps add FILE` adds one."]
     return "\n".join([*lines, ""])
 
 
-def _app_lines(running: Service, url: str, served: ServedFile) -> list[str]:
-    file, entry, key = served
-    lines = [f"  {entry.app.name} ({file})", f"    key   {key}", f"    call  {curl(url, entry, key)}"]
-    return lines + [f"    note  {problem}" for problem in missing_requirements(entry.flow, running.resources)]
+def _app_lines(running: Service, url: str, file: ServedFile) -> list[str]:
+    path, release, key = file
+    lines = [f"  {release.app.name} ({path})", f"    key   {key}", f"    call  {curl(url, release, key)}"]
+    return lines + [f"    note  {problem}" for problem in missing_requirements(release.flow, running.resources)]
 
 
-def curl(url: str, served: Served, key: str) -> str:
+def curl(url: str, release: Release, key: str) -> str:
     """A curl command that calls the app."""
     from headrace.conversations.messages import CHATS, COMPLETION
 
-    body = {"inputs": example(served.flow), "response_mode": "streaming", "user": "me"}
+    body = {"inputs": example(release.flow), "response_mode": "streaming", "user": "me"}
     path = "workflows/run"
-    if served.app.mode in CHATS or served.app.mode == COMPLETION:
-        path = "chat-messages" if served.app.mode in CHATS else "completion-messages"
+    if release.app.mode in CHATS or release.app.mode == COMPLETION:
+        path = "chat-messages" if release.app.mode in CHATS else "completion-messages"
         body["query"] = "Hello"
     return " ".join(
         [

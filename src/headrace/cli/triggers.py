@@ -114,11 +114,11 @@ def fire(app: str, node: str, inputs: Path | None, data: Path | None) -> None:
 async def _find(running: Service, app: str, node: str) -> ServedTrigger:
     """BadUsage if there is no such trigger, or more than one with this title."""
     triggers = await running.triggers.triggers([await find_app(running, app)])
-    matches = [served for served in triggers if served.node == node]
-    matches = matches or [served for served in triggers if served.title == node]
+    matches = [trigger for trigger in triggers if trigger.node == node]
+    matches = matches or [trigger for trigger in triggers if trigger.title == node]
     if len(matches) == 1:
         return matches[0]
-    names = ", ".join(f"{served.node} ({served.title})" for served in matches or triggers) or "none"
+    names = ", ".join(f"{trigger.node} ({trigger.title})" for trigger in matches or triggers) or "none"
     problem = f"'{node}' names {len(matches)} triggers" if matches else f"{app} has no trigger '{node}'"
     raise BadUsage(f"{problem}; there are: {names}")
 

@@ -12,16 +12,16 @@ from headrace.cli.shared import BadUsage
 from headrace.content.filetypes import guess_type
 
 if TYPE_CHECKING:
-    from headrace.apps.catalog import Served
+    from headrace.apps.catalog import Release
     from headrace.main import Service
     from headrace.values import Value
 
 
 async def uploaded(
-    running: Service, served: Served, uploads: Sequence[tuple[str, str]], values: Mapping[str, Value]
+    running: Service, release: Release, uploads: Sequence[tuple[str, str]], values: Mapping[str, Value]
 ) -> dict[str, Value]:
     """Uploads the files of --file; returns the inputs. BadUsage if one cannot be read, or is not for a file input."""
-    variables = declared(served.flow)
+    variables = declared(release.flow)
     inputs: dict[str, Value] = {}
     for name, path in uploads:
         kind = variables.get(name, {}).get("type")
@@ -29,7 +29,7 @@ async def uploaded(
             raise BadUsage(f"--file {name}: the input is given more than once")
         if kind not in ("file", "file-list"):
             raise BadUsage(f"--file {name}: the input is of type {kind}, not a file")
-        mapping = await upload(running, served, path, f"--file {name}")
+        mapping = await upload(running, release, path, f"--file {name}")
         if kind == "file-list":
             inputs.setdefault(name, []).append(mapping)
         else:
@@ -37,7 +37,7 @@ async def uploaded(
     return inputs
 
 
-async def upload(running: Service, served: Served, path: str, option: str) -> dict[str, Value]:
+async def upload(running: Service, release: Release, path: str, option: str) -> dict[str, Value]:
     """Uploads a file; returns it as a client of the API sends it. BadUsage if it cannot be read."""
     try:
         content = await asyncio.to_thread(Path(path).read_bytes)
@@ -45,6 +45,6 @@ async def upload(running: Service, served: Served, path: str, option: str) -> di
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadUsage(f"{option}: {path} cannot be read: {reason}") from error
     file = await running.files.save(
-        content, filename=Path(path).name, mime_type=guess_type(path), transfer_method="local_file", app=served.app.id
+        content, filename=Path(path).name, mime_type=guess_type(path), transfer_method="local_file", app=release.app.id
     )
     return {"type": file.type, "transfer_method": file.transfer_method, "upload_file_id": file.related_id}

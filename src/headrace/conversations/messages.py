@@ -72,28 +72,28 @@ class Chats:
             new = self._new_conversation(submission, run, named=named)
             message = replace(submission, conversation=new.conversation.id, new_conversation=new)
         else:
-            await self._continue(conversation, submission.served.flow)
+            await self._continue(conversation, submission.release.flow)
             message = replace(submission, conversation=conversation.id)
-        annotation = await self.annotated(submission.served.app.id, submission.query) if self.annotated else None
+        annotation = await self.annotated(submission.release.app.id, submission.query) if self.annotated else None
         if annotation is None:
             return message
         system = {**submission.system, ANNOTATION: annotation.id}
         return replace(message, system=system, answer={"answer": annotation.answer, "files": []})
 
     def _new_conversation(self, submission: Submission, run: RunId | None, *, named: bool) -> NewConversation:
-        served, now = submission.served, self.run_service.environment.clock()
+        release, now = submission.release, self.run_service.environment.clock()
         assert submission.end_user is not None
         conversation = Conversation(
             str(uuid.uuid5(uuid.UUID(run), "conversation")) if run else str(uuid.uuid4()),
-            served.app.id,
+            release.app.id,
             submission.end_user.id,
             title_of(submission.query or "") if named else UNNAMED,
             submission.inputs,
-            introduction(served.flow, submission.inputs),
+            introduction(release.flow, submission.inputs),
             now,
             now,
         )
-        variables = [_variable(conversation.id, declared, now) for declared in served.flow.conversation]
+        variables = [_variable(conversation.id, declared, now) for declared in release.flow.conversation]
         return NewConversation(conversation, variables)
 
     async def _continue(self, conversation: Conversation, flow: Flow) -> None:

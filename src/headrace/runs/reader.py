@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 
-from headrace.apps.catalog import Apps, Served
+from headrace.apps.catalog import Apps, Release
 from headrace.engine import EngineEnvironment
 from headrace.errors import NotFound, StoreError
 from headrace.frozen import frozen
@@ -26,7 +26,7 @@ class RunView:
     """The current state of a run."""
 
     summary: RunSummary
-    served: Served
+    release: Release
     records: Sequence[Record]
 
 
@@ -47,13 +47,13 @@ class RunReader:
         app = await self.apps.find(queued.app)
         if app is None:
             return None
-        served = await self.apps.version(app, queued.version)
-        mask = served.flow.mask
+        release = await self.apps.version(app, queued.version)
+        mask = release.flow.mask
         masked = [mask.record(record) for record in records] if mask else records
-        summary = RunSummary(served.flow.graph)
+        summary = RunSummary(release.flow.graph)
         for record in masked:
             summary.apply(record)
-        return RunView(summary, served, masked)
+        return RunView(summary, release, masked)
 
     async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncGenerator[Record]:
         """The run's records after a number, from the journal and then live, until it ends (or pauses, unless

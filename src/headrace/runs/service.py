@@ -89,12 +89,12 @@ class RunService(RunReader):
         order; TooManyRequests for one whose number is taken by other processes again and again. `admitted`: the run is
         part of one that is in progress, and no limit applies to it; `interactive`: its caller waits for it."""
         known, run = run is not None, run or new_run_id(self.environment.clock())
-        conversation, app, source = submission.conversation, submission.served.app.id, submission.source
+        conversation, app, source = submission.conversation, submission.release.app.id, submission.source
         if conversation is None:
             if not admitted:
                 await self._admit(run, app, source, known=known)
             records = submission.records(self.environment.clock(), run)
-            return await self._enqueue(records, submission.served.app, interactive=interactive)
+            return await self._enqueue(records, submission.release.app, interactive=interactive)
         # the journal accepts a number once; messages of one process wait for each other, to avoid conflicts
         async with self._number_locks.setdefault(conversation, asyncio.Lock()):
             await self._admit(run, app, source, known=known)
@@ -105,7 +105,7 @@ class RunService(RunReader):
                 number = newest[0].number + 1 if newest else 1
                 with suppress(SequenceConflict):  # a message of another process has this number
                     records = submission.records(self.environment.clock(), run, number)
-                    return await self._enqueue(records, submission.served.app, interactive=interactive)
+                    return await self._enqueue(records, submission.release.app, interactive=interactive)
         raise TooManyRequests("Too many messages of this conversation at once. Please try again later.")
 
     async def begin(self, records: Sequence[Record], *, known: bool) -> SubmittedRun:
@@ -184,7 +184,7 @@ class RunService(RunReader):
     @asynccontextmanager
     async def _open_submitted(self, submission: Submission, run: RunId | None) -> AsyncGenerator[StartedRun]:
         """Opens a run that may exist, or wait for another one: that is decided before it is driven."""
-        app = submission.served.app.id
+        app = submission.release.app.id
         with self._caller_slot(app):
             submitted = await self.submit(submission, run, interactive=True)
             flow = await self.apps.flow(app, submitted.version)
@@ -211,7 +211,7 @@ class RunService(RunReader):
         assert isinstance(queued, RunQueued)
         with self._caller_slot(queued.app):
             await self._admit(record.run, queued.app, queued.source)
-            app, flow = submission.served.app, submission.served.flow
+            app, flow = submission.release.app, submission.release.flow
             if flow.instant and self.inline_drive is not None and self.dispatch.has_room():
                 finished = await self.inline_drive(record, flow)
                 if finished is not None:

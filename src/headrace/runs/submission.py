@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import field
 from typing import NamedTuple
 
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.frozen import frozen, new_dict
 from headrace.ids import new_id, new_run_id
 from headrace.kernel.events import Record, RunEnded, RunId, RunQueued
@@ -26,7 +26,7 @@ class NewConversation(NamedTuple):
 class Submission:
     """A run to be submitted: `inputs` are validated (see `nodes.start`), `user` is as the caller sends it."""
 
-    served: Served
+    release: Release
     user: str
     inputs: Mapping[str, Value]
     files: Sequence[File] = ()
@@ -49,8 +49,8 @@ class Submission:
         the message in its conversation, from 1."""
         run = run or new_run_id(now)
         queued = RunQueued(
-            self.served.app.id,
-            self.served.version.id,
+            self.release.app.id,
+            self.release.version.id,
             new_id(),
             self.user,
             self.inputs,
@@ -75,8 +75,8 @@ class Submission:
         system: dict[str, Value] = {
             "files": list(self.files),
             "user_id": self.user,
-            "app_id": self.served.app.id,
-            "workflow_id": self.served.version.id,
+            "app_id": self.release.app.id,
+            "workflow_id": self.release.version.id,
             "workflow_run_id": run,
         }
         if self.query is not None:

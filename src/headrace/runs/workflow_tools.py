@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import InvalidParam, NodeError, RequestError
 from headrace.frozen import frozen
 from headrace.kernel.events import RunEnded, RunId
@@ -62,8 +62,8 @@ class WorkflowTools:
         members = await apps.catalog.apps(caller.workspace if caller else self._workspace)
         for app in sorted(members, key=lambda member: member.mode != "workflow"):
             if app.id in wanted or app.name in wanted:
-                served = await apps.version(app, app.version)
-                return WorkflowTool(self._run_service, served, start_of(served), reference.tool_name)
+                release = await apps.version(app, app.version)
+                return WorkflowTool(self._run_service, release, start_of(release), reference.tool_name)
         workflows = ", ".join(sorted(app.name for app in members if app.mode == "workflow")) or "none"
         raise NodeError(f"{_unknown(reference)} Workflows that are served: {workflows}.", NOT_FOUND)
 
@@ -75,8 +75,8 @@ class WorkflowTools:
     async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
         """See `ToolSource.specs`."""
         apps = self._run_service.apps
-        served = [await apps.version(app, app.version) for app in await apps.catalog.apps(self._workspace)]
-        tools = [entry for entry in served if not _why_not_a_tool(entry)]
+        release = [await apps.version(app, app.version) for app in await apps.catalog.apps(self._workspace)]
+        tools = [entry for entry in release if not _why_not_a_tool(entry)]
         return {entry.app.name: [spec_of(entry.app, start_of(entry), entry.app.name)] for entry in tools}
 
     async def aclose(self) -> None:
@@ -96,18 +96,18 @@ def _unknown(reference: ToolReference) -> str:
     )
 
 
-def start_of(served: Served) -> Start:
+def start_of(release: Release) -> Start:
     """The start node of an app that can be a tool. NodeError if it cannot."""
-    if problem := _why_not_a_tool(served):
-        raise NodeError(f"The app '{served.app.name}' cannot be a tool: {problem}.", NOT_FOUND)
-    start = served.flow.nodes[served.flow.graph.root]
+    if problem := _why_not_a_tool(release):
+        raise NodeError(f"The app '{release.app.name}' cannot be a tool: {problem}.", NOT_FOUND)
+    start = release.flow.nodes[release.flow.graph.root]
     assert isinstance(start, Start)
     return start
 
 
-def _why_not_a_tool(served: Served) -> str:
+def _why_not_a_tool(release: Release) -> str:
     """As in Dify an app that waits for a person cannot be a tool: a caller would hold its node for days."""
-    flow = served.flow
+    flow = release.flow
     if flow.mode != "workflow":
         return f"it is of mode '{flow.mode}', not a workflow"
     if not isinstance(flow.nodes[flow.graph.root], Start):
@@ -143,13 +143,13 @@ class WorkflowTool:
     """Implements `Tool`: runs an app."""
 
     run_service: RunService
-    served: Served
+    release: Release
     start: Start
     name: str
 
     @property
     def spec(self) -> ToolSpec:
-        return spec_of(self.served.app, self.start, self.name)
+        return spec_of(self.release.app, self.start, self.name)
 
     async def call(self, parameters: Mapping[str, Value], context: ToolContext) -> AsyncGenerator[ToolMessage]:
         """See `Tool.call`. The run's outputs are a JSON object, its text, and a variable each; its files are files.
@@ -157,12 +157,12 @@ class WorkflowTool:
         await callers(self.run_service, context.run)
         inputs = await self._inputs(parameters)
         run = called_run(context.key)
-        submission = Submission(self.served, context.user, inputs, source=f"{CALLED_BY}{context.run}")
+        submission = Submission(self.release, context.user, inputs, source=f"{CALLED_BY}{context.run}")
         try:
             await self.run_service.submit(submission, run, admitted=True)
         except RequestError as error:
             raise NodeError(error.message, INVOKE_ERROR) from error
-        summary = RunSummary(self.served.flow.graph)
+        summary = RunSummary(self.release.flow.graph)
         async with aclosing(follow_called(self.run_service, run, context.run, context.user)) as records:
             async for record in records:
                 summary.apply(record)
@@ -178,9 +178,9 @@ class WorkflowTool:
             raise NodeError(f"The run {run} was stopped." if stopped else str(ended.error), INVOKE_ERROR)
         outputs = dict(ended.outputs)
         value = to_json(outputs)
-        link = {"workflow_run_id": run, "app_id": self.served.app.id, "status": ended.status}
+        link = {"workflow_run_id": run, "app_id": self.release.app.id, "status": ended.status}
         return [
-            LogMessage(run, self.served.app.name, "success", data=link),
+            LogMessage(run, self.release.app.name, "success", data=link),
             *map(_file_message, files_in(outputs)),
             TextMessage(json.dumps(value, ensure_ascii=False)),
             JsonMessage(value, for_model=False),

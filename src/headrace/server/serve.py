@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from headrace.access.console import ConsoleAccess
 from headrace.adapters.files import limit_for
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.background import background
 from headrace.errors import LoadError
 from headrace.factories import code_flow_of, identity_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-ServedFile: TypeAlias = tuple[Path, Served, str]
+ServedFile: TypeAlias = tuple[Path, Release, str]
 """A workflow file, the app that it has become, and a key of the app."""
 
 
@@ -81,16 +81,16 @@ async def serve(
         lists_apps = not workflows and not folders and first
         watch = Watch(running, workflows, folders, published=not restarted)
         # a file may be invalid by now: that must not keep a worker from starting again
-        published: list[tuple[Path, Served]] = [] if restarted else await publish_all(running, workflows, folders)
-        served = [(file, app, await running.apps.working_key(app.app)) for file, app in published]
+        releases: list[tuple[Path, Release]] = [] if restarted else await publish_all(running, workflows, folders)
+        files = [(file, release, await running.apps.working_key(release.app)) for file, release in releases]
         await running.apps.learn_names()  # other processes may serve the apps that are tools of these
         for app in await running.apps.catalog.apps() if lists_apps else []:
             try:
-                loaded = await running.apps.current(app.id)
+                release = await running.apps.current(app.id)
             except LoadError as error:
                 logger.error("%s can no longer be served: %s", app.source, error)
             else:
-                served.append((Path(app.source), loaded, await running.apps.working_key(app)))
+                files.append((Path(app.source), release, await running.apps.working_key(app)))
 
         listener = listen(settings.host, settings.port, shared=process is not None)
         url = url_of(listener, tls)
@@ -105,8 +105,8 @@ async def serve(
 
         def ready() -> None:
             if ready_file:
-                write_ready_file(ready_file, ready_content(url, served))
-            on_ready(running, url, served)
+                write_ready_file(ready_file, ready_content(url, files))
+            on_ready(running, url, files)
 
         knowledge = None
         if (bases := running.knowledge) is not None:
@@ -169,7 +169,7 @@ async def serve(
                 await stack.enter_async_context(workers.answering())
             if on_changed is not None:
 
-                async def on_published(file: Path, app: Served, new: bool) -> None:
+                async def on_published(file: Path, app: Release, new: bool) -> None:
                     await running.apps.learn_names()
                     on_changed(running, url, (file, app, await running.apps.working_key(app.app)), new)
 
@@ -179,17 +179,17 @@ async def serve(
             await Server(front, serving_of(settings, running, ready, tls)).serve([listener])
 
 
-def ready_content(url: str, served: Sequence[ServedFile]) -> dict[str, Any]:
+def ready_content(url: str, files: Sequence[ServedFile]) -> dict[str, Any]:
     """What the ready file says."""
     apps = [
         {
             "file": str(file),
-            "name": app.app.name,
-            "mode": app.app.mode,
-            "app_id": app.app.id,
-            "workflow_id": app.version.id,
+            "name": release.app.name,
+            "mode": release.app.mode,
+            "app_id": release.app.id,
+            "workflow_id": release.version.id,
             "key": key,
         }
-        for file, app, key in served
+        for file, release, key in files
     ]
     return {"url": url, "apps": apps}

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.background import Periodic
 from headrace.cache import FileState, file_state
 from headrace.errors import LoadError, Problem
@@ -53,24 +53,24 @@ def files_in(folders: Iterable[WorkflowFolder], named: Iterable[WorkflowFile] = 
 
 async def publish_all(
     running: Service, files: Sequence[WorkflowFile], folders: Sequence[WorkflowFolder]
-) -> list[tuple[Path, Served]]:
+) -> list[tuple[Path, Release]]:
     """Publishes files, and those of folders. LoadError if a file that was named cannot be loaded; one of a folder is
     reported, and the others are served."""
-    served: list[tuple[Path, Served]] = []
+    releases: list[tuple[Path, Release]] = []
     problems: list[Problem] = []
     for file in files:
         try:
-            served.append((file.path, await running.publish(file.path, file.name)))
+            releases.append((file.path, await running.publish(file.path, file.name)))
         except LoadError as error:
             problems += [Problem(f"{error.source}: {problem}") for problem in error.problems]
     if problems:
         raise LoadError("serve", problems)
     for file in files_in(folders, files):
         try:
-            served.append((file.path, await running.publish(file.path, file.name)))
+            releases.append((file.path, await running.publish(file.path, file.name)))
         except LoadError as error:
             _log_problems("%s is not published: %s", file.path, error)
-    return served
+    return releases
 
 
 class Watch:
@@ -97,7 +97,7 @@ class Watch:
         self._seen: dict[WorkflowFile, FileState | None] = {}
         self._missing: set[WorkflowFile] = set()
 
-    async def run(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
+    async def run(self, on_published: Callable[[Path, Release, bool], Awaitable[None]]) -> None:
         """Looks at the files until cancelled."""
         await Periodic("watching workflow files", lambda: self._look(on_published), _SECONDS).run()
 
@@ -114,7 +114,7 @@ class Watch:
                 self._unreadable.discard(folder.path)
         return {file: file_state(file.path) for file in files}
 
-    async def _look(self, on_published: Callable[[Path, Served, bool], Awaitable[None]]) -> None:
+    async def _look(self, on_published: Callable[[Path, Release, bool], Awaitable[None]]) -> None:
         states = await asyncio.to_thread(self._states)  # a mount may be slow
         for file, state in states.items():
             if state is None or state == self._published.get(file):
@@ -122,10 +122,10 @@ class Watch:
             if state != self._seen.get(file):
                 self._seen[file] = state  # it may still be written
                 continue
-            published = await self._publish(file)
+            publication = await self._publish(file)
             self._published[file] = state  # not before: a failure of the database is tried again
-            if published is not None:
-                await on_published(file.path, *published)
+            if publication is not None:
+                await on_published(file.path, *publication)
         self._report_missing(states)
 
     def _report_missing(self, states: Mapping[WorkflowFile, FileState | None]) -> None:
@@ -138,17 +138,17 @@ class Watch:
             logger.warning("%s was deleted; its app stays served until `headrace apps remove` removes it", file.path)
         self._missing = missing
 
-    async def _publish(self, file: WorkflowFile) -> tuple[Served, bool] | None:
+    async def _publish(self, file: WorkflowFile) -> tuple[Release, bool] | None:
         """(what the file has become, whether its app is new); None if nothing changed."""
         apps = self._running.apps
         before = {app.id: app.version for app in await apps.catalog.apps()}
         try:
-            served = await self._running.publish(file.path, file.name)
+            release = await self._running.publish(file.path, file.name)
         except LoadError as error:
             _log_problems("%s is not published, and what was served before stays: %s", file.path, error)
             return None
-        changed = before.get(served.app.id) != served.version.id
-        return (served, served.app.id not in before) if changed else None
+        has_changed = before.get(release.app.id) != release.version.id
+        return (release, release.app.id not in before) if has_changed else None
 
 
 def _log_problems(message: str, path: Path, error: LoadError) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID, uuid5
 
-from headrace.apps.catalog import Served, has_triggers
+from headrace.apps.catalog import Release, has_triggers
 from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.errors import LoadError, NotFound
 from headrace.frozen import frozen
@@ -32,12 +32,12 @@ class ServedTrigger:
     """A trigger of an app's current version. Its id follows from the app's and the node's, so that it stays the same
     when the file is served again."""
 
-    served: Served
+    release: Release
     node: str
 
     @property
     def app(self) -> App:
-        return self.served.app
+        return self.release.app
 
     @property
     def id(self) -> str:
@@ -45,13 +45,13 @@ class ServedTrigger:
 
     @property
     def trigger(self) -> Trigger[Config]:
-        node = self.served.flow.nodes[self.node]
+        node = self.release.flow.nodes[self.node]
         assert isinstance(node, Trigger)
         return node
 
     @property
     def title(self) -> str:
-        return self.served.flow.graph.nodes[self.node].title or self.node
+        return self.release.flow.graph.nodes[self.node].title or self.node
 
     @property
     def source(self) -> str:
@@ -88,29 +88,29 @@ class TriggerService:
 
     async def _of_app(self, app: App) -> list[ServedTrigger]:
         try:
-            served = await self._apps.version(app, app.version)
+            release = await self._apps.version(app, app.version)
         except (LoadError, NotFound) as error:
             if app.version not in self._unloadable:
                 self._unloadable.add(app.version)
                 logger.error("the triggers of %s are off: %s", app.source, error)
             return []
-        return [ServedTrigger(served, node) for node in served.flow.triggers]
+        return [ServedTrigger(release, node) for node in release.flow.triggers]
 
     async def forget_removed(self, apps: Iterable[App], schedules: Collection[ServedTrigger]) -> None:
         """Forgets the schedules of these apps that are none of these: one that is served again later begins anew. Those
         of apps that cannot be loaded here are kept, since another process may run them."""
-        served, loadable = (
-            {served.id for served in schedules},
+        still_served, loadable = (
+            {trigger.id for trigger in schedules},
             {app.id for app in apps if app.version not in self._unloadable},
         )
         before = self.clock() - _JUST_SERVED
         for state in await self.store.scheduled_triggers():
-            if state.id not in served and state.app in loadable and state.handled < before:
+            if state.id not in still_served and state.app in loadable and state.handled < before:
                 await self.store.advance_trigger(state.id, state.app, "", self.clock())
 
     async def find(self, trigger: str) -> ServedTrigger | None:
         """A trigger by its id."""
-        return next((served for served in await self.triggers() if served.id == trigger), None)
+        return next((item for item in await self.triggers() if item.id == trigger), None)
 
     async def find_webhook(self, webhook: str) -> ServedTrigger | None:
         """A webhook by the id in its URL. An unknown one costs no more than a look at the database every half second,
@@ -121,14 +121,14 @@ class TriggerService:
         app = await self._apps.find(app_id) if app_id else None
         if app is None:
             return None
-        return next((served for served in await self._of_app(app) if served.node == node), None)
+        return next((trigger for trigger in await self._of_app(app) if trigger.node == node), None)
 
     async def _update_index(self) -> bool:
         triggers = await self.triggers()
         self._webhooks = {
-            self.webhook_id(served): (served.app.id, served.node)
-            for served in triggers
-            if served.trigger.kind == "webhook"
+            self.webhook_id(trigger): (trigger.app.id, trigger.node)
+            for trigger in triggers
+            if trigger.trigger.kind == "webhook"
         }
         return True
 
@@ -148,8 +148,8 @@ class TriggerService:
 
     async def states(self, triggers: Sequence[ServedTrigger]) -> Mapping[str, TriggerState]:
         """The states of triggers by id, as they are now."""
-        stored = await self.store.trigger_states([served.id for served in triggers])
-        return {served.id: stored.get(served.id) or TriggerState(served.id, served.app.id) for served in triggers}
+        states = await self.store.trigger_states([trigger.id for trigger in triggers])
+        return {trigger.id: states.get(trigger.id) or TriggerState(trigger.id, trigger.app.id) for trigger in triggers}
 
     async def is_paused(self, trigger: ServedTrigger) -> bool:
         """Whether a trigger is paused, or was half a second ago."""
@@ -193,7 +193,7 @@ class TriggerService:
         that one. `key` is the id of the principal that started it, if it was not the trigger itself."""
         end_user = await self._apps.end_user(trigger.app, USER)
         submission = Submission(
-            trigger.served,
+            trigger.release,
             USER,
             inputs,
             end_user=end_user,

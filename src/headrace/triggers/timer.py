@@ -64,23 +64,23 @@ class ScheduleTimer:
         ]
         await self._triggers.forget_removed(apps, scheduled)
         states = await self._triggers.states(scheduled)
-        for served in scheduled:
-            following = await self._fire(served, states[served.id])
+        for trigger in scheduled:
+            following = await self._fire(trigger, states[trigger.id])
             if following is not None:
-                self._timers.set(Timer(TimerKind.SCHEDULE, served.id, following, served.app.id))
+                self._timers.set(Timer(TimerKind.SCHEDULE, trigger.id, following, trigger.app.id))
 
-    async def _fire(self, served: ServedTrigger, state: TriggerState) -> float | None:
+    async def _fire(self, trigger: ServedTrigger, state: TriggerState) -> float | None:
         """Starts the run of a schedule if it is due. Returns when it is due next."""
-        schedule = schedule_of(served)
+        schedule = schedule_of(trigger)
         if schedule is None:
             return None
         now = self._triggers.clock()
         is_ahead = state.handled > now + self._grace
         if is_ahead:
-            logger.warning("%s, %s: the clock was set back, it begins anew", served.app.source, served.title)
-            await self._triggers.store.advance_trigger(served.id, served.app.id, "", now)  # only this decreases it
+            logger.warning("%s, %s: the clock was set back, it begins anew", trigger.app.source, trigger.title)
+            await self._triggers.store.advance_trigger(trigger.id, trigger.app.id, "", now)  # only this decreases it
         if is_ahead or state.schedule != str(schedule):
-            await self._advance(served, schedule, now)
+            await self._advance(trigger, schedule, now)
             return schedule.next(now)
         if state.paused:
             return schedule.next(now)  # another process may have resumed it by then
@@ -90,24 +90,24 @@ class ScheduleTimer:
         latest = schedule.latest(max(state.handled, now - self._grace), now)
         if latest != due:
             missed = datetime.fromtimestamp(due, UTC).isoformat()
-            logger.warning("%s, %s: missed what was due from %s on", served.app.source, served.title, missed)
+            logger.warning("%s, %s: missed what was due from %s on", trigger.app.source, trigger.title, missed)
         if latest is not None:
             try:
-                await self._triggers.fire(served, {}, str(uuid5(UUID(served.id), f"due {latest!r}")))
+                await self._triggers.fire(trigger, {}, str(uuid5(UUID(trigger.id), f"due {latest!r}")))
             except RequestError as error:
                 if error.status == 503:
                     raise  # this process is about to end: the next one starts the run
-                logger.error("%s, %s: not started: %s", served.app.source, served.title, error)
-        await self._advance(served, schedule, now if latest is None else latest)
+                logger.error("%s, %s: not started: %s", trigger.app.source, trigger.title, error)
+        await self._advance(trigger, schedule, now if latest is None else latest)
         return schedule.next(now)
 
-    async def _advance(self, served: ServedTrigger, schedule: Schedule, until: float) -> None:
-        await self._triggers.store.advance_trigger(served.id, served.app.id, str(schedule), until)
+    async def _advance(self, trigger: ServedTrigger, schedule: Schedule, until: float) -> None:
+        await self._triggers.store.advance_trigger(trigger.id, trigger.app.id, str(schedule), until)
 
 
-def schedule_of(served: ServedTrigger) -> Schedule | None:
+def schedule_of(trigger: ServedTrigger) -> Schedule | None:
     """The schedule of a trigger; None if it has none, or one that is not valid, which `lint` reports."""
     try:
-        return served.trigger.schedule if isinstance(served.trigger, TriggerSchedule) else None
+        return trigger.trigger.schedule if isinstance(trigger.trigger, TriggerSchedule) else None
     except ValueError:
         return None

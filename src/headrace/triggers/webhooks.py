@@ -76,7 +76,7 @@ class Webhooks:
         if not self.secrets:
             return []
         used = {
-            variable_of(served.node) for served in await self.triggers.triggers() if served.trigger.kind == "webhook"
+            variable_of(trigger.node) for trigger in await self.triggers.triggers() if trigger.trigger.kind == "webhook"
         }
         return sorted(PREFIX + name for name in self.secrets if name not in used)
 

@@ -48,7 +48,7 @@ def message(callback: Callback, view: RunView) -> bytes:
 
 def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
     """The run as it was after these records, with the names of GET /workflow-runs/{id}."""
-    summary = RunSummary(view.served.flow.graph)
+    summary = RunSummary(view.release.flow.graph)
     for record in known:
         summary.apply(record)
     queued, ended, last = summary.request, summary.ended, known[-1].event

@@ -87,8 +87,8 @@ class TemporalTimers:
 
     @asynccontextmanager
     async def serving(self, kind: TimerKind, rows: DueRows) -> AsyncGenerator[None]:
-        served = _Served(self, kind, rows)
-        async with background(f"timers: {kind}", served.polling.run()):
+        release = _Served(self, kind, rows)
+        async with background(f"timers: {kind}", release.polling.run()):
             yield
 
     async def aclose(self) -> None:

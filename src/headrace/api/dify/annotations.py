@@ -18,7 +18,7 @@ from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import InvalidParam, NotFound
 from headrace.ports import Annotation
 from headrace.values import Value
@@ -59,10 +59,10 @@ class AnnotationRoutes(Routes):
 
         Questions that a person has answered, newest first. A page has at most 100.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         page, limit = _PAGE.of(request), min(_LIMIT.of(request), _LARGEST_PAGE)
         keyword = (_KEYWORD.of(request) or "").replace("\0", "")
-        total, stored = await self.api.run_service.conversations.annotations(served.app.id, keyword, page, limit)
+        total, stored = await self.api.run_service.conversations.annotations(release.app.id, keyword, page, limit)
         response: schemas.AnnotationPage = {
             "data": [_response(annotation) for annotation in stored],
             "has_more": page * limit < total,
@@ -78,10 +78,10 @@ class AnnotationRoutes(Routes):
 
         Where annotation reply is on, the question gets this answer without calling a model.
         """
-        served = await self.api.authenticate(request, "manage")
+        release = await self.api.authenticate(request, "manage")
         fields = parse(schemas.AnnotationRequest, await self.api.json(request))
         now = self.api.run_service.environment.clock()
-        annotation = Annotation(str(uuid4()), served.app.id, fields["question"], fields["answer"], 0, now)
+        annotation = Annotation(str(uuid4()), release.app.id, fields["question"], fields["answer"], 0, now)
         await self.api.annotations.add(annotation)
         return json_response(_response(annotation), 201)
 
@@ -91,10 +91,10 @@ class AnnotationRoutes(Routes):
 
         It keeps its number of hits.
         """
-        served = await self.api.authenticate(request, "manage")
+        release = await self.api.authenticate(request, "manage")
         fields = parse(schemas.AnnotationRequest, await self.api.json(request))
         changed = await self.api.annotations.change(
-            served.app.id, _annotation(request), fields["question"], fields["answer"]
+            release.app.id, _annotation(request), fields["question"], fields["answer"]
         )
         if changed is None:
             raise _unknown()
@@ -106,8 +106,8 @@ class AnnotationRoutes(Routes):
 
         Its number of hits is lost.
         """
-        served = await self.api.authenticate(request, "manage")
-        if not await self.api.annotations.remove(served.app.id, _annotation(request)):
+        release = await self.api.authenticate(request, "manage")
+        if not await self.api.annotations.remove(release.app.id, _annotation(request)):
             raise _unknown()
         return no_content()
 
@@ -133,13 +133,13 @@ class AnnotationRoutes(Routes):
         Questions are compared by their text, without regard to case, spacing and punctuation. It needs no model; the
         setting is only stored, and as in Dify it is required to switch it off, too.
         """
-        served = await self.api.authenticate(request, "manage")
+        release = await self.api.authenticate(request, "manage")
         body = await self.api.json(request)
         action = _action(request)
         setting: Mapping[str, Value] = {**parse(schemas.AnnotationReplyRequest, body)}
         stored = setting if action == "enable" else None
-        await self.api.run_service.conversations.save_annotation_reply(served.app.id, stored)
-        job: schemas.AnnotationReplyJob = {"job_id": _job(served, action), "job_status": "waiting"}
+        await self.api.run_service.conversations.save_annotation_reply(release.app.id, stored)
+        job: schemas.AnnotationReplyJob = {"job_id": _job(release, action), "job_status": "waiting"}
         return json_response(job)
 
     @Operation(
@@ -156,17 +156,17 @@ class AnnotationRoutes(Routes):
 
         It is always complete here.
         """
-        served, action = await self.api.authenticate(request), _action(request)
+        release, action = await self.api.authenticate(request), _action(request)
         job = as_uuid(request.path_params["job_id"], of_status(404))
-        if job != _job(served, action):
+        if job != _job(release, action):
             raise InvalidParam("The job does not exist.")
         status: schemas.AnnotationReplyJobStatus = {"job_id": job, "job_status": "completed", "error_msg": ""}
         return json_response(status)
 
 
-def _job(served: Served, action: str) -> str:
+def _job(release: Release, action: str) -> str:
     """The id of a job, which is complete at once: it is derived from the action, so that it need not be stored."""
-    return str(uuid5(UUID(served.app.id), f"annotation-reply {action}"))
+    return str(uuid5(UUID(release.app.id), f"annotation-reply {action}"))
 
 
 def _action(request: Request) -> str:

@@ -20,7 +20,7 @@ from headrace.api.dify.chat_responses import BlockingMessage
 from headrace.api.dify.message_requests import app_submission
 from headrace.api.dify.run_responses import ANONYMOUS, BlockingResponse
 from headrace.api.dify.runs import events_for
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.conversations.messages import CHATS, MESSAGES
 from headrace.errors import HeadraceError, NotFound
 from headrace.kernel.events import Record, RunId
@@ -48,18 +48,18 @@ class AppCalls:
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """Runs an app. RequestError or HeadraceError if it cannot run, or, unless its events are streamed, fails."""
         context = caller.context
-        served = await self._app_of(request, context)
-        if served.app.mode in CHATS and not request.get("query"):
+        release = await self._app_of(request, context)
+        if release.app.mode in CHATS and not request.get("query"):
             raise HeadraceError("missing query")
         calling = await callers(self._api.run_service, context.run) if context.run else ()
         run = called_run(context.key) if context.run else None
         user = context.user or str(request.get("user") or ANONYMOUS)
         body: dict[str, Value] = {name: request[name] for name in _FIELDS if request.get(name)}
-        submission = await app_submission(self._api, served, user, {"inputs": {}, **body}, run=run)
+        submission = await app_submission(self._api, release, user, {"inputs": {}, **body}, run=run)
         conversation = submission.conversation  # there are many ways to write an id in a request
         if conversation and any(conversation == queued.conversation for queued in calling):
             raise HeadraceError("the conversation waits for the message that calls this app")
-        flow, summary = submission.served.flow, RunSummary(served.flow.graph)
+        flow, summary = submission.release.flow, RunSummary(release.flow.graph)
         async with self._records(submission, run, context) as (id_, task, records):
             answers = _streamed if request.get("response_mode") == "streaming" else _blocking
             async with aclosing(answers(id_, task, flow, _counted(records, summary))) as bodies:
@@ -72,10 +72,10 @@ class AppCalls:
         self, plugin: object, request: Mapping[str, Value], caller: PluginCaller
     ) -> AsyncGenerator[Mapping[str, Value]]:
         """The form and features of an app, as GET /v1/parameters has them."""
-        served = await self._app_of(request, caller.context)
-        yield cast("Mapping[str, Value]", await AppRoutes(self._api).parameters_of(served))
+        release = await self._app_of(request, caller.context)
+        yield cast("Mapping[str, Value]", await AppRoutes(self._api).parameters_of(release))
 
-    async def _app_of(self, request: Mapping[str, Value], context: ToolContext) -> Served:
+    async def _app_of(self, request: Mapping[str, Value], context: ToolContext) -> Release:
         """The app that a request names by its id, or its name. NotFound if there is none."""
         apps, wanted = self._api.apps, request.get("app_id")
         workspace = self._workspace

@@ -14,7 +14,7 @@ from headrace.api.dify.schemas.app import AppInfo, AppMeta, AppParameters, AppSi
 from headrace.api.http.responses import encode
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.node import Flow
 from headrace.values import Value
 
@@ -73,9 +73,9 @@ class AppRoutes(Routes):
         """
         return _json(await self.parameters_of(await self.api.authenticate(request)))
 
-    async def parameters_of(self, served: Served) -> AppParameters:
+    async def parameters_of(self, release: Release) -> AppParameters:
         """The form and features of an app."""
-        flow, annotation_reply = served.flow, await self.api.run_service.conversations.annotation_reply(served.app.id)
+        flow, annotation_reply = release.flow, await self.api.run_service.conversations.annotation_reply(release.app.id)
         features = flow.features
         return {
             "opening_statement": features.get("opening_statement"),

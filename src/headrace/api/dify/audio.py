@@ -21,7 +21,7 @@ from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import BINARY, UPLOAD, Media
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import InvalidParam, NodeError, NotFound, RequestError
 from headrace.ports.services import Speech
 
@@ -88,16 +88,16 @@ class AudioRoutes(Routes):
 
         At most 30 MB, of the type audio/mp3, mpeg, mpga, m4a, mp4, wav, webm, ogg, flac or amr.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise _no_audio()
         most = self.api.upload_limit("", _LARGEST)
         form = await form_of(request, most, _too_large(most), lambda _, size: _too_large(most) if size > most else None)
         with form.file:
-            await self.api.caller(served.app, form.fields.get("user"))
+            await self.api.caller(release.app, form.fields.get("user"))
             if form.filename is None:
                 raise _no_audio()
-            if not enabled(served.flow, "speech_to_text"):
+            if not enabled(release.flow, "speech_to_text"):
                 raise InvalidParam("Speech to text is not enabled")
             mime_type = form.content_type.partition(";")[0].strip().lower()
             if mime_type not in _EXTENSIONS:
@@ -124,28 +124,28 @@ class AudioRoutes(Routes):
 
         Speaks a message's answer (`message_id`), or `text`; with the app's voice by default.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         body = await self.api.json(request)
         user = named_user(body.get("user"))
-        end_user = await self.api.caller(served.app, user)
+        end_user = await self.api.caller(release.app, user)
         fields = parse(schemas.SpeechRequest, body)
         text, voice = fields.get("text"), fields.get("voice")
         if message := fields.get("message_id"):
-            text = await self._answer(served, message, end_user.id if user else None)
+            text = await self._answer(release, message, end_user.id if user else None)
         elif not text:
             raise InvalidParam("Text is required")
-        if not enabled(served.flow, "text_to_speech"):
+        if not enabled(release.flow, "text_to_speech"):
             raise InvalidParam("TTS is not enabled")
         try:
-            audio, mime_type = await self._speech().speak(text, voice=_voice(served) if voice is None else voice)
+            audio, mime_type = await self._speech().speak(text, voice=_voice(release) if voice is None else voice)
         except NodeError as error:
             raise _refused(error) from error
         return Response(audio, media_type=mime_type)
 
-    async def _answer(self, served: Served, message: str, end_user: str | None) -> str:
+    async def _answer(self, release: Release, message: str, end_user: str | None) -> str:
         """The answer to a message; only to one of this end user, if the request names one."""
         id_ = as_uuid(message, NotFound("Message Not Exists."))
-        view = await self.messages.show(served, await self.messages.find(served.app.id, end_user, id_))
+        view = await self.messages.show(release, await self.messages.find(release.app.id, end_user, id_))
         answer = view.message.answer
         if not answer.strip():
             raise InvalidParam("message_id: the message has no answer to speak")
@@ -157,9 +157,9 @@ class AudioRoutes(Routes):
         return self.api.speech
 
 
-def _voice(served: Served) -> str:
+def _voice(release: Release) -> str:
     """The app's own voice; empty where it has none."""
-    feature = served.flow.features.get("text_to_speech")
+    feature = release.flow.features.get("text_to_speech")
     voice = cast("dict[str, object]", feature).get("voice") if isinstance(feature, dict) else None
     return voice if isinstance(voice, str) else ""
 

@@ -20,7 +20,7 @@ from headrace.api.http.request_body import parse
 from headrace.api.http.responses import success
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.conversations.messages import CHATS, COMPLETION
 from headrace.errors import NotFound, RequestError
 
@@ -55,16 +55,16 @@ class ChatRoutes(Routes):
         run: its id is the run's, and a stream that was cut off can be resumed with GET
         /v1/workflow/{message_id}/events.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         body = await self.api.json(request)
-        user, mode = user_of(body), served.app.mode
+        user, mode = user_of(body), release.app.mode
         if mode not in CHATS:
             raise not_chat_app()
         message = with_text(parse(ChatRequest, body))
         if (version := message.get("workflow_id")) and mode == FLOWING:
             malformed = RequestError(f"Invalid workflow_id format: '{version}'. ", "bad_request", 400)
-            served = await self.api.apps.version(served.app, as_uuid(version, malformed))
-        submission = await message_submission(self.api, served, user, message)
+            release = await self.api.apps.version(release.app, as_uuid(version, malformed))
+        submission = await message_submission(self.api, release, user, message)
         return await run_response(self.api, request, submission, streamed=message.get("response_mode") == "streaming")
 
     @Operation(
@@ -79,13 +79,13 @@ class ChatRoutes(Routes):
 
         The answer of a completion app.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         body = await self.api.json(request)
         user = user_of(body)
-        if served.app.mode != COMPLETION:
+        if release.app.mode != COMPLETION:
             raise app_unavailable()
         message = parse(CompletionRequest, body)
-        submission = await message_submission(self.api, served, user, message)
+        submission = await message_submission(self.api, release, user, message)
         return await run_response(self.api, request, submission, streamed=message.get("response_mode") == "streaming")
 
     # -------------------------------------------------------------------------------------------------------- stop
@@ -96,11 +96,11 @@ class ChatRoutes(Routes):
 
         A task that is unknown or has ended is not an error.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         user = user_of(await self.api.json(request))
-        if served.app.mode not in CHATS:
+        if release.app.mode not in CHATS:
             raise not_chat_app()
-        return await self._stop(request, served, user)
+        return await self._stop(request, release, user)
 
     @Operation(
         "POST", "/completion-messages/{task_id}/stop", _STOPPED, body=_STOP, errors=(user_missing(), app_unavailable())
@@ -110,12 +110,12 @@ class ChatRoutes(Routes):
 
         A task that is unknown or has ended is not an error.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         user = user_of(await self.api.json(request))
-        if served.app.mode != COMPLETION:
+        if release.app.mode != COMPLETION:
             raise app_unavailable()
-        return await self._stop(request, served, user)
+        return await self._stop(request, release, user)
 
-    async def _stop(self, request: Request, served: Served, user: str) -> Response:
-        await stop_task(self.api, served, request.path_params["task_id"], user)
+    async def _stop(self, request: Request, release: Release, user: str) -> Response:
+        await stop_task(self.api, release, request.path_params["task_id"], user)
         return success()

@@ -18,7 +18,7 @@ from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.conversations.messages import CHATS, title_of
 from headrace.errors import InvalidParam, NotFound
 from headrace.kernel.secrets import SecretMask
@@ -77,17 +77,17 @@ class ConversationRoutes(Routes):
 
         Those with the newest messages come first, unless `sort_by` says otherwise (a minus: the newest first).
         """
-        served, end_user = await self._for_query(request)
+        release, end_user = await self._for_query(request)
         last, limit, order = _LAST.of(request), LIMIT.of(request), _ORDER.of(request)
         if last is not None:
             try:
-                await self.api.chats.find(served.app.id, end_user.id, last)
+                await self.api.chats.find(release.app.id, end_user.id, last)
             except NotFound:
                 raise NotFound("Last Conversation Not Exists.") from None
         stored, more = await self.api.run_service.conversations.conversations(
-            served.app.id, end_user.id, after=last, limit=limit, order=order
+            release.app.id, end_user.id, after=last, limit=limit, order=order
         )
-        mask = SecretMask(served.flow.secrets)
+        mask = SecretMask(release.flow.secrets)
         page: schemas.ConversationPage = {
             "limit": limit,
             "has_more": more,
@@ -107,8 +107,8 @@ class ConversationRoutes(Routes):
 
         It is no longer found. Its runs stay in the app's log.
         """
-        served, end_user, _ = await self._for_body(request)
-        conversation = await self._conversation(request, served, end_user)
+        release, end_user, _ = await self._for_body(request)
+        conversation = await self._conversation(request, release, end_user)
         now = self.api.run_service.environment.clock()
         await self._save(replace(conversation, deleted=True, updated_at=now))
         return no_content()
@@ -125,19 +125,19 @@ class ConversationRoutes(Routes):
 
         To `name`; or with `auto_generate` to its first query, shortened. (Dify calls a model for a title.)
         """
-        served, end_user, body = await self._for_body(request)
+        release, end_user, body = await self._for_body(request)
         fields = parse(schemas.RenameRequest, body)
         name = fields.get("name")
         if fields.get("auto_generate"):
-            conversation = await self._conversation(request, served, end_user)
+            conversation = await self._conversation(request, release, end_user)
             name = title_of(await self._first_query(conversation.id))
         elif name is None or not name.strip():
             raise InvalidParam("name is required when auto_generate is false")
         # as it is now: a run of it may have ended meanwhile
-        conversation = await self._conversation(request, served, end_user)
+        conversation = await self._conversation(request, release, end_user)
         renamed = replace(conversation, name=name, updated_at=self.api.run_service.environment.clock())
         await self._save(renamed)
-        return json_response(_response(renamed, SecretMask(served.flow.secrets)))
+        return json_response(_response(renamed, SecretMask(release.flow.secrets)))
 
     async def _save(self, changed: Conversation) -> None:
         """NotFound where it was deleted since it was read."""
@@ -169,9 +169,9 @@ class ConversationRoutes(Routes):
 
         With their current values as text: objects and lists as Python writes them, as in Dify.
         """
-        served, end_user = await self._for_query(request)
+        release, end_user = await self._for_query(request)
         last, limit, name = _LAST_VARIABLE.of(request), LIMIT.of(request), _NAME.of(request)
-        conversation = await self._conversation(request, served, end_user)
+        conversation = await self._conversation(request, release, end_user)
         stored = await self.api.run_service.conversations.conversation_variables(conversation.id)
         variables = [variable for variable in stored if name in variable.name.lower()]
         if last is not None:
@@ -179,7 +179,7 @@ class ConversationRoutes(Routes):
             if at is None:
                 raise InvalidParam("last_id: the conversation has no such variable")
             variables = variables[at + 1 :]
-        mask = SecretMask(served.flow.secrets)
+        mask = SecretMask(release.flow.secrets)
         page: schemas.ConversationVariablePage = {
             "limit": limit,
             "has_more": len(variables) > limit,
@@ -204,9 +204,9 @@ class ConversationRoutes(Routes):
 
         Runs that start from now on read the new value, which must be of the variable's type.
         """
-        served, end_user, body = await self._for_body(request)
+        release, end_user, body = await self._for_body(request)
         value = parse(schemas.VariableRequest, body)["value"]
-        conversation = await self._conversation(request, served, end_user)
+        conversation = await self._conversation(request, release, end_user)
         conversations = self.api.run_service.conversations
         unknown = NotFound("Conversation Variable Not Exists.")
         id_ = as_uuid(request.path_params["variable_id"], unknown)
@@ -220,29 +220,29 @@ class ConversationRoutes(Routes):
             raise of_status(400, message)
         changed = replace(variable, value=value, updated_at=self.api.run_service.environment.clock())
         await conversations.save_conversation_variable(changed)
-        return json_response(_variable(changed, SecretMask(served.flow.secrets)))
+        return json_response(_variable(changed, SecretMask(release.flow.secrets)))
 
     # ----------------------------------------------------------------------------------------------------- requests
 
-    async def _for_query(self, request: Request) -> tuple[Served, EndUser]:
+    async def _for_query(self, request: Request) -> tuple[Release, EndUser]:
         """The app of a request, and the end user that its query names."""
         return await self._for(await self.api.authenticate(request), USER.of(request))
 
-    async def _for_body(self, request: Request) -> tuple[Served, EndUser, Mapping[str, Value]]:
+    async def _for_body(self, request: Request) -> tuple[Release, EndUser, Mapping[str, Value]]:
         """The app of a request, the end user that its body names, and the body."""
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         body = await self.api.json(request)
-        return *await self._for(served, body.get("user")), body
+        return *await self._for(release, body.get("user")), body
 
-    async def _for(self, served: Served, user: Value) -> tuple[Served, EndUser]:
-        end_user = await self.api.caller(served.app, user)
-        if served.app.mode not in CHATS:
+    async def _for(self, release: Release, user: Value) -> tuple[Release, EndUser]:
+        end_user = await self.api.caller(release.app, user)
+        if release.app.mode not in CHATS:
             raise not_chat_app()
-        return served, end_user
+        return release, end_user
 
-    async def _conversation(self, request: Request, served: Served, end_user: EndUser) -> Conversation:
+    async def _conversation(self, request: Request, release: Release, end_user: EndUser) -> Conversation:
         id_ = as_uuid(request.path_params["conversation_id"], _no_conversation())
-        return await self.api.chats.find(served.app.id, end_user.id, id_)
+        return await self.api.chats.find(release.app.id, end_user.id, id_)
 
 
 def _response(conversation: Conversation, mask: SecretMask) -> schemas.Conversation:

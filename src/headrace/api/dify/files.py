@@ -63,12 +63,12 @@ class FileRoutes(Routes):
 
         A run takes its `id` as `upload_file_id`, with the `transfer_method` local_file.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise no_file_uploaded()
         form = await self._form(request)
         with form.file:
-            end_user = await self.api.caller(served.app, form.fields.get("user"))
+            end_user = await self.api.caller(release.app, form.fields.get("user"))
             if form.filename is None:
                 raise no_file_uploaded()
             if not form.filename:
@@ -80,7 +80,7 @@ class FileRoutes(Routes):
                 filename=form.filename,
                 mime_type=form.content_type,
                 transfer_method="local_file",
-                app=served.app.id,
+                app=release.app.id,
                 owner=end_user.id,
             )
         stored, _ = await self.api.files.open(file.related_id or "")
@@ -125,8 +125,8 @@ class FileRoutes(Routes):
 
         The bytes of an uploaded file, or a range of them. What a browser could run is sent as an attachment.
         """
-        served = await self.api.authenticate(request)
-        return await self._file(request, request.path_params["file_id"], file_not_found(), served.app.id)
+        release = await self.api.authenticate(request)
+        return await self._file(request, request.path_params["file_id"], file_not_found(), release.app.id)
 
     @Operation(
         "GET",
@@ -194,10 +194,10 @@ class FileRoutes(Routes):
 
         The end user of an id such as `created_by`.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         id_ = as_uuid(request.path_params["end_user_id"], end_user_not_found())
         end_user = await self.api.apps.catalog.find_end_user(id_)
-        if end_user is None or end_user.app != served.app.id:
+        if end_user is None or end_user.app != release.app.id:
             raise end_user_not_found()
         response: EndUser = {
             "id": end_user.id,

@@ -40,8 +40,8 @@ class FormRoutes(Routes):
         A form that a run waits for, by the `form_token` of its `human_input_required` event. A form that is delivered
         by e-mail only has no token for this.
         """
-        served = await self.api.authenticate(request)
-        opened = await self._open_form(request, served.app)
+        release = await self.api.authenticate(request)
+        opened = await self._open_form(request, release.app)
         check_waiting(self.api.run_service, opened.form)
         form = opened.request
         body: FormResponse = {
@@ -70,13 +70,13 @@ class FormRoutes(Routes):
         The run continues with the branch of the `action`. The first answer counts, whoever gives it. After an answer
         that is not valid the form still waits.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         body = await self.api.json(request)
         user = user_of(body)
         fields = parse(FormRequest, body)
-        opened = await self._open_form(request, served.app)
-        owners = await self._owners(served.app, opened, user)
-        resolve = partial(self.api.resolve, app=served.app.id, owners=owners)
+        opened = await self._open_form(request, release.app)
+        owners = await self._owners(release.app, opened, user)
+        resolve = partial(self.api.resolve, app=release.app.id, owners=owners)
         inputs = dict(fields["inputs"])
         await submit_form(self.api.run_service, opened, fields["action"], inputs, user, resolve)
         return json_response({})

@@ -12,7 +12,7 @@ from headrace.api.dify.schemas.messages import ChatFields, CompletionFields
 from headrace.api.dify.schemas.runs import RunFields
 from headrace.api.http.errors import app_unavailable
 from headrace.api.http.request_body import parse
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.batches import Accept, Line
 from headrace.conversations.messages import CHATS, MESSAGES, Chats
 from headrace.errors import InvalidParam
@@ -28,7 +28,7 @@ C = TypeVar("C", bound=ChatFields)
 
 async def app_submission(
     api: Api,
-    served: Served,
+    release: Release,
     user: str,
     body: Mapping[str, Value],
     *,
@@ -36,10 +36,10 @@ async def app_submission(
     run: RunId | None = None,
 ) -> Submission:
     """The run that a request to an app of any mode starts. See `message_submission`."""
-    if served.app.mode in MESSAGES:
-        message = message_fields(served.app.mode, body)
-        return await message_submission(api, served, user, message, callback=callback, run=run)
-    return await run_submission(api, served, user, _workflow_fields(served.flow, body), callback)
+    if release.app.mode in MESSAGES:
+        message = message_fields(release.app.mode, body)
+        return await message_submission(api, release, user, message, callback=callback, run=run)
+    return await run_submission(api, release, user, _workflow_fields(release.flow, body), callback)
 
 
 def message_fields(mode: str, body: Mapping[str, Value]) -> ChatFields | CompletionFields:
@@ -65,9 +65,9 @@ def _workflow_fields(flow: Flow, body: Mapping[str, Value]) -> RunFields:
     return {**fields, "inputs": {**fields["inputs"], "query": query}}
 
 
-def line_reader(served: Served, end_user: EndUser, chats: Chats, resolve: Resolve) -> Accept:
+def line_reader(release: Release, end_user: EndUser, chats: Chats, resolve: Resolve) -> Accept:
     """Checks the lines of a batch of an app: requests without files. app_unavailable where the app cannot run."""
-    app, flow = served.app, served.flow
+    app, flow = release.app, release.flow
     start = flow.nodes[flow.graph.root]
     if not isinstance(start, Start):
         raise app_unavailable()
@@ -86,7 +86,7 @@ def line_reader(served: Served, end_user: EndUser, chats: Chats, resolve: Resolv
 
 async def message_submission(
     api: Api,
-    served: Served,
+    release: Release,
     user: str,
     message: ChatFields | CompletionFields,
     *,
@@ -95,13 +95,13 @@ async def message_submission(
 ) -> Submission:
     """The run that answers a message. `run`: its id, see `RunService.submit`. InvalidParam where the
     app does not accept the message, NotFound for an unknown conversation."""
-    if served.app.mode not in CHATS:
-        submission = await run_submission(api, served, user, message, callback)
+    if release.app.mode not in CHATS:
+        submission = await run_submission(api, release, user, message, callback)
         return replace(submission, query=message.get("query", ""))
     chat = cast("ChatFields", message)
-    end_user = await api.apps.end_user(served.app, user)
+    end_user = await api.apps.end_user(release.app, user)
     conversation = None
     if (id_ := chat.get("conversation_id")) is not None:
-        conversation = await api.chats.find(served.app.id, end_user.id, id_)
-    submission = replace(await run_submission(api, served, user, message, callback), query=chat["query"])
+        conversation = await api.chats.find(release.app.id, end_user.id, id_)
+    submission = replace(await run_submission(api, release, user, message, callback), query=chat["query"])
     return await api.chats.message(submission, conversation, named=chat.get("auto_generate_name", True), run=run)

@@ -22,7 +22,7 @@ from headrace.api.dify.schemas.messages import (
     PastMessageFile,
     RetrieverResource,
 )
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import LoadError, NotFound
 from headrace.frozen import frozen
 from headrace.kernel.events import FormRequested, RunEnded
@@ -93,10 +93,10 @@ class Messages:
             raise NotFound("Message Not Exists.")
         return message
 
-    async def show(self, served: Served, message: Message, *, tokens: bool = False) -> MessageView:
+    async def show(self, release: Release, message: Message, *, tokens: bool = False) -> MessageView:
         """A message of an app, whichever version of it answered; its forms with their `tokens` for those who may answer
         them."""
-        flow = await self._flow(served, message)
+        flow = await self._flow(release, message)
         mask = SecretMask(flow.secrets)
         masked = replace(
             message,
@@ -131,15 +131,15 @@ class Messages:
         sources = reply.metadata["retriever_resources"]
         return MessageView(answered, sources, error, reply.usage, latency, thoughts.thoughts, [*forms.values()])
 
-    async def _flow(self, served: Served, message: Message) -> Flow:
+    async def _flow(self, release: Release, message: Message) -> Flow:
         """The version that the message's run executed; the app's current one where it can no longer be loaded."""
         summary = await self._run_service.runs.find_run(message.id)
         if summary is None:
-            return served.flow
+            return release.flow
         try:
             return await self._run_service.apps.flow(summary.app, summary.version)
         except (NotFound, LoadError):
-            return served.flow
+            return release.flow
 
 
 def _source(message: Message, source: RetrieverResource) -> CitedSource:

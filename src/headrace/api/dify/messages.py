@@ -66,9 +66,9 @@ class MessageRoutes(Routes):
         The newest messages, or those before `first_id`; within a page the oldest comes first. A message that is being
         answered has its answer as far as it has come. `error` says why a message's run failed.
         """
-        served = await self.api.authenticate(request)
-        end_user = await self.api.caller(served.app, USER.of(request))
-        if served.app.mode not in CHATS:
+        release = await self.api.authenticate(request)
+        end_user = await self.api.caller(release.app, USER.of(request))
+        if release.app.mode not in CHATS:
             raise not_chat_app()
         if "conversation_id" not in request.query_params:
             raise InvalidParam("conversation_id: Field required")
@@ -76,7 +76,7 @@ class MessageRoutes(Routes):
         if conversation is None:
             return json_response({"limit": limit, "has_more": False, "data": []})
         conversations = self.api.run_service.conversations
-        await self.api.chats.find(served.app.id, end_user.id, conversation)
+        await self.api.chats.find(release.app.id, end_user.id, conversation)
         if first is not None:
             before = await conversations.find_message(first)
             if before is None or before.conversation != conversation:
@@ -84,7 +84,7 @@ class MessageRoutes(Routes):
         messages, more = await conversations.messages(conversation, before=first, limit=limit)
         ratings = await conversations.feedback_of([message.id for message in messages], end_user.id)
         tokens = await self.api.answers_forms(request)
-        shown = (self.messages.show(served, message, tokens=tokens) for message in reversed(messages))
+        shown = (self.messages.show(release, message, tokens=tokens) for message in reversed(messages))
         views = await asyncio.gather(*shown)
         data = [view.response(ratings.get(view.message.id)) for view in views]
         page: schemas.MessagePage = {"limit": limit, "has_more": more, "data": data}
@@ -108,23 +108,23 @@ class MessageRoutes(Routes):
         Up to three questions that the user may ask after a message. The model of the app's first llm node writes them.
         Empty where it fails, or the app has none.
         """
-        served = await self.api.authenticate(request, "run")  # it calls a model
-        end_user = await self.api.apps.end_user(served.app, user_of(request.query_params))
-        if served.app.mode not in CHATS:
+        release = await self.api.authenticate(request, "run")  # it calls a model
+        end_user = await self.api.apps.end_user(release.app, user_of(request.query_params))
+        if release.app.mode not in CHATS:
             raise not_chat_app()
         message = await self._message(request, end_user)
         if message.conversation is None:
             raise NotFound("Conversation Not Exists.")
-        await self.api.chats.find(served.app.id, end_user.id, message.conversation)
-        if not enabled(served.flow, "suggested_questions_after_answer"):
+        await self.api.chats.find(release.app.id, end_user.id, message.conversation)
+        if not enabled(release.flow, "suggested_questions_after_answer"):
             raise RequestError("Suggested Questions Is Disabled.", "bad_request", 400)
         run_service = self.api.run_service
         older, _ = await run_service.conversations.messages(
             message.conversation, before=message.id, limit=_REMEMBERED - 1
         )
-        messages = [(await self.messages.show(served, shown)).message for shown in (*reversed(older), message)]
+        messages = [(await self.messages.show(release, shown)).message for shown in (*reversed(older), message)]
         turns = [Turn(message.query, message.answer) for message in messages if message.answer]
-        questions = await suggested(run_service.environment.resources.models, served.flow, turns, end_user.session)
+        questions = await suggested(run_service.environment.resources.models, release.flow, turns, end_user.session)
         response: schemas.SuggestedQuestions = {"result": "success", "data": questions}
         return json_response(response)
 
@@ -150,16 +150,16 @@ class MessageRoutes(Routes):
 
         An end user has one rating per message: a new one replaces it, null removes it.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         body = await self.api.json(request)
-        end_user = await self.api.apps.end_user(served.app, user_of(body))
+        end_user = await self.api.apps.end_user(release.app, user_of(body))
         fields = parse(schemas.FeedbackRequest, body)
         message = await self._message(request, end_user)
         conversations, now = self.api.run_service.conversations, self.api.run_service.environment.clock()
         stored = (await conversations.feedback_of([message.id], end_user.id)).get(message.id)
         if (rating := fields.get("rating")) is not None:
             id_, created_at = (stored.id, stored.created_at) if stored else (str(uuid4()), now)
-            app, content = served.app.id, fields.get("content")
+            app, content = release.app.id, fields.get("content")
             await conversations.save_feedback(
                 Feedback(id_, app, message.id, rating, content, end_user.id, created_at, now)
             )

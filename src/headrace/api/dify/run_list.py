@@ -42,13 +42,13 @@ class RunListRoutes(Routes):
 
         The app's runs, newest first.
         """
-        served = await self.api.authenticate(request)
-        if served.app.mode not in WITH_WORKFLOW:
+        release = await self.api.authenticate(request)
+        if release.app.mode not in WITH_WORKFLOW:
             raise not_workflow_app()
         if account := _ACCOUNT.of(request):
             raise InvalidParam(f"Account not found: {account}")  # only end users make runs here
         run_filter = RunFilter(
-            app=served.app.id,
+            app=release.app.id,
             status=_STATUS.of(request),
             before=_BEFORE.of(request),
             after=_AFTER.of(request),
@@ -58,7 +58,7 @@ class RunListRoutes(Routes):
             limit=_LIMIT.of(request),
         )
         total, stored = await self.api.run_service.runs.list_runs(run_filter)
-        runs = [await self.api.listed(served, summary) for summary in stored]
+        runs = [await self.api.listed(release, summary) for summary in stored]
         catalog = self.api.apps.catalog
         versions = {version: await catalog.version(version) for version in {summary.version for summary in runs}}
         page: WorkflowLogPage = {

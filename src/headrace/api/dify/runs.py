@@ -29,7 +29,7 @@ from headrace.api.http.responses import EventStream, encode, json_response, succ
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
 from headrace.api.middleware.request_context import CALLER, TRACE
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.conversations.messages import BASIC, MESSAGES
 from headrace.errors import InvalidParam, NotFound, RequestError
 from headrace.kernel.events import Record, RunId, RunPaused
@@ -73,16 +73,16 @@ class RunRoutes(Routes):
         that was cut off can be resumed with GET /v1/workflow/{workflow_run_id}/events.
         """
         api = self.api
-        served = await api.authenticate(request)
+        release = await api.authenticate(request)
         body = await api.json(request)
         user = user_of(body)
-        if served.app.mode != "workflow":
+        if release.app.mode != "workflow":
             raise not_workflow_app()
         fields = parse(WorkflowRequest, body)
         if version := request.path_params.get("workflow_id"):
             malformed = RequestError(f"Invalid workflow_id format: '{version}'. ", "bad_request", 400)
-            served = await api.apps.version(served.app, as_uuid(version, malformed))
-        submission = await run_submission(api, served, user, fields)
+            release = await api.apps.version(release.app, as_uuid(version, malformed))
+        submission = await run_submission(api, release, user, fields)
         return await run_response(api, request, submission, streamed=fields.get("response_mode") == "streaming")
 
     @Operation(
@@ -126,9 +126,9 @@ class RunRoutes(Routes):
         position, without gaps or repetitions. Of a run that has ended only workflow_finished is sent, unless a position
         says what is missing.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         user = user_of(request.query_params)
-        view = await self._view(served, request.path_params["workflow_run_id"])
+        view = await self._view(release, request.path_params["workflow_run_id"])
         queued = view.summary.request
         if queued.user != user:
             raise NotFound(_NO_RUN)
@@ -143,7 +143,7 @@ class RunRoutes(Routes):
         run = view.records[0].run
         tokens, records = await self.api.answers_forms(request), self.api.run_service.follow(run, on_pause=True)
         close_from = None if past_pauses else max(last, after.seq + 1)
-        events = events_for(run, view.served.flow, after)
+        events = events_for(run, view.release.flow, after)
         stream = stream_events(events, records, queued.task, close_from, ids=wants_ids(request), tokens=tokens)
         return EventStream(stream, self.api.options.ping_seconds)
 
@@ -160,16 +160,16 @@ class RunRoutes(Routes):
 
         The run as it is now. `inputs` and `outputs` are JSON in a string.
         """
-        served = await self.api.authenticate(request)
-        if served.app.mode not in WITH_WORKFLOW:
+        release = await self.api.authenticate(request)
+        if release.app.mode not in WITH_WORKFLOW:
             raise not_workflow_app()
-        view = await self._view(served, request.path_params["workflow_run_id"])
+        view = await self._view(release, request.path_params["workflow_run_id"])
         return json_response(workflow_run(view.records[0].run, view))
 
-    async def _view(self, served: Served, run: str) -> RunView:
+    async def _view(self, release: Release, run: str) -> RunView:
         """A run of this app. NotFound for an unknown one, a malformed id, and another app's."""
         view = await self.api.run_service.get(as_uuid(run, NotFound(_NO_RUN)))
-        if view is None or view.served.app.id != served.app.id:
+        if view is None or view.release.app.id != release.app.id:
             raise NotFound(_NO_RUN)
         return view
 
@@ -185,40 +185,40 @@ class RunRoutes(Routes):
 
         Cancels the nodes that are running. A task that is unknown or has ended is not an error.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         user = user_of(await self.api.json(request))
-        if served.app.mode != "workflow":
+        if release.app.mode != "workflow":
             raise not_workflow_app()
-        await stop_task(self.api, served, request.path_params["task_id"], user)
+        await stop_task(self.api, release, request.path_params["task_id"], user)
         return success()
 
 
 async def run_submission(
-    api: Api, served: Served, user: str, fields: RunFields, callback: str | None = None
+    api: Api, release: Release, user: str, fields: RunFields, callback: str | None = None
 ) -> Submission:
     """A run with valid inputs and files; the files are within the app's limits of uploads. InvalidParam, NotFound, or
     app_unavailable where the app cannot run."""
-    flow, end_user = served.flow, await api.apps.end_user(served.app, user)
+    flow, end_user = release.flow, await api.apps.end_user(release.app, user)
     files: Sequence[File] = ()
     if mappings := fields.get("files"):
         uploads = Uploads(flow)
-        files = [await api.resolve(file, served.app.id) for file in uploads.accepted(mappings)]
+        files = [await api.resolve(file, release.app.id) for file in uploads.accepted(mappings)]
         uploads.check(files)
     start = flow.nodes[flow.graph.root]
     if isinstance(start, Trigger):  # as in Dify, the first of several
         inputs = {}
     elif isinstance(start, Start):
-        inputs = await start.accept(fields["inputs"], partial(api.resolve, app=served.app.id))
+        inputs = await start.accept(fields["inputs"], partial(api.resolve, app=release.app.id))
     else:
         raise app_unavailable()
-    return Submission(served, user, inputs, files, end_user, callback=callback, trace=TRACE.get(), key=CALLER.get())
+    return Submission(release, user, inputs, files, end_user, callback=callback, trace=TRACE.get(), key=CALLER.get())
 
 
 async def run_response(api: Api, request: Request, submission: Submission, *, streamed: bool) -> Response:
     """Starts a run, and responds with its events, or at its end. It continues if the client disconnects meanwhile."""
     if streamed:
         return await run_stream(api, request, submission)
-    flow, body = submission.served.flow, None
+    flow, body = submission.release.flow, None
     async with api.run_service.open(submission) as started:
         blocking = BlockingMessage if flow.mode in MESSAGES else BlockingResponse
         response = blocking(started.run, started.task, flow)
@@ -245,14 +245,14 @@ async def run_stream(api: Api, request: Request, submission: Submission, run: Ru
         return EventStream(stream, api.options.ping_seconds, stack.pop_all())
 
 
-async def stop_task(api: Api, served: Served, task: str, user: str) -> None:
+async def stop_task(api: Api, release: Release, task: str, user: str) -> None:
     """Stops the run of a task. As in Dify, an unknown task is not an error, since its run may have ended long ago; nor
     is another end user's in an app without a workflow of its own, where nothing happens."""
     run = await api.run_service.runs.find_task(task)
     summary = await api.run_service.runs.find_run(run) if run else None
-    if run is None or summary is None or summary.app != served.app.id:
+    if run is None or summary is None or summary.app != release.app.id:
         return
-    if served.app.mode not in BASIC or summary.session == user:
+    if release.app.mode not in BASIC or summary.session == user:
         await api.run_service.stop(run, user)
 
 

@@ -101,8 +101,8 @@ class McpRoutes(Routes):
             view = await self.api.run_service.get(place.run)
             if view is None:
                 raise NotFound("Workflow run not found")
-            await self.api.authenticate(request, app=view.served.app.id)
-            call = ToolCall(place.run, view.served.flow)
+            await self.api.authenticate(request, app=view.release.app.id)
+            call = ToolCall(place.run, view.release.flow)
             version = protocol.spoken(request.headers.get("mcp-protocol-version"))
             records = self.api.run_service.follow(place.run)
             message = Message("tools/call", {"_meta": {"progressToken": place.token}}, place.request, version)
@@ -159,13 +159,13 @@ class McpRoutes(Routes):
             raise ProtocolError(protocol.INVALID_PARAMS, "The arguments of a tool must be an object.")
         if not _accepts_stream(request):
             raise RequestError("The client must accept text/event-stream.", "not_acceptable", 406)
-        served = await self.api.authenticate(request, app=app.id)
+        release = await self.api.authenticate(request, app=app.id)
         run = None if message.is_stateless else _run_of(request, message.id)
         if run is not None and await self.api.run_service.runs.find_run(run) is not None:
             raise ProtocolError(protocol.INVALID_REQUEST, "This session has had a request with this id.", 400)
         user = named_user(request.headers.get(_USER)) or ANONYMOUS
         try:
-            wanted = await submission(self.api, served, user, cast("dict[str, Value]", arguments), run)
+            wanted = await submission(self.api, release, user, cast("dict[str, Value]", arguments), run)
         except RequestError as error:  # the arguments are at fault: the model can mend them
             return _json(protocol.result(message, error_result(error.message)))
         async with AsyncExitStack() as stack:

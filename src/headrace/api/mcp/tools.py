@@ -11,7 +11,7 @@ from typing import cast
 from headrace.api.auth import Api
 from headrace.api.dify.message_requests import app_submission
 from headrace.api.http.errors import file_too_large
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.content.filetypes import guess_extension
 from headrace.conversations.messages import CHATS, MESSAGES
 from headrace.errors import InvalidParam
@@ -50,13 +50,13 @@ def tool_names(apps: Sequence[App]) -> dict[str, App]:
     return tools
 
 
-def describe(name: str, served: Served) -> dict[str, Value]:
+def describe(name: str, release: Release) -> dict[str, Value]:
     """A tool as clients list it."""
-    flow = served.flow
+    flow = release.flow
     tool: dict[str, Value] = {
         "name": name,
-        "title": served.app.name,
-        "description": served.app.description or served.app.name,
+        "title": release.app.name,
+        "description": release.app.description or release.app.name,
         "inputSchema": _input_schema(flow),
     }
     if flow.mode in MESSAGES:  # what a workflow puts out is of types that its file does not always say
@@ -67,24 +67,24 @@ def describe(name: str, served: Served) -> dict[str, Value]:
 
 
 async def submission(
-    api: Api, served: Served, user: str, arguments: Mapping[str, Value], run: RunId | None
+    api: Api, release: Release, user: str, arguments: Mapping[str, Value], run: RunId | None
 ) -> Submission:
     """The run that a call asks for. As in Dify, arguments that the app does not have are ignored. RequestError where
     others are wrong."""
     inputs = dict(arguments)
-    for field in _form(served.flow):
+    for field in _form(release.flow):
         value = inputs.get(field.variable)
         if field.type == "file" and isinstance(value, str) and value:
-            inputs[field.variable] = await _file(api, served.app, user, value)
+            inputs[field.variable] = await _file(api, release.app, user, value)
         elif field.type == "file-list" and isinstance(value, list):
             files = cast("list[Value]", value)
             inputs[field.variable] = [
-                await _file(api, served.app, user, file) if isinstance(file, str) else file for file in files
+                await _file(api, release.app, user, file) if isinstance(file, str) else file for file in files
             ]
     body: dict[str, Value] = {"inputs": inputs}
-    if served.app.mode in MESSAGES:
+    if release.app.mode in MESSAGES:
         body |= {name: arguments[name] for name in ("query", "conversation_id") if name in arguments}
-    return await app_submission(api, served, user, body, run=run)
+    return await app_submission(api, release, user, body, run=run)
 
 
 def _form(flow: Flow) -> Sequence[Input]:

@@ -43,7 +43,7 @@ from headrace.api.native.workflow_files import (
     inspect_file,
     refused,
 )
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.apps.requirements import lacking
 from headrace.cache import Cache
 from headrace.dsl.redaction import shown
@@ -124,15 +124,15 @@ class AppCatalogRoutes(Routes):
         Its nodes and edges at the file's own positions, without prompts, code and credentials. The ETag is the
         version's id.
         """
-        served = await self._version(request)
-        tag = f'"{served.version.id}"'
+        release = await self._version(request)
+        tag = f'"{release.version.id}"'
         if tag in (request.headers.get("if-none-match") or ""):
             return Response(status_code=304, headers={"ETag": tag})
 
         async def drawn() -> bytes:
-            return encode(await asyncio.to_thread(graph_of, served.version, served.flow))
+            return encode(await asyncio.to_thread(graph_of, release.version, release.flow))
 
-        body = await self._graphs.get(served.version.id, drawn)
+        body = await self._graphs.get(release.version.id, drawn)
         return Response(body, headers={"ETag": tag}, media_type=JSON)
 
     @Operation("GET", f"{_APP}/form", apps.FORM, parameters=[_VERSION], errors=[NO_APP, NO_WORKFLOW])
@@ -159,10 +159,10 @@ class AppCatalogRoutes(Routes):
         flow, problems, content = await inspect_file(self.api, request)
         if flow is None:
             raise refused("invalid_workflow", CANNOT_LOAD, 400, problems)
-        served = await self.api.apps.publish(f"upload:{new_id()}", content, principal.workspace, flow=flow)
+        release = await self.api.apps.publish(f"upload:{new_id()}", content, principal.workspace, flow=flow)
         activity = RunActivity([], 0, 0)
         body: ServedApp = {
-            **await self._body(served.app, activity),
+            **await self._body(release.app, activity),
             "problems": [problem_body(problem) for problem in problems],
         }
         return json_response(body, 201)
@@ -196,9 +196,9 @@ class AppCatalogRoutes(Routes):
 
         Values of secret environment variables are replaced by stars. Needs the permission `manage`.
         """
-        served = await self._version(request, "manage")
-        content, masked = await asyncio.to_thread(shown, served.version.content)
-        body: AppSource = {"version_id": served.version.id, "content": content, "masked": masked}
+        release = await self._version(request, "manage")
+        content, masked = await asyncio.to_thread(shown, release.version.content)
+        body: AppSource = {"version_id": release.version.id, "content": content, "masked": masked}
         return json_response(body)
 
     # -------------------------------------------------------------------------------------------------------- find
@@ -207,7 +207,7 @@ class AppCatalogRoutes(Routes):
         """The app that the path names, as it is now."""
         return await accessible_app(self.api, principal, request.path_params["app_id"])
 
-    async def _version(self, request: Request, permission: str | None = None) -> Served:
+    async def _version(self, request: Request, permission: str | None = None) -> Release:
         """The version that the request names: by default the current one."""
         app = await self._app(request, await self.api.principal(request, permission))
         version = _VERSION.of(request)
@@ -221,15 +221,15 @@ class AppCatalogRoutes(Routes):
 
     async def _body(self, app: App, activity: RunActivity) -> AppBody:
         try:
-            served = await self.api.apps.version(app, app.version)
-            version, lacks = served.version, await self._lacks_of(served)
+            release = await self.api.apps.version(app, app.version)
+            version, lacks = release.version, await self._lacks_of(release)
         except LoadError as error:
-            served = None
+            release = None
             stored = await self.api.apps.catalog.version(app.version)
             version = stored or Version(app.version, app.id, 0, "", "", app.created_at)
             lacks: list[Lack] = [{"kind": "version", "name": app.name, "message": str(error)}]
         failed = next((run for run in activity.last if run.status == FAILED), None)
-        shown = None if failed is None else await self.api.listed(served, failed)
+        shown = None if failed is None else await self.api.listed(release, failed)
         return {
             "id": app.id,
             "name": app.name,
@@ -244,20 +244,20 @@ class AppCatalogRoutes(Routes):
             "counts": {"runs_24h": activity.runs, "failed_24h": activity.failed},
             "last_error": None if shown is None else shown.error,
             "lacks": lacks,
-            "lacks_checked": served is not None,
+            "lacks_checked": release is not None,
         }
 
-    async def _lacks_of(self, served: Served) -> list[Lack]:
+    async def _lacks_of(self, release: Release) -> list[Lack]:
         async def look() -> list[Lack]:
             resources = self.api.run_service.environment.resources
-            messages = await asyncio.to_thread(lacking, served.flow, resources)
+            messages = await asyncio.to_thread(lacking, release.flow, resources)
             lacks: list[Lack] = [
                 {"kind": spec.type, "name": spec.title or spec.id, "message": message}
                 for message, spec in messages.items()
             ]
             return lacks
 
-        return await self._lacks.get(served.version.id, look)
+        return await self._lacks.get(release.version.id, look)
 
 
 def _version_body(version: Version) -> AppVersion:

@@ -28,7 +28,7 @@ from headrace.api.native.schemas import batches
 from headrace.api.native.schemas.batches import AcceptedBatch, BatchDetail, BatchPage, batch_detail
 from headrace.api.native.schemas.common import NO_WORKFLOW
 from headrace.api.native.services import NativeServices
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.batches import Spool, read_lines
 from headrace.errors import InvalidParam, LoadError, NotFound, RequestError
 from headrace.ports import App, Batch
@@ -99,7 +99,7 @@ class BatchRoutes(Routes):
         conversation are answered one after the other. A batch continues after a crash of the server: no line is run to
         its end twice.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if declared not in _TYPES:
             raise _wrong_type()
@@ -107,9 +107,9 @@ class BatchRoutes(Routes):
             digest = await self._receive(request, body)
 
             async def handle(batch: str | None) -> Response:
-                return await self._begin(request, served, body, batch)
+                return await self._begin(request, release, body, batch)
 
-            return await self._once(request, served, digest, handle)
+            return await self._once(request, release, digest, handle)
 
     async def _receive(self, request: Request, file: IO[bytes]) -> bytes:
         """Writes a request's body to a file; returns its digest."""
@@ -124,15 +124,15 @@ class BatchRoutes(Routes):
             raise
         return digest.digest()
 
-    async def _begin(self, request: Request, served: Served, body: IO[bytes], id_: str | None) -> Response:
+    async def _begin(self, request: Request, release: Release, body: IO[bytes], id_: str | None) -> Response:
         batch_runner = self._batch_runner
         if id_ is not None and (batch := await batch_runner.batches.find_batch(id_)) is not None:
             return _accepted(batch)
         user = named_user(_USER.of(request)) or ANONYMOUS
         concurrency, rpm = _CONCURRENCY.of(request), _RPM.of(request)
-        served = await self._version(served, request.path_params["workflow_id"])
-        end_user = await self.api.apps.end_user(served.app, user)
-        accept = line_reader(served, end_user, self.api.chats, partial(self.api.resolve, app=served.app.id))
+        release = await self._version(release, request.path_params["workflow_id"])
+        end_user = await self.api.apps.end_user(release.app, user)
+        accept = line_reader(release, end_user, self.api.chats, partial(self.api.resolve, app=release.app.id))
         with tempfile.TemporaryFile() as file:
             lines = Spool(file)
             body.seek(0)
@@ -144,17 +144,17 @@ class BatchRoutes(Routes):
             if not lines:
                 raise InvalidParam(_EMPTY)
             now = self.api.run_service.environment.clock()
-            app, version = served.app.id, served.version.id
+            app, version = release.app.id, release.version.id
             batch = Batch(id_ or str(uuid4()), app, version, user, len(lines), now, concurrency, rpm, key=caller())
             return _accepted(await batch_runner.add(batch, lines))
 
-    async def _version(self, served: Served, workflow: str) -> Served:
+    async def _version(self, release: Release, workflow: str) -> Release:
         """The app's current version, or the version with that id."""
         id_ = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
-        if id_ == served.app.id:
-            return served
+        if id_ == release.app.id:
+            return release
         try:
-            return await self.api.apps.version(served.app, id_)
+            return await self.api.apps.version(release.app, id_)
         except LoadError as error:
             raise _not_loadable(error) from error
 

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from headrace.api.http.params import Parameter
 from headrace.api.http.responses import EventStream
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import InvalidParam, RequestError
 from headrace.ports import IdempotencyRecord, IdempotencyStore
 
@@ -53,7 +53,7 @@ class Idempotency:
         self._clock = clock
         self._pending: dict[tuple[str, str], _Pending] = {}
 
-    async def once(self, request: Request, served: Served, body: bytes, handle: Handle) -> Response:
+    async def once(self, request: Request, release: Release, body: bytes, handle: Handle) -> Response:
         """The response of `handle`; for a repeated request its first one, with `Idempotency-Replayed: true`.
 
         `handle(id)` gets the id (a UUID) for what it creates, or None where the request has no Idempotency-Key. After a
@@ -66,7 +66,7 @@ class Idempotency:
         key = key_of(request)
         if key is None:
             return await handle(None)
-        app = served.app.id
+        app = release.app.id
         digest = digest_of(request, body)
         until = time.monotonic() + WAIT_SECONDS
         while True:

@@ -69,12 +69,12 @@ class LintRoutes(Routes):
         far as it can be read."""
         version, is_new = await self.api.apps.preview(app, content)
         current = await self.api.apps.catalog.version(app.version)
-        served = "" if current is None else current.content
+        release = "" if current is None else current.content
 
         def compare() -> Comparison:
             graph = graph_of(version, flow)
             try:
-                old = read(served, "the current version")
+                old = read(release, "the current version")
             except LoadError:
                 return {"graph": graph, "diff": None, "new": is_new}
             changes = diff(old, read(content, "content"), self.api.apps.registry).to_json()

@@ -48,7 +48,7 @@ def executions(view: RunView, wanted: ExecutionFilter = ALL) -> list[NodeExecuti
     One that was running when the run ended is `stopped`; `exception` is a failure that the node's error strategy
     handled. `reused`: copied from the run that this one is a retry of.
     """
-    builder = _Executions(view.served.flow, UUID(view.records[0].run), wanted)
+    builder = _Executions(view.release.flow, UUID(view.records[0].run), wanted)
     for record in view.records:
         builder.apply(record)
     return builder.finished()

@@ -11,28 +11,30 @@ from headrace.api.dify.message_requests import app_submission
 from headrace.api.middleware.request_context import CALLER, TRACE
 from headrace.api.native.run_watch import RunStatus
 from headrace.api.native.schemas.runs import ReplayRequest
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import NotFound
 from headrace.kernel.events import RunId, RunQueued
 from headrace.runs.service import Submission
 from headrace.values import File, Value
 
 
-async def replay(api: Api, served: Served, status: RunStatus, options: ReplayRequest, run: RunId | None) -> Submission:
+async def replay(
+    api: Api, release: Release, status: RunStatus, options: ReplayRequest, run: RunId | None
+) -> Submission:
     """The new run (`run` is its id, see `RunService.submit`). InvalidParam where the version does not accept the
     inputs, NotFound where the app has no such version."""
     old = (await api.run_service.environment.journal.read(status.run, limit=1))[0].event  # secrets as they are
     assert isinstance(old, RunQueued)
     if version := options.get("version"):
         unknown = NotFound(f"Workflow not found with id: {version[:50]}")
-        served = await api.apps.version(served.app, as_uuid(version, unknown))
+        release = await api.apps.version(release.app, as_uuid(version, unknown))
     new_inputs = options.get("inputs")
-    if old.start in served.flow.triggers:
+    if old.start in release.flow.triggers:
         return Submission(
-            served,
+            release,
             old.user,
             old.inputs if new_inputs is None else new_inputs,
-            end_user=await api.apps.end_user(served.app, old.user),
+            end_user=await api.apps.end_user(release.app, old.user),
             trace=TRACE.get(),
             key=CALLER.get(),
             replay_of=status.run,
@@ -43,7 +45,7 @@ async def replay(api: Api, served: Served, status: RunStatus, options: ReplayReq
         "files": _request_of({"files": old.system.get("files") or []})["files"],
         "query": old.system.get("query"),
     }
-    submission = await app_submission(api, served, old.user, fields, run=run)
+    submission = await app_submission(api, release, old.user, fields, run=run)
     return replace(submission, replay_of=status.run)
 
 

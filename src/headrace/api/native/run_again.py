@@ -60,16 +60,16 @@ class RunAgainRoutes(Routes):
         Creates a new run of the same version and inputs, which takes over what the old one had finished and continues
         from there. Its `retry_of` names the old one.
         """
-        served = await self.api.authenticate_run(request)
+        release = await self.api.authenticate_run(request)
         body = await self.api.body(request)
 
         async def handle(run: RunId | None) -> Response:
             if body:
                 self.api.object_of(body)
-            run_status = await self._finder.status(served, _name(request))
+            run_status = await self._finder.status(release, _name(request))
             return accepted(await retry(self.api.run_service, run_status.run, run, CALLER.get()))
 
-        return await self._once(request, served, body, handle)
+        return await self._once(request, release, body, handle)
 
     @Operation(
         "POST",
@@ -87,15 +87,17 @@ class RunAgainRoutes(Routes):
         version, or the one that `version` names. A message begins a new conversation. With `include=replay_of`, the
         new run names the old one.
         """
-        served = await self.api.authenticate_run(request)
+        release = await self.api.authenticate_run(request)
         body = await self.api.body(request)
 
         async def handle(run: RunId | None) -> Response:
             options = parse(ReplayRequest, self.api.object_of(body) if body else {})
-            submission = await replay(self.api, served, await self._finder.status(served, _name(request)), options, run)
+            submission = await replay(
+                self.api, release, await self._finder.status(release, _name(request)), options, run
+            )
             return accepted(await self.api.run_service.submit(submission, run))
 
-        return await self._once(request, served, body, handle)
+        return await self._once(request, release, body, handle)
 
     @Operation(
         "POST",
@@ -112,16 +114,16 @@ class RunAgainRoutes(Routes):
         node and all that follows again. With `outputs`, it sees other results of the nodes before. Its `retry_of` names
         the old run, which has to have ended.
         """
-        served = await self.api.authenticate_run(request)
+        release = await self.api.authenticate_run(request)
         body = await self.api.body(request)
 
         async def handle(run: RunId | None) -> Response:
             fork = parse(ForkRequest, self.api.object_of(body))
-            old = (await self._finder.status(served, _name(request))).run
+            old = (await self._finder.status(release, _name(request))).run
             outputs, service = fork.get("outputs") or {}, self.api.run_service
             return accepted(await run_again(service, old, fork["node_id"], outputs, run, CALLER.get()))
 
-        return await self._once(request, served, body, handle)
+        return await self._once(request, release, body, handle)
 
 
 def _name(request: Request) -> str:

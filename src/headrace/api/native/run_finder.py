@@ -9,7 +9,7 @@ from headrace.api.auth import Api, as_uuid
 from headrace.api.http.responses import json_response
 from headrace.api.native.run_watch import RunStatus, RunWatcher
 from headrace.api.native.schemas.runs import AcceptedRun
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import LoadError, NotFound, RequestError
 from headrace.runs.reader import RunView
 from headrace.runs.service import SubmittedRun
@@ -34,24 +34,24 @@ class RunFinder:
         self._run_service = api.run_service
         self._watcher = RunWatcher(api.run_service)
 
-    async def status(self, served: Served, name: str, wait: float = 0) -> RunStatus:
+    async def status(self, release: Release, name: str, wait: float = 0) -> RunStatus:
         """The status of a run of this app. NotFound for an unknown one, a malformed id, and another app's."""
         unknown = NotFound(_NO_RUN)
         try:
-            run_status = await self._watcher.find(as_uuid(name, unknown), served.app.id, wait)
+            run_status = await self._watcher.find(as_uuid(name, unknown), release.app.id, wait)
         except LoadError as error:
             raise _not_loadable(error) from error
         if run_status is None:
             raise unknown
         return run_status
 
-    async def view(self, served: Served, request: Request) -> RunView:
+    async def view(self, release: Release, request: Request) -> RunView:
         unknown = NotFound(_NO_RUN)
         try:
             view = await self._run_service.get(as_uuid(request.path_params["workflow_run_id"], unknown))
         except LoadError as error:
             raise _not_loadable(error) from error
-        if view is None or view.served.app.id != served.app.id:
+        if view is None or view.release.app.id != release.app.id:
             raise unknown
         return view
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from headrace.api.auth import Api
 from headrace.api.http.params import names
 from headrace.api.native.schemas.runs import RunLine
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.cache import Cache
 from headrace.conversations.messages import MESSAGES
 from headrace.errors import LoadError, NotFound
@@ -43,8 +43,8 @@ class RunLines:
 
     async def line(self, app: App, summary: ListedRun, include: frozenset[str], *, live: bool = True) -> RunLine:
         """A run of an app. `live`: one that has not started yet is `queued`, which costs a read of the journal."""
-        served = await self._loaded(app) if summary.error is not None else None
-        summary = await self._api.listed(served, summary)
+        release = await self._loaded(app) if summary.error is not None else None
+        summary = await self._api.listed(release, summary)
         unfinished = live and summary.status == RUNNING
         line: RunLine = {
             "id": summary.run,
@@ -116,7 +116,7 @@ class RunLines:
             return None
         return (flow.mask.text(text) if flow.mask else text).strip()[:_SHOWN]
 
-    async def _loaded(self, app: App) -> Served | None:
+    async def _loaded(self, app: App) -> Release | None:
         """An app in its current version; None where that can no longer be loaded."""
         try:
             return await self._api.apps.version(app, app.version)

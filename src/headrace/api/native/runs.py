@@ -29,7 +29,7 @@ from headrace.api.native.schemas.common import NO_WORKFLOW, RUNS_TAG
 from headrace.api.native.schemas.executions import EXECUTIONS
 from headrace.api.native.schemas.runs import RunOptions, StoppedRun
 from headrace.api.native.services import NativeServices
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.errors import InvalidParam, NotFound, TooManyRequests
 from headrace.kernel.events import RunId
 from headrace.runs.service import Submission
@@ -97,7 +97,7 @@ class NativeRunRoutes(Routes):
         one that `conversation_id` names; the response has its `conversation_id`, and the `message_id`, which is the
         run's.
         """
-        served = await self.api.authenticate(request)
+        release = await self.api.authenticate(request)
         _check_json(request)
         body = await self.api.body(request)
 
@@ -106,23 +106,23 @@ class NativeRunRoutes(Routes):
             options = parse(RunOptions, fields)
             mode = _mode(request, options.get("response_mode"))
             callback = options.get("callback_url")
-            submission = await self._submission(served, request.path_params["workflow_id"], fields, callback, run)
+            submission = await self._submission(release, request.path_params["workflow_id"], fields, callback, run)
             if mode == "async":
                 return accepted(await self.api.run_service.submit(submission, run))
             if mode == "streaming":
                 return await run_stream(self.api, request, submission, run)
             return await self._block(submission, run)
 
-        return await self._once(request, served, body, handle)
+        return await self._once(request, release, body, handle)
 
     async def _submission(
-        self, served: Served, workflow: str, fields: Mapping[str, Value], callback: str | None, run: RunId | None
+        self, release: Release, workflow: str, fields: Mapping[str, Value], callback: str | None, run: RunId | None
     ) -> Submission:
         user = user_of(fields)
         workflow_id = as_uuid(workflow, NotFound(f"Workflow not found with id: {workflow[:50]}"))
-        if workflow_id != served.app.id:
-            served = await self.api.apps.version(served.app, workflow_id)
-        return await app_submission(self.api, served, user, fields, callback=callback, run=run)
+        if workflow_id != release.app.id:
+            release = await self.api.apps.version(release.app, workflow_id)
+        return await app_submission(self.api, release, user, fields, callback=callback, run=run)
 
     async def _block(self, submission: Submission, run: RunId | None) -> Response:
         """Waits for the run's end or pause. The run continues if the client disconnects meanwhile."""
@@ -143,8 +143,8 @@ class NativeRunRoutes(Routes):
         ended it. With If-None-Match, 304 if nothing has happened since. A run that responds to a message also has
         `query`, `answer` (as far as it has come), `conversation_id` and `message_id`.
         """
-        served = await self.api.authenticate_run(request)
-        run_status = await self._finder.status(served, request.path_params["workflow_run_id"], _WAIT.of(request))
+        release = await self.api.authenticate_run(request)
+        run_status = await self._finder.status(release, request.path_params["workflow_run_id"], _WAIT.of(request))
         tags = request.headers.get("if-none-match")
         if tags and run_status.tag in (tag.strip().removeprefix("W/") for tag in tags.split(",")):
             return Response(status_code=304, headers={"ETag": run_status.tag})
@@ -160,9 +160,9 @@ class NativeRunRoutes(Routes):
         `attempts` are those that failed and were followed by another. `reused`: taken over from the run that this one
         is a retry of. A run of many rounds is best read in parts: `top`, then `parent` and `round`.
         """
-        served = await self.api.authenticate_run(request)
+        release = await self.api.authenticate_run(request)
         wanted = ExecutionFilter.of(request)
-        return json_response({"data": executions(await self._finder.view(served, request), wanted)})
+        return json_response({"data": executions(await self._finder.view(release, request), wanted)})
 
     @Operation(
         "GET",
@@ -178,15 +178,18 @@ class NativeRunRoutes(Routes):
         The run's events from the beginning, or those after a starting point, each exactly once, until the run ends or
         pauses.
         """
-        served = await self.api.authenticate_run(request)
-        view = await self._finder.view(served, request)
+        release = await self.api.authenticate_run(request)
+        view = await self._finder.view(release, request)
         past_pauses, last = _PAST_PAUSES.of(request), view.summary.seq
         after = last_event_id(request) or START
         if after.seq > last:
             raise InvalidParam(f"Last-Event-ID {after} is beyond the run's last event, {last}")
         run, task = view.records[0].run, view.summary.request.task
         tokens, records = await self.api.answers_forms(request), self.api.run_service.follow(run, on_pause=True)
-        events, close_from = events_for(run, view.served.flow, after), None if past_pauses else max(last, after.seq + 1)
+        events, close_from = (
+            events_for(run, view.release.flow, after),
+            None if past_pauses else max(last, after.seq + 1),
+        )
         stream = stream_events(events, records, task, close_from, ids=wants_ids(request), tokens=tokens)
         return EventStream(stream, self.api.options.ping_seconds)
 
@@ -199,13 +202,13 @@ class NativeRunRoutes(Routes):
         Cancels the running nodes, and returns the run's status: usually `stopped`, or what it was if it had ended
         already.
         """
-        served = await self.api.authenticate_run(request)
+        release = await self.api.authenticate_run(request)
         raw = await self.api.body(request)
         by = named_user(self.api.object_of(raw).get("user") if raw else None) or "api"
-        run_status = await self._finder.status(served, request.path_params["workflow_run_id"])
+        run_status = await self._finder.status(release, request.path_params["workflow_run_id"])
         if run_status.summary.ended is None:
             await self.api.run_service.stop(run_status.run, by)
-            run_status = await self._finder.status(served, run_status.run, _STOP_SECONDS)
+            run_status = await self._finder.status(release, run_status.run, _STOP_SECONDS)
         body: StoppedRun = {
             "workflow_run_id": run_status.run,
             "task_id": run_status.summary.request.task,

@@ -95,7 +95,7 @@ class TriggerRoutes(Routes):
             inputs = trigger.inputs_of(fields.get("inputs") or {})
             return accepted(await self._triggers.fire(trigger, inputs, run, trace=TRACE.get(), key=CALLER.get()))
 
-        return await self._once(request, trigger.served, body, handle)
+        return await self._once(request, trigger.release, body, handle)
 
     async def _find(self, request: Request, permission: str) -> tuple[Principal, ServedTrigger]:
         principal = await self.api.principal(request, permission)

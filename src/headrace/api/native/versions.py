@@ -22,7 +22,7 @@ from headrace.api.native.schemas.common import NO_APP
 from headrace.api.native.schemas.versions import PublishedVersion, VersionBody, VersionDetail, VersionPage
 from headrace.api.native.services import NativeServices
 from headrace.api.native.workflow_files import CANNOT_LOAD, EXAMPLE, EXPECTED, INVALID, content_of, refused
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.dsl.diff import diff
 from headrace.dsl.redaction import shown
 from headrace.dsl.yaml_reader import read
@@ -132,7 +132,7 @@ class VersionRoutes(Routes):
         (200). A file that cannot be loaded is refused with all its problems in `details`; those in the response's
         `problems` do not keep it from running. The version is current from then on, unless `current=false`.
         """
-        served = await self.api.authenticate(request, "manage")
+        release = await self.api.authenticate(request, "manage")
         body = await self.api.body(request)
 
         async def handle(_: str | None) -> Response:
@@ -140,14 +140,14 @@ class VersionRoutes(Routes):
             current = _CURRENT.of(request)
             try:
                 content = await asyncio.to_thread(content_of, request, body)
-                published = await self.api.apps.publish_version(served.app, content, current=current)
+                published = await self.api.apps.publish_version(release.app, content, current=current)
             except LoadError as error:
                 raise refused("invalid_workflow", CANNOT_LOAD, 400, error.problems) from error
-            version = await self._body_of(published.served)
+            version = await self._body_of(published.release)
             published_version: PublishedVersion = {**version, "problems": [problem_body(p) for p in published.problems]}
             return json_response(published_version, 201 if published.new else 200)
 
-        return await self._idempotency.once(request, served, body, handle)
+        return await self._idempotency.once(request, release, body, handle)
 
     @Operation("POST", f"{_VERSION}/pin", versions.VERSION, errors=[_NO_VERSION, _NOT_LOADABLE])
     async def pin_workflow_version(self, request: Request) -> Response:
@@ -173,19 +173,19 @@ class VersionRoutes(Routes):
         Makes the version with the next smaller number the current one, and returns it. Done twice, it goes back two:
         give an Idempotency-Key where a request may be sent again, or pin a particular version.
         """
-        served = await self.api.authenticate(request, "manage")
+        release = await self.api.authenticate(request, "manage")
 
         async def handle(_: str | None) -> Response:
-            return await self._changed(lambda: self.api.apps.roll_back(served.app))
+            return await self._changed(lambda: self.api.apps.roll_back(release.app))
 
-        return await self._idempotency.once(request, served, b"", handle)
+        return await self._idempotency.once(request, release, b"", handle)
 
     async def _changed(self, change: Callable[[], Any]) -> Response:
         try:
-            served = cast("Served", await change())
+            release = cast("Release", await change())
         except LoadError as error:
             raise refused("version_not_loadable", _STALE, 409, error.problems) from error
-        return json_response(await self._body_of(served))
+        return json_response(await self._body_of(release))
 
     # -------------------------------------------------------------------------------------------------------- find
 
@@ -201,9 +201,9 @@ class VersionRoutes(Routes):
             raise unknown
         return version
 
-    async def _body_of(self, served: Served) -> VersionBody:
-        self._remember(served.version, served.flow.name)
-        return await self._body(served.version, served.app)
+    async def _body_of(self, release: Release) -> VersionBody:
+        self._remember(release.version, release.flow.name)
+        return await self._body(release.version, release.app)
 
     def _remember(self, version: Version, name: str) -> str:
         self._names[version.id] = name

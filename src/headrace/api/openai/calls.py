@@ -20,7 +20,7 @@ from headrace.api.openai.answer import Answer
 from headrace.api.openai.attachments import with_files
 from headrace.api.openai.open_calls import OpenCalls, RetryTerms
 from headrace.api.openai.requests import RESPONSE_PREFIX, ModelCall, with_text
-from headrace.apps.catalog import Served
+from headrace.apps.catalog import Release
 from headrace.conversations.messages import CHATS, COMPLETION
 from headrace.errors import RequestError
 from headrace.kernel.events import Record, RunId
@@ -45,31 +45,31 @@ class ModelCalls:
         self.api = api
         self._open_calls = OpenCalls(api.run_service)
 
-    async def choices(self, request: Request) -> tuple[Sequence[App], Served | None]:
+    async def choices(self, request: Request) -> tuple[Sequence[App], Release | None]:
         """The apps that `model` may name, and the app itself where there is only one."""
         choices = await self.api.choices(request)
         return choices, await self.api.authenticate(request) if len(choices) == 1 else None
 
-    async def served(self, request: Request, model: str, choices: Sequence[App], served: Served | None) -> Served:
+    async def release_of(self, request: Request, model: str, choices: Sequence[App], only: Release | None) -> Release:
         """The app that `model` names. RequestError where there is none, or several."""
-        chosen = chosen_app(model, choices)
-        return served or await self.api.authenticate(request, app=chosen.id)
+        choice = app_of_model(model, choices)
+        return only or await self.api.authenticate(request, app=choice.id)
 
     async def open(
         self,
         stack: AsyncExitStack,
-        served: Served,
+        release: Release,
         call: ModelCall,
         terms: RetryTerms,
         answer_of: Callable[[RunId, Flow], _Answer],
     ) -> tuple[_Answer, AsyncGenerator[Record]]:
         """Starts a run, or finds the one of the same request; its answer, which grows as it is fed the records. The run
         is stopped if its last client closes `stack` before its end."""
-        run, exists = await self._open_calls.run_of(served.app.id, terms)
+        run, exists = await self._open_calls.run_of(release.app.id, terms)
         if exists and run is not None:
             started = await self._existing(run)
         else:
-            submission = await self.submission(served, call, run)
+            submission = await self.submission(release, call, run)
             started = await stack.enter_async_context(self.api.run_service.open(submission, run))
         answer = answer_of(started.run, started.flow)
         # a request that streams has had a response, and is not sent again
@@ -78,25 +78,25 @@ class ModelCalls:
         await stack.enter_async_context(waiting)
         return answer, started.records
 
-    async def submit(self, served: Served, call: ModelCall, terms: RetryTerms) -> RunId:
+    async def submit(self, release: Release, call: ModelCall, terms: RetryTerms) -> RunId:
         """Starts a run that no client waits for, or finds the one of the same request."""
-        run, exists = await self._open_calls.run_of(served.app.id, terms)
+        run, exists = await self._open_calls.run_of(release.app.id, terms)
         if exists and run is not None:
             return run
-        return (await self.api.run_service.submit(await self.submission(served, call, run), run)).run
+        return (await self.api.run_service.submit(await self.submission(release, call, run), run)).run
 
     async def _existing(self, run: RunId) -> StartedRun:
         """An existing run, followed from its first record."""
         view = await self.api.run_service.get(run)
         if view is None:
             raise RuntimeError(f"run {run} no longer exists")
-        return StartedRun(run, view.summary.request.task, self.api.run_service.follow(run), view.served.flow)
+        return StartedRun(run, view.summary.request.task, self.api.run_service.follow(run), view.release.flow)
 
-    async def submission(self, served: Served, call: ModelCall, run: RunId | None) -> Submission:
-        app = served.app
+    async def submission(self, release: Release, call: ModelCall, run: RunId | None) -> Submission:
+        app = release.app
         if call.json_format is not None:
-            call.json_format.check_app(served.flow)
-        start = served.flow.nodes[served.flow.graph.root]
+            call.json_format.check_app(release.flow)
+        start = release.flow.nodes[release.flow.graph.root]
         form = start.form() if isinstance(start, Start) else ()
         is_chat = app.mode in CHATS
         if is_chat and not call.text:
@@ -111,9 +111,9 @@ class ModelCalls:
         names = {field["variable"] for entry in form for field in entry.values()}
         inputs = {**{name: text for name, text in call.metadata.items() if name in names}, **call.inputs}
         mappings = [await attachment.mapping(self.api, app, end_user) for attachment in call.attachments]
-        inputs, files = with_files(mappings, form, inputs, Uploads(served.flow), call.param)
+        inputs, files = with_files(mappings, form, inputs, Uploads(release.flow), call.param)
         inputs = inputs if is_chat else with_text(call.text, form, inputs)
-        submission = await run_submission(self.api, served, call.user, {"inputs": inputs, "files": list(files)})
+        submission = await run_submission(self.api, release, call.user, {"inputs": inputs, "files": list(files)})
         system: dict[str, Value] = {}
         if call.history and conversation is None:
             system["history"] = list(call.history)
@@ -139,7 +139,7 @@ class ModelCalls:
         return message.conversation
 
 
-def chosen_app(model: str, choices: Sequence[App]) -> App:
+def app_of_model(model: str, choices: Sequence[App]) -> App:
     """The app of that id or name."""
     matches = [app for app in choices if app.id == model] or [app for app in choices if app.name == model]
     if not matches:

@@ -25,7 +25,7 @@ class ResponseAnswer(Answer):
     def of(cls, run: RunId, view: RunView) -> ResponseAnswer:
         """That of an existing run, which no record has been fed to yet."""
         request = view.summary.request.metadata or {}
-        return cls(run, view.served.flow, str(request.get("model") or view.served.app.name), format_of(request))
+        return cls(run, view.release.flow, str(request.get("model") or view.release.app.name), format_of(request))
 
     @property
     def response_status(self) -> _Status:

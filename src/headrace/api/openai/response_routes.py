@@ -124,15 +124,15 @@ class ResponseRoutes(Routes):
         continues a conversation. In the `background`, the run does not end with the connection, and without `stream`
         the response is returned before the run has ended.
         """
-        choices, served = await self._calls.choices(request)
+        choices, release = await self._calls.choices(request)
         body = await self.api.json(request)
         call, terms = read_response(body), RetryTerms.of(request, encode(body))
-        served = await self._calls.served(request, call.model, choices, served)
-        if call.conversation is not None and served.app.mode not in CHATS:
+        release = await self._calls.release_of(request, call.model, choices, release)
+        if call.conversation is not None and release.app.mode not in CHATS:
             raise BadParameter("This app has no conversations.", "conversation", "unsupported_parameter")
         if body.get("background"):
             if not call.streamed:
-                view = await self.api.run_service.get(run := await self._calls.submit(served, call, terms))
+                view = await self.api.run_service.get(run := await self._calls.submit(release, call, terms))
                 if view is None:
                     raise RuntimeError(f"run {run} no longer exists")
                 return json_response(_fed(run, view).whole())
@@ -140,7 +140,7 @@ class ResponseRoutes(Routes):
         async with AsyncExitStack() as stack:
             answer, records = await self._calls.open(
                 stack,
-                served,
+                release,
                 call,
                 terms,
                 lambda run, flow: ResponseAnswer(run, flow, call.model, call.json_format),
@@ -223,14 +223,14 @@ class ResponseRoutes(Routes):
 
     async def _view(self, request: Request) -> tuple[RunId, RunView]:
         """The run of a response of an app that the key has access to."""
-        choices, served = await self._calls.choices(request)
+        choices, release = await self._calls.choices(request)
         id_ = request.path_params["response_id"]
         run = run_of_response(id_, _not_found(id_))
         view = await self.api.run_service.get(run)
-        if view is None or view.served.app.id not in {app.id for app in choices}:
+        if view is None or view.release.app.id not in {app.id for app in choices}:
             raise _not_found(id_)
-        if served is None:
-            await self.api.authenticate(request, app=view.served.app.id)
+        if release is None:
+            await self.api.authenticate(request, app=view.release.app.id)
         return run, view
 
 

@@ -20,7 +20,7 @@ from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import EVENT_STREAM, Media
 from headrace.api.openai import schemas
 from headrace.api.openai.answer import PING
-from headrace.api.openai.calls import KEEP_RUNNING, KEY, NO_MODEL, ModelCalls, chosen_app, follow
+from headrace.api.openai.calls import KEEP_RUNNING, KEY, NO_MODEL, ModelCalls, app_of_model, follow
 from headrace.api.openai.completions import Completion, chunks
 from headrace.api.openai.open_calls import RetryTerms
 from headrace.api.openai.requests import read_completion, with_usage
@@ -66,8 +66,8 @@ class OpenAIRoutes(Routes):
 
         The apps that the key gives access to, by their names: one with an app's own key, several with a workspace's.
         """
-        choices, served = await self._calls.choices(request)
-        if served is None:
+        choices, release = await self._calls.choices(request)
+        if release is None:
             await self.api.principal(request)
         models: schemas.ModelList = {"object": "list", "data": [_model(app, choices) for app in choices]}
         return json_response(models)
@@ -78,11 +78,11 @@ class OpenAIRoutes(Routes):
 
         By the app's name or id.
         """
-        choices, served = await self._calls.choices(request)
-        chosen = chosen_app(request.path_params["model"], choices)
-        if served is None:
-            await self.api.authenticate(request, app=chosen.id)
-        return json_response(_model(chosen, choices))
+        choices, release = await self._calls.choices(request)
+        app = app_of_model(request.path_params["model"], choices)
+        if release is None:
+            await self.api.authenticate(request, app=app.id)
+        return json_response(_model(app, choices))
 
     @Operation(
         "POST",
@@ -114,13 +114,13 @@ class OpenAIRoutes(Routes):
         disconnects stops the run, unless the request has the header `Headrace-Keep-Running: true`; a request that
         OpenAI's clients retry continues with the first one's run.
         """
-        choices, served = await self._calls.choices(request)
+        choices, release = await self._calls.choices(request)
         body = await self.api.json(request)
         call, terms = read_completion(body), RetryTerms.of(request, encode(body))
-        served = await self._calls.served(request, call.model, choices, served)
+        release = await self._calls.release_of(request, call.model, choices, release)
         async with AsyncExitStack() as stack:
             completion, records = await self._calls.open(
-                stack, served, call, terms, lambda run, flow: Completion(run, flow, call.model, call.json_format)
+                stack, release, call, terms, lambda run, flow: Completion(run, flow, call.model, call.json_format)
             )
             if call.streamed:
                 stream = chunks(completion, records, with_usage=with_usage(body))
