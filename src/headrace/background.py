@@ -69,10 +69,10 @@ class Periodic:
         self._delay = delay
         self._max_pause = max_pause
         self._failures = 0
-        self._woken = asyncio.Event()
+        self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        self._woken.set()
+        self._wake.set()
 
     async def run(self, first: float = 0.0) -> None:
         """Repeats the work until cancelled, for the first time after `first` seconds."""
@@ -80,7 +80,7 @@ class Periodic:
         while True:
             if pause:
                 await self._rest(pause)
-            self._woken.clear()
+            self._wake.clear()
             pause = await self.once()
             if not pause:
                 await asyncio.sleep(0)
@@ -101,7 +101,7 @@ class Periodic:
     async def _rest(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds if isfinite(seconds) else None):
-                await self._woken.wait()
+                await self._wake.wait()
         except TimeoutError:
             return
         if self._delay:
@@ -151,7 +151,7 @@ class Slots:
         self.count = count
         self.free = count
         self._semaphore = asyncio.Semaphore(count)
-        self._lent = 0  # slots that were given back too early, and are not given back again
+        self._early_returns = 0  # slots that were given back too early, and are not given back again
         self._twins: list[Slots] = []
 
     def twin(self) -> Slots:
@@ -165,8 +165,8 @@ class Slots:
         self.free -= 1
 
     def release(self) -> None:
-        if self._lent:
-            self._lent -= 1
+        if self._early_returns:
+            self._early_returns -= 1
         else:
             self._release()
 
@@ -177,11 +177,11 @@ class Slots:
     @contextmanager
     def lend(self) -> Generator[None]:
         """Frees a slot for the time in which its run waits for another one, which could not start otherwise."""
-        lent = (self, *self._twins)
-        for slots in lent:
+        holders = (self, *self._twins)
+        for slots in holders:
             slots._release()
         try:
             yield
         finally:
-            for slots in lent:
-                slots._lent += 1
+            for slots in holders:
+                slots._early_returns += 1

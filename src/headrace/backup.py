@@ -67,10 +67,10 @@ async def partition(settings: Settings) -> bool:
 async def adopt_secret(settings: Settings) -> str:
     """Makes the configured secret the database's, or the one of the data folder, whatever that was. Returns where that
     secret is."""
-    configured = configured_secret(settings.secret, settings.secret_file)
-    shared = configured is None and settings.database_kind != "sqlite"
-    own = configured is None and (not shared or (settings.data / SECRET).is_file())
-    secret = configured or (installation_secret(settings.data) if own else token_bytes(32))
+    secret_setting = configured_secret(settings.secret, settings.secret_file)
+    shared = secret_setting is None and settings.database_kind != "sqlite"
+    own = secret_setting is None and (not shared or (settings.data / SECRET).is_file())
+    secret = secret_setting or (installation_secret(settings.data) if own else token_bytes(32))
     storage = await SqlStorage.open(settings.database, full_sync=settings.full_sync)
     try:
         await storage.installation.change_facts(
@@ -78,7 +78,7 @@ async def adopt_secret(settings: Settings) -> str:
         )
     finally:
         await storage.aclose()
-    return "The configured secret" if configured else f"The secret in {settings.data}" if own else "A new secret"
+    return "The configured secret" if secret_setting else f"The secret in {settings.data}" if own else "A new secret"
 
 
 @frozen
@@ -101,11 +101,11 @@ async def import_folder(settings: Settings, folder: Path) -> Imported:
         raise HeadraceError(f"{file}: no such file")
     if databases.in_use(file):
         raise HeadraceError(f"{file} is in use: stop the server first")
-    configured = configured_secret(settings.secret, settings.secret_file)
-    if configured is None and not (folder / SECRET).is_file():
+    secret_setting = configured_secret(settings.secret, settings.secret_file)
+    if secret_setting is None and not (folder / SECRET).is_file():
         raise HeadraceError(f"{folder / SECRET}: no such file; set HEADRACE_SECRET to the secret of the installation")
-    secret = configured or installation_secret(folder)
-    facts = {SECRET: fingerprint(secret)} | ({} if configured else {SHARED_SECRET: secret.hex()})
+    secret = secret_setting or installation_secret(folder)
+    facts = {SECRET: fingerprint(secret)} | ({} if secret_setting else {SHARED_SECRET: secret.hex()})
     async with AsyncExitStack() as stack:
         source = await SqlStorage.open(f"sqlite:///{file.absolute()}")
         stack.push_async_callback(source.aclose)
@@ -120,23 +120,23 @@ async def import_folder(settings: Settings, folder: Path) -> Imported:
                 return copy_rows(reading, connection, facts)
 
         rows = await target.database.write(copy)
-    return Imported(rows, files, "HEADRACE_SECRET" if configured else "the database")
+    return Imported(rows, files, "HEADRACE_SECRET" if secret_setting else "the database")
 
 
 async def _copy_files(source: SqlStorage, old: FileBlobStore, new: FileBlobs) -> int:
     """Copies the stored files that the database knows and that are there. Returns how many."""
     if isinstance(new, FileBlobStore) and new.folder.absolute() == old.folder.absolute():
         return 0
-    copied = 0
+    count = 0
     for file in await source.database.rows(select(metadata.tables["files"].c.id)):
         path = old.path(file["id"])
-        stored = await source.catalog.find_file(file["id"])
-        if stored is None or not path.is_file():
+        row = await source.catalog.find_file(file["id"])
+        if row is None or not path.is_file():
             continue
         with path.open("rb") as content:
-            await new.write(file["id"], content, stored.file.mime_type or "application/octet-stream")
-        copied += 1
-    return copied
+            await new.write(file["id"], content, row.file.mime_type or "application/octet-stream")
+        count += 1
+    return count
 
 
 @asynccontextmanager
@@ -169,11 +169,11 @@ def back_up(settings: Settings, target: Path, *, files: bool = True, force: bool
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         copy = Path(folder) / archive.DATABASE
         databases.snapshot(settings.database, copy)
-        revision, known = databases.checked(copy)
+        revision, known_files = databases.checked(copy)
         files = files and not settings.files_url
         manifest = Manifest(archive.FORMAT, __version__, revision or "", time.time(), files)
-        stored = [(file, blobs.path(file)) for file in sorted(known)] if files else []
-        return archive.pack(target, manifest, copy, None if configured or not secret.is_file() else secret, stored)
+        paths = [(file, blobs.path(file)) for file in sorted(known_files)] if files else []
+        return archive.pack(target, manifest, copy, None if configured or not secret.is_file() else secret, paths)
 
 
 def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
@@ -195,21 +195,21 @@ def restore(settings: Settings, source: Path, *, force: bool = False) -> Packed:
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_STAGING, dir=data) as folder:
-            staged, replaced = Path(folder) / "new", Path(folder) / "old"
-            staged.mkdir()
-            replaced.mkdir()
-            packed = archive.unpack(source, staged, _accept)
-            revision, _ = databases.checked(staged / archive.DATABASE)
-            if revision != packed.manifest.revision:
+            new_files, old_files = Path(folder) / "new", Path(folder) / "old"
+            new_files.mkdir()
+            old_files.mkdir()
+            package = archive.unpack(source, new_files, _accept)
+            revision, _ = databases.checked(new_files / archive.DATABASE)
+            if revision != package.manifest.revision:
                 raise HeadraceError(f"{source} cannot be restored: its database is not what its manifest says")
             if os.name == "posix":
                 os.sync()  # all of it is on the disk before it is in use
-            _exchange(data, staged, replaced)
+            _exchange(data, new_files, old_files)
     except BaseException:
         if new:
             shutil.rmtree(data, ignore_errors=True)
         raise
-    return packed
+    return package
 
 
 def _accept(manifest: Manifest) -> None:
@@ -220,20 +220,20 @@ def _accept(manifest: Manifest) -> None:
         )
 
 
-def _exchange(data: Path, staged: Path, replaced: Path) -> None:
+def _exchange(data: Path, new_files: Path, old_files: Path) -> None:
     """Replaces the old files with the new ones; if that fails, the old ones are put back. The database is moved last: a
     server finds nothing in a folder without it."""
     new = (archive.SECRET, archive.FILES, archive.DATABASE)
     old = [archive.DATABASE, f"{archive.DATABASE}-wal", f"{archive.DATABASE}-shm", archive.FILES, archive.SECRET]
-    moved: list[tuple[Path, Path]] = []
+    moves: list[tuple[Path, Path]] = []
     try:
-        for here, there, names in ((data, replaced, old), (staged, data, new)):
+        for here, there, names in ((data, old_files, old), (new_files, data, new)):
             for name in names:
                 if (here / name).exists():
                     (here / name).rename(there / name)
-                    moved.append((here / name, there / name))
+                    moves.append((here / name, there / name))
     except BaseException:
-        for before, after in reversed(moved):
+        for before, after in reversed(moves):
             after.rename(before)
         raise
 

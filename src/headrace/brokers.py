@@ -113,7 +113,7 @@ class SharedBus(LocalBus):
         self._driven_here = driven_here
         self.poll_seconds = poll_seconds or (POLL_SECONDS if wire is None else WIRE_POLL_SECONDS)
         self._next_poll = 0.0
-        self._delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
+        self._last_delivered: dict[RunId, int] = {}  # the last number, of runs that are driven elsewhere
         self._heads: dict[RunId, int] = {}  # numbers up to which the journal is to be read
         self._new: set[RunId] = set()  # runs that are followed since less than `FOLLOW_SECONDS`
         self.polling = Periodic("reading the records of other processes", self._poll)
@@ -134,7 +134,7 @@ class SharedBus(LocalBus):
                 yield records
         finally:
             if run not in self._subscribers:
-                self._delivered.pop(run, None)
+                self._last_delivered.pop(run, None)
                 if self._is_wired:
                     self._new.discard(run)
                     self.wire.unfollow(run)
@@ -158,10 +158,10 @@ class SharedBus(LocalBus):
         self._deliver(records)
         for record in records:
             if record.seq is not None and record.run in self._subscribers:
-                self._delivered[record.run] = max(record.seq, self._delivered.get(record.run, 0))
+                self._last_delivered[record.run] = max(record.seq, self._last_delivered.get(record.run, 0))
 
     def on_head(self, run: RunId, seq: int) -> None:
-        if run in self._subscribers and seq > self._delivered.get(run, 0):
+        if run in self._subscribers and seq > self._last_delivered.get(run, 0):
             self._heads[run] = seq
             self.polling.wake()
 
@@ -180,7 +180,7 @@ class SharedBus(LocalBus):
                 seconds = monotonic() - started_at
                 self._next_poll = monotonic() + max(self.poll_seconds, _PAUSE_FACTOR * seconds)
         except BaseException:
-            self._delivered.clear()  # `changed` may not report again the records that were not read
+            self._last_delivered.clear()  # `changed` may not report again the records that were not read
             raise
         return max(0.0, self._next_poll - monotonic())
 
@@ -192,9 +192,11 @@ class SharedBus(LocalBus):
         if self._is_wired:
             for run in runs:  # some may have been driven here before
                 self.wire.follow(run)
-        changed = await self._journal.changed()  # first: records that are appended from here on are for the next poll
-        if not changed:
-            runs = [run for run in runs if run not in self._delivered]
+        changed_runs = (
+            await self._journal.changed()
+        )  # first: records that are appended from here on are for the next poll
+        if not changed_runs:
+            runs = [run for run in runs if run not in self._last_delivered]
             if not runs:
                 return
         await self._deliver_up_to(await self._journal.last_sequences(runs))
@@ -202,11 +204,11 @@ class SharedBus(LocalBus):
     async def _deliver_up_to(self, heads: Mapping[RunId, int]) -> None:
         for run, head in heads.items():
             # for a new run the last record is enough: a follower that lacks more notices the gap
-            before = self._delivered.get(run, head - 1)
+            before = self._last_delivered.get(run, head - 1)
             if head > before:
                 self._deliver(await self._journal.read(run, before))
             if run in self._subscribers:
-                self._delivered[run] = max(head, self._delivered.get(run, 0))
+                self._last_delivered[run] = max(head, self._last_delivered.get(run, 0))
 
 
 class LocalWire:
@@ -219,7 +221,7 @@ class LocalWire:
         self._group = [] if group is None else group
         self._group.append(self)
         self._signal_receivers: defaultdict[Signal, list[Callable[[str], None]]] = defaultdict(list)
-        self._followed: set[RunId] = set()
+        self._followed_runs: set[RunId] = set()
 
     def signal(self, signal: Signal, key: str = "") -> None:
         for other in self._others():
@@ -230,16 +232,16 @@ class LocalWire:
         self._signal_receivers[signal].append(receive)
 
     def follow(self, run: RunId) -> None:
-        self._followed.add(run)
+        self._followed_runs.add(run)
 
     def unfollow(self, run: RunId) -> None:
-        self._followed.discard(run)
+        self._followed_runs.discard(run)
 
     def publish(self, records: Sequence[Record]) -> None:
         for other in self._others():
-            followed = [record for record in records if record.run in other._followed]
-            if followed and other.receiver is not None:
-                asyncio.get_running_loop().call_soon(other.receiver.on_records, followed)
+            records_to_deliver = [record for record in records if record.run in other._followed_runs]
+            if records_to_deliver and other.receiver is not None:
+                asyncio.get_running_loop().call_soon(other.receiver.on_records, records_to_deliver)
 
     def _others(self) -> Iterator[LocalWire]:
         return (wire for wire in self._group if wire is not self)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PROBLEMS = [Problem("Please fill in this field.", "tone_of_voice"), Problem("Please choose the files again.")]
 PAGES = {
     "form": form_page(form(), "en", expires_at=1705494029),
-    "refused": form_page(form(), "zh-Hant", typed={"comment": "x" * 400}, problems=PROBLEMS),
+    "refused": form_page(form(), "zh-Hant", texts={"comment": "x" * 400}, problems=PROBLEMS),
     "thanks": message_page("zh-Hans", "thanks", "sent"),
 }
 

@@ -115,7 +115,7 @@ def test_inputs_that_are_not_as_expected() -> None:
 def test_an_answer_with_a_problem_keeps_what_was_typed() -> None:
     problems = [Problem("Please fill in this field.", "tone_of_voice"), Problem("Something else.")]
     typed = {"comment": "typed <b>", "priority": "<high>", "tone_of_voice": ""}
-    html = form_page(form(COMMENT, PRIORITY, TONE, PAGE), "en", typed=typed, problems=problems)
+    html = form_page(form(COMMENT, PRIORITY, TONE, PAGE), "en", texts=typed, problems=problems)
     page = _Elements(html)
     assert page.texts["textarea"] == ["\ntyped <b>", "\n"]
     assert [option.get("value") for option in page.all("option") if "selected" in option] == ["<high>"]

@@ -40,9 +40,9 @@ def test_the_file_goes_before_the_environment(tmp_path: Path):
     text = "tavily: {default: {tavily_api_key: one}, '7f3c': {tavily_api_key: '${SECOND}', units: imperial}}"
     credential_store = store(tmp_path, text, TAVILY_API_KEY="three", SECOND="two")
     assert credential_store.of(PLUGIN, "tavily", [KEY]).values == {"tavily_api_key": "one"}
-    assert credential_store.of(PLUGIN, "tavily", [KEY], chosen="unknown").values == {"tavily_api_key": "one"}
-    assert credential_store.of(PLUGIN, "tavily", [KEY, UNITS], chosen="7f3c").values["units"] == "imperial"
-    assert credential_store.of(PLUGIN, "tavily", [KEY], chosen="7f3c").values == {"tavily_api_key": "two"}
+    assert credential_store.of(PLUGIN, "tavily", [KEY], credentials_name="unknown").values == {"tavily_api_key": "one"}
+    assert credential_store.of(PLUGIN, "tavily", [KEY, UNITS], credentials_name="7f3c").values["units"] == "imperial"
+    assert credential_store.of(PLUGIN, "tavily", [KEY], credentials_name="7f3c").values == {"tavily_api_key": "two"}
 
 
 def test_a_plugin_of_another_author_with_the_same_provider(tmp_path: Path):
@@ -62,7 +62,7 @@ def test_what_is_missing_is_named(tmp_path: Path):
 
 def test_a_set_that_the_file_lacks(tmp_path: Path):
     credential_store = store(tmp_path, "tavily: {a: {tavily_api_key: one}, b: {tavily_api_key: two}}")
-    missing = credential_store.of(PLUGIN, "tavily", [KEY], chosen="c").missing
+    missing = credential_store.of(PLUGIN, "tavily", [KEY], credentials_name="c").missing
     assert missing == f"{tmp_path}/credentials.yaml has no set 'c' for tavily, only a, b."
 
 

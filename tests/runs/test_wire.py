@@ -67,7 +67,7 @@ class Host:
 
     async def follows(self, run: RunId, other: Host) -> None:
         """Until another process knows that this one follows a run, and this one has what it has missed before."""
-        await eventually(lambda: run in self.wire._followed)
+        await eventually(lambda: run in self.wire._followed_runs)
         await self.reaches(other)
         await eventually(lambda: self.journal.reads >= (1 if isinstance(self.wire, LocalWire) else 2))
 

@@ -115,11 +115,11 @@ class ConsoleAccess:
     def _signed(self, purpose: bytes, content: bytes) -> str:
         return f"{_encoded(content)}.{_encoded(self._signature(purpose, content))}"
 
-    def _content(self, purpose: bytes, signed: str) -> bytes | None:
+    def _content(self, purpose: bytes, token: str) -> bytes | None:
         """What was signed for this purpose; None if the signature is not valid."""
-        encoded, _, signature = signed.partition(".")
+        payload, _, signature = token.partition(".")
         try:
-            content = _decoded(encoded)
+            content = _decoded(payload)
             valid = hmac.compare_digest(_decoded(signature), self._signature(purpose, content))
         except (ValueError, binascii.Error):
             return None

@@ -105,7 +105,7 @@ class Access:
         self.identity = identity
         self.clock = clock
         self._keys: Cache[_CachedKey | None] = Cache(_REMEMBERED, MAX_AGE_SECONDS)  # by digest
-        self._used: dict[str, float] = {}  # by the key's id, when its use was last stored
+        self._last_uses: dict[str, float] = {}  # by the key's id, when its use was last stored
         self._writing: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------------------------------------------- check
@@ -121,28 +121,28 @@ class Access:
             raise Unauthorized("Authorization scheme must be 'Bearer'")
         if self.identity is not None and _is_token(key):
             return await self.identity.principal(key)
-        hashed = digest(key)
-        cached = await self._keys.get(hashed, lambda: self._find(hashed))
-        if cached is None or cached.expired(self.clock()):
+        key_digest = digest(key)
+        entry = await self._keys.get(key_digest, lambda: self._find(key_digest))
+        if entry is None or entry.expired(self.clock()):
             raise Unauthorized(INVALID_KEY)
-        return cached.principal
+        return entry.principal
 
-    async def _find(self, hashed: str) -> _CachedKey | None:
+    async def _find(self, key_digest: str) -> _CachedKey | None:
         now = self.clock()
-        key = await self.catalog.key_of(hashed)
-        if key is None or not hmac.compare_digest(key.digest, hashed) or key.revoked_at is not None:
+        key = await self.catalog.key_of(key_digest)
+        if key is None or not hmac.compare_digest(key.digest, key_digest) or key.revoked_at is not None:
             return None
         apps = key.apps if key.app is None else frozenset({key.app})
-        cached = _CachedKey(Principal(key.id, key.workspace, key.permissions, apps, key.app), key.expires_at)
-        if not cached.expired(now) and now - max(key.used_at or 0.0, self._used.get(key.id, 0.0)) >= _USED_SECONDS:
+        entry = _CachedKey(Principal(key.id, key.workspace, key.permissions, apps, key.app), key.expires_at)
+        if not entry.expired(now) and now - max(key.used_at or 0.0, self._last_uses.get(key.id, 0.0)) >= _USED_SECONDS:
             self._touch(key, now)
-        return cached
+        return entry
 
     def _touch(self, key: Key, now: float) -> None:
         """Stores that a key was used; no request waits for that."""
-        if len(self._used) >= _REMEMBERED:
-            self._used.clear()
-        self._used[key.id] = now
+        if len(self._last_uses) >= _REMEMBERED:
+            self._last_uses.clear()
+        self._last_uses[key.id] = now
         writing = asyncio.create_task(self._write_used(key, now))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
@@ -221,9 +221,9 @@ class Access:
 
     async def revoke(self, key: Key, by: str) -> bool:
         """Revokes a key permanently; False if it was revoked already."""
-        revoked = await self.catalog.revoke_key(key.id, self.clock(), self._audited("revoked", by, key, {}))
+        is_revoked = await self.catalog.revoke_key(key.id, self.clock(), self._audited("revoked", by, key, {}))
         self._keys.invalidate()
-        return revoked
+        return is_revoked
 
     async def _check(self, rights: Rights) -> None:
         if not re.fullmatch(WORKSPACE_NAME, rights.workspace):
@@ -257,8 +257,8 @@ class Access:
 def check_can_grant(principal: Principal, rights: Rights) -> None:
     """Forbidden where a principal would grant rights that it does not have. A knowledge key is granted by those who may
     do everything in its workspace."""
-    granted = set(PERMISSIONS) if KNOWLEDGE in rights.permissions else rights.permissions
-    if missing := granted & set(PERMISSIONS) - principal.permissions:  # unknown ones are rejected elsewhere
+    rights_of_key = set(PERMISSIONS) if KNOWLEDGE in rights.permissions else rights.permissions
+    if missing := rights_of_key & set(PERMISSIONS) - principal.permissions:  # unknown ones are rejected elsewhere
         raise Forbidden(f"This key cannot grant permissions that it does not have: {', '.join(in_order(missing))}.")
     app_ids = rights.apps if rights.app is None else {rights.app}
     if principal.apps is not None and (app_ids is None or not app_ids <= principal.apps):
@@ -267,8 +267,8 @@ def check_can_grant(principal: Principal, rights: Rights) -> None:
 
 def in_order(permissions: Iterable[str]) -> list[Value]:
     """Permissions in the order in which they are shown."""
-    granted = set(permissions)
-    return [permission for permission in (*PERMISSIONS, KNOWLEDGE) if permission in granted]
+    granted_permissions = set(permissions)
+    return [permission for permission in (*PERMISSIONS, KNOWLEDGE) if permission in granted_permissions]
 
 
 def _shown(key: str) -> str:

@@ -83,10 +83,10 @@ def pack(
             nonlocal size
             entry = tarfile.TarInfo(name)
             entry.size, entry.mtime, entry.mode = length, int(at), 0o600
-            hashed = _Hashed(content)
-            tar.addfile(entry, cast("IO[bytes]", hashed))
+            stream = _Hashed(content)
+            tar.addfile(entry, cast("IO[bytes]", stream))
             vars(tar)["members"].clear()  # it would remember them all
-            sums.append(f"{hashed.digest.hexdigest()}  {name}\n")
+            sums.append(f"{stream.digest.hexdigest()}  {name}\n")
             size += length
 
         def add_file(name: str, path: Path) -> None:
@@ -99,17 +99,17 @@ def pack(
         add_file(DATABASE, database)
         if secret is not None:
             add_file(SECRET, secret)
-        packed = missing = 0
+        packed_size = missing = 0
         for file, path in files:
             try:
                 add_file(f"{FILES}/{file[:2]}/{file}", path)
             except FileNotFoundError:
                 missing += 1
             else:
-                packed += 1
+                packed_size += 1
         content_bytes = "".join(sums).encode()
         add(SUMS, BytesIO(content_bytes), len(content_bytes), manifest.created_at)
-    return Packed(manifest, packed, missing, size)
+    return Packed(manifest, packed_size, missing, size)
 
 
 class _Hashed:

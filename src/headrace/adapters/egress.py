@@ -189,10 +189,10 @@ class Egress:
         """The host's allowed addresses. EgressRefused if it only has others; OSError if it has none."""
         local = _name(host) == "localhost" or _name(host).endswith(".localhost")  # never resolved by name servers
         addresses = [ip_address(text) for text in await self._resolve("localhost" if local else host, port)]
-        permitted = [address for address in addresses if self.permits(host, port, address)]
-        if addresses and not permitted:
+        permitted_addresses = [address for address in addresses if self.permits(host, port, address)]
+        if addresses and not permitted_addresses:
             raise EgressRefused(host, port)
-        return permitted
+        return permitted_addresses
 
     async def _ask_system(self, host: str, port: int) -> list[str]:
         # A separate pool: a name server that does not answer must not block the default one.

@@ -130,23 +130,23 @@ class FileStore:
 
     async def open(self, file_id: str) -> tuple[StoredFile, Path | RemoteContent]:
         """(a stored file with new URLs, its content). NotFound if there is none."""
-        stored = await self._find(file_id)
-        content = await self.blobs.open(stored.id) if stored else None
-        if stored is None or content is None:
+        row = await self._find(file_id)
+        content = await self.blobs.open(row.id) if row else None
+        if row is None or content is None:
             raise NotFound("File not found")
-        return replace(stored, file=self._signed(stored.file, stored.created_at)), content
+        return replace(row, file=self._signed(row.file, row.created_at)), content
 
     async def read(self, file: File, max_size: int = 100 * _MB) -> bytes:
         """See `Files.read`."""
         key = file.related_id or self._own(file.remote_url or file.url)
         if key is not None:
-            stored = await self._find(key)
-            if stored is None:
+            row = await self._find(key)
+            if row is None:
                 raise NodeError(f"File '{file.filename}' ({key}) is not stored here.", "FileFetchError")
-            if stored.file.size > max_size:
+            if row.file.size > max_size:
                 raise _too_large(file, max_size)
             try:
-                return await self.blobs.read(stored.id)
+                return await self.blobs.read(row.id)
             except (OSError, FileStorageError) as error:
                 problem = str(error) if isinstance(error, FileStorageError) else error.strerror or error
                 reason = f"File '{file.filename}' ({key}) cannot be read: {problem}"
@@ -167,8 +167,8 @@ class FileStore:
 
     async def _use(self, key: str) -> StoredFile | None:
         """Like `_find`, for a run that is going to use the file, which is recorded."""
-        stored = await self._find(key)
-        return stored if stored and await self.blobs.touch(stored.id) else None
+        row = await self._find(key)
+        return row if row and await self.blobs.touch(row.id) else None
 
     # ------------------------------------------------------------------------------------------------ signing
 
@@ -247,17 +247,17 @@ class FileStore:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id")
         if not isinstance(key, str) or canonical_id(key) is None:
             raise InvalidParam(unknown if method == "tool_file" else "Invalid upload file id format")
-        stored = await self._use(key)
-        if stored is None or stored.file.transfer_method != method or (app and stored.app and stored.app != app):
+        row = await self._use(key)
+        if row is None or row.file.transfer_method != method or (app and row.app and row.app != app):
             raise InvalidParam(unknown)
-        if owners and stored.owner and stored.owner not in owners:
+        if owners and row.owner and row.owner not in owners:
             raise InvalidParam(unknown)
-        file = self._signed(stored.file, stored.created_at)
+        file = self._signed(row.file, row.created_at)
         return replace(file, type=_checked(file.type, file_type))
 
     async def _remote(self, url: str, file_type: str | None) -> File:
-        if (own := self._own(url)) and (stored := await self._use(own)):  # no request to this server itself
-            file = replace(stored.file, transfer_method="remote_url", related_id=None, remote_url=url, url=url)
+        if (own := self._own(url)) and (row := await self._use(own)):  # no request to this server itself
+            file = replace(row.file, transfer_method="remote_url", related_id=None, remote_url=url, url=url)
             return replace(file, type=_checked(file.type, file_type))
         if not url.startswith(("http://", "https://")):
             raise InvalidParam(f"Invalid file url: {url[:200]} does not start with http:// or https://")
@@ -283,9 +283,9 @@ class FileStore:
         if not filename:
             filename = f"{uuid.uuid4().hex}{extension}"
             mime_type = mime_type or guess_type(filename)
-        detected = kind_of(extension, mime_type)
+        kind = kind_of(extension, mime_type)
         return File(
-            type=_checked(detected, file_type),
+            type=_checked(kind, file_type),
             transfer_method="remote_url",
             filename=filename,
             extension=extension,
@@ -310,11 +310,11 @@ class FileStore:
             raise InvalidParam(f"The file at {url[:200]} cannot be reached: {error}") from error
 
 
-def _checked(detected: str, declared: str | None) -> str:
+def _checked(actual: str, kind: str | None) -> str:
     """The detected type. InvalidParam if another one is declared, except custom."""
-    if declared and declared not in (detected, "custom"):
+    if kind and kind not in (actual, "custom"):
         raise InvalidParam(_MISMATCH)
-    return detected
+    return actual
 
 
 def _too_large(file: File, max_size: int) -> NodeError:

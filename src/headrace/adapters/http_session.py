@@ -227,9 +227,9 @@ async def _read(response: aiohttp.ClientResponse, method: str, limits: HttpReque
     max_size = limits.max_size
     if limits.cut_off:
         return await _beginning(response, max_size)
-    declared = response.content_length or 0
-    if declared > max_size and method != "HEAD":
-        raise _too_large(max_size, declared)
+    length = response.content_length or 0
+    if length > max_size and method != "HEAD":
+        raise _too_large(max_size, length)
     body = bytearray()
     watch.enter("read")
     async for chunk in response.content.iter_any():

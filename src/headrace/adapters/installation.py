@@ -87,21 +87,23 @@ def installation_secret(folder: Path) -> bytes:
     return parse_secret(path.read_text(), str(path))
 
 
-async def database_secret(installation: Installation, folder: Path, configured: bytes | None, *, shared: bool) -> bytes:
+async def database_secret(
+    installation: Installation, folder: Path, configured_value: bytes | None, *, shared: bool
+) -> bytes:
     """The secret of a database: the configured one, the one in the data folder or, if the database is `shared` by
     machines, the one that is stored in it. HeadraceError if it is not the one that the database was first served
     with."""
-    if configured is not None:
-        secret, origin = configured, "The configured secret (HEADRACE_SECRET or HEADRACE_SECRET_FILE)"
-        known = await installation.fact(SECRET, fingerprint(secret))
+    if configured_value is not None:
+        secret, origin = configured_value, "The configured secret (HEADRACE_SECRET or HEADRACE_SECRET_FILE)"
+        known_fingerprint = await installation.fact(SECRET, fingerprint(secret))
     elif not shared:
         secret, origin = installation_secret(folder), str(folder / SECRET)
-        known = await installation.fact(SECRET, fingerprint(secret))
+        known_fingerprint = await installation.fact(SECRET, fingerprint(secret))
     else:
         own = (folder / SECRET).is_file()
         secret, origin = installation_secret(folder) if own else secrets.token_bytes(32), str(folder / SECRET)
         facts = await installation.first_facts({SECRET: fingerprint(secret), SHARED_SECRET: secret.hex()})
-        known = facts[SECRET]
+        known_fingerprint = facts[SECRET]
         if not own:
             if SHARED_SECRET not in facts:
                 raise HeadraceError(
@@ -109,7 +111,7 @@ async def database_secret(installation: Installation, folder: Path, configured: 
                     f"folder of the process that served it first. Set HEADRACE_SECRET to it. {_LOST}"
                 )
             secret, origin = parse_secret(facts[SHARED_SECRET], "the database"), "The secret stored in the database"
-    if known != fingerprint(secret):
+    if known_fingerprint != fingerprint(secret):
         raise HeadraceError(
             f"{origin} is not the secret of this database: it was first served with another one. Copy the file "
             "`secret` from the data folder of that process, or set HEADRACE_SECRET to it (all processes on one "

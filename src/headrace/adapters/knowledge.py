@@ -83,7 +83,7 @@ class KnowledgeClient:
         self._ids = dict(_pair(entry) for entry in ids)
         self._seconds = seconds
         self._transport = LazyTransport(environ, connect, seconds)
-        self._known: dict[str, tuple[float, _Dataset]] = {}
+        self._datasets: dict[str, tuple[float, _Dataset]] = {}
 
     def missing(self, dataset: str) -> str | None:
         """See `Knowledge.missing`."""
@@ -119,8 +119,8 @@ class KnowledgeClient:
     async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
         """See `Knowledge.describe`. The external knowledge API has neither: the name is the id."""
         async with self._call_to(dataset) as (server, remote_id):
-            known = _Dataset(dataset) if server == "external" else await self._dataset(remote_id)
-        return known.name, known.description
+            entry = _Dataset(dataset) if server == "external" else await self._dataset(remote_id)
+        return entry.name, entry.description
 
     async def scores(
         self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
@@ -196,7 +196,7 @@ class KnowledgeClient:
 
     async def _dataset(self, remote_id: str) -> _Dataset:
         """What the Dify says of a knowledge base. Old ones do not say it: then its id is its name."""
-        at, dataset = self._known.get(remote_id, (0.0, None))
+        at, dataset = self._datasets.get(remote_id, (0.0, None))
         if dataset is not None and time.monotonic() - at < _REMEMBERED:
             return dataset
         try:
@@ -209,7 +209,7 @@ class KnowledgeClient:
         own: dict[str, Any] = model if _is_object(model) else {}
         settings, limits = ({name: own[name] for name in names if own.get(name) is not None} for names in _NAMES)
         dataset = _Dataset(str(body.get("name") or remote_id), _text(body.get("description")), settings, limits)
-        self._known[remote_id] = (time.monotonic(), dataset)
+        self._datasets[remote_id] = (time.monotonic(), dataset)
         return dataset
 
     async def _fields(self, remote_id: str) -> list[str]:
@@ -221,8 +221,8 @@ class KnowledgeClient:
             if failure.status not in (404, 405):
                 raise
             return []
-        listed: Any = body.get("doc_metadata")
-        entries = cast("list[Any]", listed) if isinstance(listed, list) else []
+        fields: Any = body.get("doc_metadata")
+        entries = cast("list[Any]", fields) if isinstance(fields, list) else []
         return [name for field in entries if _is_object(field) and (name := _text(field.get("name")))]
 
     # ------------------------------------------------------------------------------------------------------ http

@@ -47,7 +47,7 @@ class SmtpMailer:
 
     async def send(self, message: EmailMessage) -> None:
         loop = asyncio.get_running_loop()
-        sent = loop.create_future()
+        delivery = loop.create_future()
 
         def work() -> None:
             error: BaseException | None = None
@@ -56,13 +56,13 @@ class SmtpMailer:
             except BaseException as failure:
                 error = failure
             with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(_settle, sent, error)
+                loop.call_soon_threadsafe(_settle, delivery, error)
 
         # a process that ends does not wait for a daemon thread, as it would for one of the loop's
         Thread(target=work, name="headrace-mail", daemon=True).start()
         try:
             async with asyncio.timeout(_MESSAGE_SECONDS):
-                await sent
+                await delivery
         except TimeoutError:
             raise MailError(f"{self._host}:{self._port}: no whole answer within {_MESSAGE_SECONDS:g} s") from None
 
@@ -102,13 +102,13 @@ class SmtpMailer:
         return server
 
 
-def _settle(sent: asyncio.Future[None], error: BaseException | None) -> None:
-    if sent.done():  # nobody waits any longer
+def _settle(delivery: asyncio.Future[None], error: BaseException | None) -> None:
+    if delivery.done():  # nobody waits any longer
         return
     if error is None:
-        sent.set_result(None)
+        delivery.set_result(None)
     else:
-        sent.set_exception(error)
+        delivery.set_exception(error)
 
 
 def _answer(code: int, reason: bytes | str) -> str:

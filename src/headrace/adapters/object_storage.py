@@ -127,8 +127,8 @@ class ObjectStorage:
     # --------------------------------------------------------------------------------------------------- deleting
 
     async def idle(self, files: Sequence[str], since: float) -> list[str]:
-        used = {_name(meta) async for meta in self._list(_USED) if meta["last_modified"].timestamp() >= since}
-        return [file for file in files if file not in used]
+        names_in_use = {_name(meta) async for meta in self._list(_USED) if meta["last_modified"].timestamp() >= since}
+        return [file for file in files if file not in names_in_use]
 
     async def set_aside(self, file: str, since: float) -> bool:
         if await self._used(file, since):
@@ -183,10 +183,10 @@ class ObjectStorage:
             await self._obstore.delete_async(self._store, path)
 
     async def _list(self, kind: str) -> AsyncIterator[ObjectMeta]:
-        listed = self._obstore.list(  # pyright: ignore[reportUnknownMemberType] - it may return types of pyarrow
+        listing = self._obstore.list(  # pyright: ignore[reportUnknownMemberType] - it may return types of pyarrow
             self._store, f"{kind}/", return_arrow=False
         )
-        pages = aiter(listed)
+        pages = aiter(listing)
         while True:
             with self._reporting(FileNotFoundError):
                 page: Sequence[ObjectMeta] | None = await anext(pages, None)

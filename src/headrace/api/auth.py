@@ -162,9 +162,9 @@ class Api:
         """The apps that a request may be for: the one that it names, or else all that its key has access to. As
         `authenticate` otherwise, but it does not count against rate limits: the call itself follows."""
         principal = await self._caller(request, None)
-        named = _named_app(request) or principal.app
-        if named is not None:
-            return [(await self.apps.app_for(principal, named)).app]
+        app_name = _named_app(request) or principal.app
+        if app_name is not None:
+            return [(await self.apps.app_for(principal, app_name)).app]
         return await self.apps.accessible_apps(principal)
 
     async def principal(self, request: Request, permission: str | None = None) -> Principal:
@@ -213,17 +213,17 @@ class Api:
         has a limit of its own."""
         default = self.options.limit_for(extension) if most is None else most
         limiter = self.run_service.limiter
-        allowed = limiter.largest_upload() if limiter is not None else None
-        return default if allowed is None else min(default, allowed)
+        max_upload = limiter.largest_upload() if limiter is not None else None
+        return default if max_upload is None else min(default, max_upload)
 
     async def resolve(self, mapping: Mapping[str, Value], app: str, owners: Collection[str] = ()) -> File:
         """See `Files.resolve`. 413 where a file elsewhere says it is larger than the caller may upload."""
         file = await self.files.resolve(mapping, app, owners)
         limiter = self.run_service.limiter
         if limiter is not None and file.transfer_method == "remote_url":
-            allowed = limiter.largest_upload()
-            if allowed is not None and file.size > allowed:
-                raise file_too_large(allowed)
+            max_upload = limiter.largest_upload()
+            if max_upload is not None and file.size > max_upload:
+                raise file_too_large(max_upload)
         return file
 
     async def caller(self, app: App, user: Value) -> EndUser:
@@ -245,8 +245,8 @@ class Api:
 
     async def json(self, request: Request) -> dict[str, Value]:
         """The body as a JSON object. RequestError if it is too large or anything else."""
-        declared = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
-        if declared != "application/json" and not declared.endswith("+json"):
+        content_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
+        if content_type != "application/json" and not content_type.endswith("+json"):
             raise of_status(415)
         return self.object_of(await Body(request, self.options.max_body).whole())
 
@@ -257,27 +257,27 @@ class Api:
     def object_of(self, raw: bytes) -> dict[str, Value]:
         """A body as a JSON object. RequestError if it is anything else."""
         try:
-            parsed: Any = load_json(raw)
+            content: Any = load_json(raw)
         except JSONDecodeError:
             raise of_status(400) from None
-        if not isinstance(parsed, dict):
+        if not isinstance(content, dict):
             raise of_status(400, "The request's body must be a JSON object.")
-        if raw.count(b"{") + raw.count(b"[") > DEEPEST_INPUT and nests_deeper(parsed, DEEPEST_INPUT):
+        if raw.count(b"{") + raw.count(b"[") > DEEPEST_INPUT and nests_deeper(content, DEEPEST_INPUT):
             raise of_status(400, f"The request's body is nested more than {DEEPEST_INPUT} levels deep.")
-        return cast("dict[str, Value]", parsed)
+        return cast("dict[str, Value]", content)
 
 
-def _check_permission(principal: Principal, needed: str) -> None:
-    if needed not in principal.permissions:
-        raise Forbidden(f"This key lacks the permission '{needed}'.")
+def _check_permission(principal: Principal, permission: str) -> None:
+    if permission not in principal.permissions:
+        raise Forbidden(f"This key lacks the permission '{permission}'.")
 
 
 def _named_app(request: Request) -> str | None:
     """The id of the app that a request names."""
-    named = request.path_params.get(_APP) or header(request, _APP_HEADER)
-    if not named and request.scope["query_string"]:
-        named = request.query_params.get(_APP)
-    return as_uuid(named, NotFound(f"App not found with id: {named[:50]}")) if named else None
+    app_name = request.path_params.get(_APP) or header(request, _APP_HEADER)
+    if not app_name and request.scope["query_string"]:
+        app_name = request.query_params.get(_APP)
+    return as_uuid(app_name, NotFound(f"App not found with id: {app_name[:50]}")) if app_name else None
 
 
 def user_of(values: Mapping[str, Value]) -> str:

@@ -37,7 +37,7 @@ class DocumentationRoutes:
         self._routes = routes
         self._public_url = public_url.rstrip("/")
         self._document: dict[str, Any] | None = None
-        self._encoded: dict[str, bytes] = {}  # by root path
+        self._pages: dict[str, bytes] = {}  # by root path
 
     def routes(self) -> list[Route]:
         return [
@@ -48,12 +48,12 @@ class DocumentationRoutes:
 
     async def describe(self, request: Request) -> Response:
         url = self._public_url or request.scope.get(ROOT, "")
-        body = self._encoded.get(url)
+        body = self._pages.get(url)
         if body is None:
-            described = self._described()
-            body = encode({**described, "servers": [{"url": url}]} if url else described)
-            if len(self._encoded) < 100:  # a proxy may name any number of root paths
-                self._encoded[url] = body
+            description = self._described()
+            body = encode({**description, "servers": [{"url": url}]} if url else description)
+            if len(self._pages) < 100:  # a proxy may name any number of root paths
+                self._pages[url] = body
         return Response(body, media_type="application/json")
 
     async def page(self, request: Request) -> Response:
@@ -66,21 +66,21 @@ class DocumentationRoutes:
         return self._document
 
 
-def _page(described: Mapping[str, Any]) -> Iterator[str]:
-    info = described["info"]
+def _page(description: Mapping[str, Any]) -> Iterator[str]:
+    info = description["info"]
     title = f"{info['title']} {info['version']}"
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<h1>{escape(title)}</h1>{_prose(info['description'])}"
     yield '<p>For tools (Postman, Swagger UI, generators of clients): <a href="openapi.json">openapi.json</a></p>'
     by_tag: dict[str, list[str]] = {}
-    for path, methods in described["paths"].items():
+    for path, methods in description["paths"].items():
         for method, operation in methods.items():
             by_tag.setdefault(operation["tags"][0], []).append("".join(_operation(method, path, operation)))
     for tag, operations in by_tag.items():
         yield f"<h2>{escape(tag)}</h2>{''.join(operations)}"
     yield "<h2>Schemas</h2>"
-    for name, schema in described["components"]["schemas"].items():
+    for name, schema in description["components"]["schemas"].items():
         yield f'<details id="{escape(name)}"><summary>{escape(name)}</summary><div>{_pre(schema)}</div></details>'
 
 
@@ -111,8 +111,8 @@ def _contents(contents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _examples(content: Mapping[str, Any]) -> Iterable[Any]:
-    named: Mapping[str, Any] = content.get("examples", {})
-    return [content["example"]] if "example" in content else [example["value"] for example in named.values()]
+    examples: Mapping[str, Any] = content.get("examples", {})
+    return [content["example"]] if "example" in content else [example["value"] for example in examples.values()]
 
 
 def _pre(value: Any) -> str:

@@ -56,7 +56,7 @@ def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
     first, *others = route.name.split("_")
     summary, *paragraphs = (inspect.getdoc(route.endpoint) or "").split("\n\n")
     deprecation = operation.deprecated.note if operation.deprecated else ""
-    described: Json = {
+    description: Json = {
         "operationId": first + "".join(word.capitalize() for word in others),
         "tags": [route.tag],
         "summary": summary.removesuffix("."),
@@ -69,13 +69,13 @@ def _operation(route: ApiRoute, schemas: _Schemas) -> Json:
     }
     if operation.body:
         content = {media.type: schemas.content(media, "validation") for media in listed(operation.body)}
-        described["requestBody"] = {"required": operation.body_required, "content": content}
-    return described | ({"deprecated": True} if operation.deprecated else {})
+        description["requestBody"] = {"required": operation.body_required, "content": content}
+    return description | ({"deprecated": True} if operation.deprecated else {})
 
 
 def _parameters(route: ApiRoute) -> list[Json]:
-    declared = {parameter.name for parameter in route.operation.parameters if parameter.where == "path"}
-    in_path = [PATH_PARAMETERS[name] for name in route.param_convertors if name not in declared]
+    names = {parameter.name for parameter in route.operation.parameters if parameter.where == "path"}
+    in_path = [PATH_PARAMETERS[name] for name in route.param_convertors if name not in names]
     return [
         {
             "in": parameter.where,
@@ -124,8 +124,8 @@ def _errors(route: ApiRoute) -> Iterator[RequestError]:
 
 def responses_of(operation: Operation) -> Mapping[int, Sequence[Media[Any]]]:
     """What an operation returns, by status."""
-    declared = operation.response
-    by_status = declared if isinstance(declared, Mapping) else {200: declared}
+    response = operation.response
+    by_status = response if isinstance(response, Mapping) else {200: response}
     return {status: listed(contents) for status, contents in by_status.items()}
 
 

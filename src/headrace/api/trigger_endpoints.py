@@ -57,10 +57,10 @@ def plugin_routes(events: PluginEvents, max_body: int) -> list[Route]:
         await events.check(name)
         body = await Body(request, max_body, _too_large(max_body)).whole()
         query = request.scope["query_string"].decode("latin-1")
-        forwarded = EndpointRequest(
+        endpoint_request = EndpointRequest(
             request.method, f"/?{query}" if query else "/", str(request.url), request.headers.items(), body
         )
-        result = await events.receive(name, forwarded, TRACE.get())
+        result = await events.receive(name, endpoint_request, TRACE.get())
         response = Response(b"" if result.status in (204, 304) else result.body, result.status)
         for name, value in result.headers:
             response.headers[name] = value

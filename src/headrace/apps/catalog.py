@@ -100,30 +100,30 @@ class Apps:
             return await self._marked(release)
         app_id = app.id if app else str(uuid.uuid4())
         version, new = await self._versioned(app_id, content)
-        kept = {key: app.settings[key] for key in (_NAME,) if key in app.settings} if app else {}
-        published = App(
+        kept_settings = {key: app.settings[key] for key in (_NAME,) if key in app.settings} if app else {}
+        app_record = App(
             app_id,
-            str(kept.get(_NAME, flow.name)),
+            str(kept_settings.get(_NAME, flow.name)),
             flow.mode,
             source,
             version.id,
             flow.description,
             app.created_at if app else version.created_at,
-            {**_settings_of(flow), **kept, _FILE: file_digest},
+            {**_settings_of(flow), **kept_settings, _FILE: file_digest},
             workspace,
         )
         if new:
             await self.catalog.add_version(version)  # first: an app's current version is always there
         if app is not None:
-            await self.catalog.save_app(published)
-        elif (await self.catalog.add_app(published)).id != app_id:  # another process was first
+            await self.catalog.save_app(app_record)
+        elif (await self.catalog.add_app(app_record)).id != app_id:  # another process was first
             await self.catalog.remove_app(app_id)
             return await self._publish(source, content, workspace, flow)
         else:
-            await self._keep_key(published, self.own_key(published))
+            await self._keep_key(app_record, self.own_key(app_record))
         self._flows[version.id] = (version, flow)
         self._invalidate()
-        return Release(published, version, flow)
+        return Release(app_record, version, flow)
 
     async def publish_version(self, app: App, content: str, *, current: bool = True) -> Published:
         """Adds a content to an app's versions, unless it is one already; makes it the current one if `current`.
@@ -143,8 +143,8 @@ class Apps:
         """Makes a version the one that the app's calls run. NotFound if the app has none of that id; LoadError if it
         does not load any more."""
         async with self._publishing:
-            pinned, flow = await self._version(app.id, version)
-            return Release(await self._make_current(app.id, pinned, flow), pinned, flow)
+            version_record, flow = await self._version(app.id, version)
+            return Release(await self._make_current(app.id, version_record, flow), version_record, flow)
 
     async def roll_back(self, app: App) -> Release:
         """Makes the version before the current one, by their numbers, the current one. 409 `no_earlier_version` if
@@ -175,21 +175,21 @@ class Apps:
         return Version(id_, app, number, content_digest, content, self._clock()), True
 
     async def _make_current(self, app: str, version: Version, flow: Flow) -> App:
-        stored = await self._app(app)
-        kept = {key: stored.settings[key] for key in (_FILE, _NAME) if key in stored.settings}
-        settings = {**_settings_of(flow), **kept}
-        changed = replace(
-            stored,
-            name=str(kept.get(_NAME, flow.name)),
+        record = await self._app(app)
+        own_settings = {key: record.settings[key] for key in (_FILE, _NAME) if key in record.settings}
+        settings = {**_settings_of(flow), **own_settings}
+        new_record = replace(
+            record,
+            name=str(own_settings.get(_NAME, flow.name)),
             mode=flow.mode,
             version=version.id,
             description=flow.description,
             settings=settings,
         )
-        if changed != stored:
-            await self.catalog.save_app(changed)
+        if new_record != record:
+            await self.catalog.save_app(new_record)
         self._invalidate()
-        return changed
+        return new_record
 
     async def _marked(self, release: Release) -> Release:
         """An app whose triggers are known; they are not if it was published by a version that did not run them."""
@@ -209,17 +209,17 @@ class Apps:
     async def rename(self, app: App, name: str) -> App:
         """Gives an app a name that its file does not change."""
         async with self._publishing:
-            stored = await self._app(app.id)
-            changed = replace(stored, name=name, settings={**stored.settings, _NAME: name})
-            await self.catalog.save_app(changed)
+            record = await self._app(app.id)
+            new_record = replace(record, name=name, settings={**record.settings, _NAME: name})
+            await self.catalog.save_app(new_record)
             self._invalidate()
-            return changed
+            return new_record
 
     async def remove(self, app: App) -> bool:
         """Removes an app with its keys and versions; see `Catalog.remove_app`."""
-        removed = await self.catalog.remove_app(app.id)
+        is_removed = await self.catalog.remove_app(app.id)
         self._invalidate()
-        return removed
+        return is_removed
 
     # ----------------------------------------------------------------------------------------------------- finding
 
@@ -251,13 +251,13 @@ class Apps:
         return (await self._version(app, version))[1]
 
     async def _version(self, app: str, version_id: str) -> tuple[Version, Flow]:
-        loaded = self._flows.get(version_id)
-        if loaded is None and (version := await self.catalog.version(version_id)) is not None and version.app == app:
-            loaded = version, load(version.content, self.registry, f"version {version.number}")
-            self._flows[version_id] = loaded
-        if loaded is None or loaded[0].app != app:
+        entry = self._flows.get(version_id)
+        if entry is None and (version := await self.catalog.version(version_id)) is not None and version.app == app:
+            entry = version, load(version.content, self.registry, f"version {version.number}")
+            self._flows[version_id] = entry
+        if entry is None or entry[0].app != app:
             raise NotFound(f"Workflow not found with id: {version_id}")
-        return loaded
+        return entry
 
     async def end_user(self, app: App, session: str) -> EndUser:
         """The end user that a call's `user` names; a new one is stored."""
@@ -307,8 +307,8 @@ class Apps:
 
     def derived(self, name: str) -> str:
         """43 characters for URLs that follow from a name, and that nobody without the secret can guess."""
-        derived = hmac.new(self._secret, name.encode(), hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(derived).decode().rstrip("=")
+        derived_key = hmac.new(self._secret, name.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(derived_key).decode().rstrip("=")
 
     async def working_key(self, app: App) -> str:
         """A key to show for an app: the first of its own keys that is valid and not about to expire."""

@@ -39,16 +39,16 @@ async def read_lines(raw: Iterable[bytes], accept: Accept) -> AsyncGenerator[Bat
 
     async def line(index: int, text: bytes) -> BatchLine:
         try:
-            accepted = await accept(_fields(text))
-            return BatchLine(index, accepted.inputs, None, accepted.query, accepted.conversation)
+            acceptance = await accept(_fields(text))
+            return BatchLine(index, acceptance.inputs, None, acceptance.query, acceptance.conversation)
         except (RequestError, _InvalidLine) as error:
             return BatchLine(index, {}, str(error))
 
-    stripped = (text.strip() for text in _without_bom(raw))
-    numbered = enumerate(text for text in stripped if text)
-    while some := list(itertools.islice(numbered, _CONCURRENT)):
-        for checked in await asyncio.gather(*(line(index, text) for index, text in some)):
-            yield checked
+    lines = (text.strip() for text in _without_bom(raw))
+    numbered_lines = enumerate(text for text in lines if text)
+    while some := list(itertools.islice(numbered_lines, _CONCURRENT)):
+        for batch_line in await asyncio.gather(*(line(index, text) for index, text in some)):
+            yield batch_line
 
 
 class _InvalidLine(Exception):
@@ -63,12 +63,12 @@ def _without_bom(raw: Iterable[bytes]) -> Iterable[bytes]:
 
 def _fields(text: bytes) -> dict[str, Value]:
     try:
-        parsed: Any = load_json(text)
+        fields: Any = load_json(text)
     except JSONDecodeError as error:
         raise _InvalidLine(f"The line is not JSON: {error}") from None
-    if not isinstance(parsed, dict):
+    if not isinstance(fields, dict):
         raise _InvalidLine('The line must be a JSON object: {"inputs": {...}}')
-    line = cast("dict[str, Value]", parsed)
+    line = cast("dict[str, Value]", fields)
     if unknown := [name for name in line if name not in _FIELDS]:
         raise _InvalidLine(f"{unknown[0]:.50}: unknown field; a line has {', '.join(_FIELDS)}")
     if text.count(b"{") + text.count(b"[") > DEEPEST_INPUT and nests_deeper(line, DEEPEST_INPUT):

@@ -43,9 +43,9 @@ class LineSubmitter:
                     return False
                 failures += 1
                 await asyncio.sleep(back_off(failures, _BACK_OFF_SECONDS, _LONGEST_PAUSE))
-            except LimitReached as reached:
+            except LimitReached as limit:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(reached.wait, _BACK_OFF_SECONDS)):
+                    async with asyncio.timeout(min(limit.wait, _BACK_OFF_SECONDS)):
                         await open_.until(lambda: open_.stopping)
                     return False
 

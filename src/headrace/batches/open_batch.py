@@ -33,6 +33,6 @@ class OpenBatch:
     def is_over(self, index: int) -> bool:
         return index < self.started and index not in self.in_progress
 
-    async def until(self, reached: Callable[[], bool]) -> None:
-        while not reached():
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             await self._change.wait()

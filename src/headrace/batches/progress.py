@@ -98,14 +98,14 @@ class BatchProgress:
 
     async def unfinished(self, batch: Batch) -> set[RunId]:
         """Runs of this batch and others that have not ended, with paused ones."""
-        unfinished = set(await self._run_service.environment.journal.unfinished())
+        unfinished_runs = set(await self._run_service.environment.journal.unfinished())
         page = 1
         while True:
             which = RunFilter(batch.app, "paused", page=page, limit=_PAUSED_PAGE)
             _, paused = await self._run_service.runs.list_runs(which)
-            unfinished.update(listed.run for listed in paused)
+            unfinished_runs.update(row.run for row in paused)
             if len(paused) < _PAUSED_PAGE:
-                return unfinished
+                return unfinished_runs
             page += 1
 
     async def progress(self, batch: Batch) -> Progress:
@@ -126,13 +126,13 @@ class BatchProgress:
 
     async def _count_invalid(self, batch: Batch) -> int:
         """Lines do not change, so they are counted once."""
-        known = self._invalid.get(batch.id)
-        if known is None:
-            known = 0
+        count = self._invalid.get(batch.id)
+        if count is None:
+            count = 0
             async for lines in pages(self._batches, batch.id):
-                known += sum(line.error is not None for line in lines)
-            self._invalid[batch.id] = known
-        return known
+                count += sum(line.error is not None for line in lines)
+            self._invalid[batch.id] = count
+        return count
 
     async def results(
         self, batch: Batch, until_over: Callable[[int], Awaitable[int]] | None = None, start: int = 0
@@ -170,23 +170,23 @@ class BatchProgress:
             lifecycle.apply(record)
         if lifecycle.ended is None:
             return LineResult(line.index, run if records else None, lifecycle.status, message=_message(lifecycle))
-        ended = mask.event(lifecycle.ended) if mask else lifecycle.ended
-        assert isinstance(ended, RunEnded)
+        end = mask.event(lifecycle.ended) if mask else lifecycle.ended
+        assert isinstance(end, RunEnded)
         return LineResult(
             line.index,
             run,
             lifecycle.status,
-            ended.outputs,
-            ended.error,
+            end.outputs,
+            end.error,
             lifecycle.elapsed,
-            ended.tokens,
-            _message(lifecycle, ended),
+            end.tokens,
+            _message(lifecycle, end),
         )
 
 
-def _message(run: RunLifecycle, ended: RunEnded | None = None) -> Mapping[str, Value] | None:
+def _message(run: RunLifecycle, end: RunEnded | None = None) -> Mapping[str, Value] | None:
     """The answer of a run to a message, and its conversation; None for other runs."""
     if run.queued is None or "query" not in run.queued.system:
         return None
-    answer = ended.outputs.get("answer") or "" if ended else None
+    answer = end.outputs.get("answer") or "" if end else None
     return {"answer": answer, "conversation_id": run.queued.conversation, "message_id": run.run}

@@ -52,7 +52,7 @@ class BatchRunner:
         self._timers = run_service.timers
         self._takes_at = 0.0  # when a look starts work on what no timer has brought
         self._taking = asyncio.Lock()
-        self._unclaimed: set[str] = set()  # claims to be released
+        self._claims_to_release: set[str] = set()  # claims to be released
         self._open: dict[str, OpenBatch] = {}
         self._all = True  # also look for stopped batches, which may have unfinished runs
         self._changing = asyncio.Lock()
@@ -67,23 +67,23 @@ class BatchRunner:
     async def stop(self, batch: Batch) -> Batch:
         """Starts no more lines of a batch, and stops its runs; nothing happens to one that is over. Returns the changed
         batch: its `ended_at` is set once the last run has ended."""
-        stopped = await self._change(batch.id, status="stopped") or batch
+        new = await self._change(batch.id, status="stopped") or batch
         if batch.id in self._open:
             self._open[batch.id].stop()
         self._all = True
         self._set_timer(batch)
-        return stopped
+        return new
 
     def _set_timer(self, batch: Batch) -> None:
         self._timers.set(Timer(TimerKind.BATCH, batch.id, batch.created_at, batch.app))
 
     async def set_pace(self, batch: Batch, concurrency: int, rpm: int | None) -> Batch:
         """Makes a batch faster or slower; nothing happens to one that is over."""
-        changed = await self._change(batch.id, concurrency=concurrency, rpm=rpm) or batch
+        new = await self._change(batch.id, concurrency=concurrency, rpm=rpm) or batch
         if (open_ := self._open.get(batch.id)) is not None:
-            open_.batch = changed
+            open_.batch = new
             open_.changed()
-        return changed
+        return new
 
     async def _change(self, name: str, **changes: Any) -> Batch | None:
         """Changes a batch that is not over, and returns it. None if it was removed."""
@@ -91,10 +91,10 @@ class BatchRunner:
             batch = await self.batches.find_batch(name)
             if batch is None or batch.ended_at is not None:
                 return batch
-            changed = replace(batch, **changes)
-            if changed != batch:
-                await self.batches.save_batch(changed)
-            return changed
+            new = replace(batch, **changes)
+            if new != batch:
+                await self.batches.save_batch(new)
+            return new
 
     async def results(self, batch: Batch) -> AsyncGenerator[LineResult]:
         """As `BatchProgress.results`, each once its line is over."""
@@ -106,8 +106,8 @@ class BatchRunner:
                 while last < index + _IN_A_ROW and open_.is_over(last):
                     last += 1
                 return last
-            stored = await self.batches.find_batch(batch.id)
-            if stored is not None and stored.ended_at is None:
+            record = await self.batches.find_batch(batch.id)
+            if record is not None and record.ended_at is None:
                 await asyncio.sleep(_ELSEWHERE_SECONDS)
                 return index + 1
             return batch.total
@@ -176,23 +176,23 @@ class BatchRunner:
         self._takes_at = now + self._timers.look_seconds(LOOK_SECONDS) - LOOK_SECONDS
         if self._all:
             # stopped, but they may have unfinished runs
-            stopped = await self.batches.batches(status="stopped")
-            running |= {batch.id: batch for batch in stopped if batch.ended_at is None}
+            stopped_batches = await self.batches.batches(status="stopped")
+            running |= {batch.id: batch for batch in stopped_batches if batch.ended_at is None}
             self._all = False
         await self._take(reversed(running.values()))
 
     async def _take(self, batches: Iterable[Batch]) -> None:
         """Starts work on those batches that no other process works on."""
         new = [batch for batch in batches if batch.id not in self._open]
-        claimed = await self._claims.claim([f"{BATCH}{batch.id}" for batch in new])
+        names = await self._claims.claim([f"{BATCH}{batch.id}" for batch in new])
         for batch in new:
-            if f"{BATCH}{batch.id}" in claimed:
+            if f"{BATCH}{batch.id}" in names:
                 self._start(batch)
 
     async def _release(self) -> None:
-        names = set(self._unclaimed)
+        names = set(self._claims_to_release)
         await self._claims.release(names)
-        self._unclaimed -= names
+        self._claims_to_release -= names
 
     def _start(self, batch: Batch) -> None:
         open_ = self._open[batch.id] = OpenBatch(batch)
@@ -201,12 +201,12 @@ class BatchRunner:
 
         def done(task: asyncio.Task[None]) -> None:
             del self._open[batch.id]
-            self._unclaimed.add(f"{BATCH}{batch.id}")
+            self._claims_to_release.add(f"{BATCH}{batch.id}")
             open_.changed()
             if not task.cancelled() and (error := task.exception()):
                 self._all = True
-                if (failed := store_error(error)) is not None:
-                    logger.log(failed.level, "%s is postponed: %s", task.get_name(), failed)
+                if (failure := store_error(error)) is not None:
+                    logger.log(failure.level, "%s is postponed: %s", task.get_name(), failure)
                 else:
                     logger.error("%s is postponed: %s", task.get_name(), error, exc_info=error)
 
@@ -239,7 +239,7 @@ class BatchRunner:
         """Starts line after line, and finds those that were started before."""
         batch, run_service = open_.batch, self._run_service
         before = sum((await self._run_service.runs.count_runs(source_of(batch.id))).values())
-        unfinished = await self.lines.unfinished(batch) if before else set[RunId]()
+        unfinished_runs = await self.lines.unfinished(batch) if before else set[RunId]()
         number = -1  # of valid lines
         next_at = 0.0  # when the next line may be started, by the loop's clock
 
@@ -250,10 +250,10 @@ class BatchRunner:
                     run = run_of(batch.id, line.index)
                     # lines are started in order, except for a few: see `_AHEAD`
                     if number < before - _AHEAD:
-                        started, over = True, run not in unfinished
+                        started, over = True, run not in unfinished_runs
                     elif number < before + _AHEAD:
-                        listed = await run_service.runs.find_run(run) if before else None
-                        started, over = listed is not None, listed is not None and listed.status in FINAL
+                        row = await run_service.runs.find_run(run) if before else None
+                        started, over = row is not None, row is not None and row.status in FINAL
                     else:
                         started = over = False
                     if not started:
@@ -273,8 +273,10 @@ class BatchRunner:
         """Waits until a line may be started, or the batch is stopped. Returns when the next one may be."""
 
         def has_turn() -> bool:
-            unconfirmed = next(iter(open_.unconfirmed), index)
-            return open_.stopping or (len(open_.active) < open_.batch.concurrency and index - unconfirmed < _AHEAD)
+            first_unconfirmed = next(iter(open_.unconfirmed), index)
+            return open_.stopping or (
+                len(open_.active) < open_.batch.concurrency and index - first_unconfirmed < _AHEAD
+            )
 
         open_.changed()
         await open_.until(has_turn)
@@ -292,10 +294,10 @@ class BatchRunner:
         run_service, index = self._run_service, line.index
         async with run_service.environment.bus.subscribe(run) as live:
             if common is not None:
-                submitted = await self._lines.submit(open_, line, common, run)
+                submission = await self._lines.submit(open_, line, common, run)
                 del open_.unconfirmed[index]
                 open_.changed()
-                if not submitted:
+                if not submission:
                     self._over(open_, index)
                     return
             if open_.stopping:
@@ -318,8 +320,8 @@ class BatchRunner:
         open_.changed()
 
     async def _status(self, run: RunId) -> str:
-        listed = await self._run_service.runs.find_run(run)
-        return listed.status if listed else RUNNING
+        row = await self._run_service.runs.find_run(run)
+        return row.status if row else RUNNING
 
     async def _stop_runs(self, open_: OpenBatch) -> None:
         """Once the batch is stopped, stops its runs; one that is just being submitted stops itself."""

@@ -30,7 +30,7 @@ def list_(as_json: bool, data: Path | None) -> None:
 
     async def work() -> None:
         async with installation(data) as running:
-            known = await running.apps.catalog.apps()
+            apps = await running.apps.catalog.apps()
         if as_json:
             output = [
                 {
@@ -41,12 +41,12 @@ def list_(as_json: bool, data: Path | None) -> None:
                     "workflow_id": app.version,
                     "created_at": int(app.created_at),
                 }
-                for app in known
+                for app in apps
             ]
             click.echo(json.dumps(output, ensure_ascii=False, indent=2))
-        elif known:
+        elif apps:
             head = ("ID", "NAME", "MODE", "FILE")
-            click.echo(table([head, *((app.id, app.name, app.mode, app.source) for app in known)]))
+            click.echo(table([head, *((app.id, app.name, app.mode, app.source) for app in apps)]))
         else:
             say("No apps are served yet: `headrace apps add FILE`.")
 
@@ -117,7 +117,7 @@ def versions(app: str, as_json: bool, data: Path | None) -> None:
     async def work() -> None:
         async with installation(data) as running:
             app_record = await find_app(running, app)
-            published = await running.apps.catalog.versions(app_record.id)
+            versions = await running.apps.catalog.versions(app_record.id)
         if as_json:
             output = [
                 {
@@ -127,7 +127,7 @@ def versions(app: str, as_json: bool, data: Path | None) -> None:
                     "sha256": version.digest,
                     "created_at": int(version.created_at),
                 }
-                for version in published
+                for version in versions
             ]
             click.echo(json.dumps(output, indent=2))
             return
@@ -138,7 +138,7 @@ def versions(app: str, as_json: bool, data: Path | None) -> None:
                 when(version.created_at),
                 "current" if version.id == app_record.version else "",
             )
-            for version in published
+            for version in versions
         ]
         click.echo(table([("VERSION", "WORKFLOW ID", "CREATED", ""), *rows]))
 

@@ -138,10 +138,10 @@ def batch(
                 return await _write(batch_runner, attempts, results)
 
         try:
-            failed = wait_for(_until_interrupted(work()))
+            failures = wait_for(_until_interrupted(work()))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
-    if failed:
+    if failures:
         sys.exit(FAILED)
 
 
@@ -255,7 +255,7 @@ async def _write(batch_runner: BatchRunner, attempts: Sequence[Batch], file: IO[
     from headrace.cli.batch_attempts import results_of
     from headrace.kernel.summary import ENDED_WELL
 
-    batch, written, failed = attempts[0], 0, 0
+    batch, lines_written, failures = attempts[0], 0, 0
     try:
         async with (
             _progress_display(batch_runner, attempts[-1]),
@@ -264,13 +264,13 @@ async def _write(batch_runner: BatchRunner, attempts: Sequence[Batch], file: IO[
             async for result in results:
                 file.write(encode(result.wire()) + b"\n")
                 file.flush()
-                written += 1
-                failed += result.status not in ENDED_WELL
+                lines_written += 1
+                failures += result.status not in ENDED_WELL
     except asyncio.CancelledError:
-        say(f"Interrupted after {written} of {batch.total} results; the same command continues from there.")
+        say(f"Interrupted after {lines_written} of {batch.total} results; the same command continues from there.")
         raise
-    say(f"{batch.total} lines: {batch.total - failed} succeeded, {failed} failed.")
-    return failed
+    say(f"{batch.total} lines: {batch.total - failures} succeeded, {failures} failed.")
+    return failures
 
 
 @asynccontextmanager

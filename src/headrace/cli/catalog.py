@@ -30,25 +30,25 @@ async def installation(data: Path | None, *, create: bool = False) -> AsyncGener
         yield running
 
 
-async def find_app(running: Service, named: str) -> App:
+async def find_app(running: Service, name: str) -> App:
     """The app with this id, file or name. BadUsage if there is none, or more than one."""
-    return choose(await running.apps.catalog.apps(), named)
+    return choose(await running.apps.catalog.apps(), name)
 
 
-def choose(apps: Sequence[App], named: str) -> App:
+def choose(apps: Sequence[App], name: str) -> App:
     """As `find_app`, among these."""
-    path = os.path.abspath(named)
+    path = os.path.abspath(name)
     for matching in (
-        [app for app in apps if app.id == named],
-        [app for app in apps if app.source in (path, named)],
-        [app for app in apps if app.name == named],
+        [app for app in apps if app.id == name],
+        [app for app in apps if app.source in (path, name)],
+        [app for app in apps if app.name == name],
     ):
         if len(matching) == 1:
             return matching[0]
         if matching:
             these = ", ".join(f"{app.id} ({app.source})" for app in matching)
-            raise BadUsage(f"'{named}' names {len(matching)} apps; choose one by its id: {these}")
-    raise BadUsage(f"no app has the id, file or name '{named}' (see `headrace apps list`)")
+            raise BadUsage(f"'{name}' names {len(matching)} apps; choose one by its id: {these}")
+    raise BadUsage(f"no app has the id, file or name '{name}' (see `headrace apps list`)")
 
 
 def when(seconds: float) -> str:

@@ -76,10 +76,10 @@ def chat(
         log_to_stderr(settings.log_level if log_level or os.environ.get("HEADRACE_LOG_LEVEL") else "ERROR")
         conversation = runner.run(_Conversation.open(settings, file, options, user))
         try:
-            failed = _talk(conversation, runner)
+            failures = _talk(conversation, runner)
         finally:
             runner.run(conversation.stack.aclose())
-    if failed:
+    if failures:
         sys.exit(FAILED)
 
 
@@ -172,21 +172,21 @@ class _Conversation:
         running, release = self._running, self._served
         resolve = partial(running.files.resolve, app=release.app.id)
         uploads = Uploads(release.flow)
-        attached, self._files = self._files, []
-        files = [await resolve(file) for file in uploads.accepted(attached)]
+        attachments, self._files = self._files, []
+        files = [await resolve(file) for file in uploads.accepted(attachments)]
         uploads.check(files)
         end_user = await running.apps.end_user(release.app, self._user)
-        accepted = await start_of(release.flow).accept(self._inputs, resolve)
-        message = Submission(release, self._user, accepted, files, end_user, source="cli", query=query)
+        inputs = await start_of(release.flow).accept(self._inputs, resolve)
+        message = Submission(release, self._user, inputs, files, end_user, source="cli", query=query)
         if release.flow.mode in CHATS:
             before = await self._chats.find(release.app.id, end_user.id, self._id) if self._id else None
             message = await self._chats.message(message, before)
         error = ""
-        async with running.run_service.open(message) as started:
+        async with running.run_service.open(message) as started_run:
             self._id = message.conversation
-            events = ChatEvents(started.run, release.flow)
-            with Interrupts(running.run_service, started.run, self._user) as interrupts:
-                async for record in started.records:
+            events = ChatEvents(started_run.run, release.flow)
+            with Interrupts(running.run_service, started_run.run, self._user) as interrupts:
+                async for record in started_run.records:
                     for event in events.feed(record):
                         if event.event in ("message", "agent_message"):
                             answer = event.data["answer"]

@@ -72,8 +72,10 @@ def partition(data: Path | None) -> None:
     """
     from headrace import backup
 
-    moved = wait_for(backup.partition(_settings(data)))
-    click.echo("The events are in partitions by day now." if moved else "The events are in partitions already.")
+    is_partitioned = wait_for(backup.partition(_settings(data)))
+    click.echo(
+        "The events are in partitions by day now." if is_partitioned else "The events are in partitions already."
+    )
 
 
 @db.command("adopt-secret", short_help="Replaces the database's secret, which is lost.")
@@ -100,13 +102,13 @@ def info(as_json: bool, data: Path | None) -> None:
 
     settings = _settings(data)
     status = backup.database_status(settings)
-    stored = wait_for(backup.file_bytes(settings))
+    total_size = wait_for(backup.file_bytes(settings))
     if as_json:
         output = {
             "schema": status.revision,
             "newest_schema": status.newest,
             "database_bytes": status.size,
-            "file_bytes": stored,
+            "file_bytes": total_size,
             "rows": dict(status.rows),
             "retention_days": settings.retention_days or None,
         }
@@ -115,7 +117,7 @@ def info(as_json: bool, data: Path | None) -> None:
     rows = [
         ("schema", f"{status.revision or 'not there yet'} (this version: {status.newest})"),
         ("database", size(status.size)),
-        ("stored files", size(stored)),
+        ("stored files", size(total_size)),
         ("retention in days", settings.retention_days or "all"),
         *((name, str(count)) for name, count in sorted(status.rows.items())),
     ]
@@ -168,17 +170,17 @@ def prune(
         async with backup.retention(settings, seconds) as (retention, pruner):
             async for step in retention.steps(dry_run=dry_run):
                 total = total.plus(step)
-            freed = 0 if dry_run else await pruner.shrink()
+            freed_bytes = 0 if dry_run else await pruner.shrink()
             if vacuum and not dry_run:
                 await pruner.vacuum()
-            return total, freed
+            return total, freed_bytes
 
-    pruned, freed = wait_for(work())
+    counts, freed = wait_for(work())
     if as_json:
-        click.echo(json.dumps({**pruned._asdict(), "dry_run": dry_run}, indent=2))
+        click.echo(json.dumps({**counts._asdict(), "dry_run": dry_run}, indent=2))
         return
-    room = f" ({size(pruned.file_bytes)} of files)" if pruned.files else ""
-    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {in_words(pruned)}{room}.")
+    room = f" ({size(counts.file_bytes)} of files)" if counts.files else ""
+    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {in_words(counts)}{room}.")
     if freed:
         say(f"{size(freed)} of the database were freed.")
 
@@ -187,12 +189,12 @@ def _seconds(settings: Settings, older_than: float | None, statuses: tuple[str, 
     """Retention in seconds by status."""
     if older_than is not None:
         return dict.fromkeys(statuses or FINAL, older_than)
-    configured = settings.retention
-    if not configured:
+    retention = settings.retention
+    if not retention:
         raise BadUsage("give an age: --older-than 30d, or HEADRACE_RETENTION_DAYS")
-    if missing := [status for status in statuses if status not in configured]:
+    if missing := [status for status in statuses if status not in retention]:
         raise BadUsage(f"HEADRACE_RETENTION_DAYS keeps {', '.join(missing)} forever; give an age with --older-than")
-    return {status: configured[status] for status in statuses or configured}
+    return {status: retention[status] for status in statuses or retention}
 
 
 # ------------------------------------------------------------------------------------------------------------- backups
@@ -213,12 +215,12 @@ def backup(file: Path, without_files: bool, force: bool, data: Path | None) -> N
     from headrace import backup
 
     settings = _settings(data)
-    packed = backup.back_up(settings, file, files=not without_files, force=force)
-    click.echo(f"{file}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
+    package = backup.back_up(settings, file, files=not without_files, force=force)
+    click.echo(f"{file}: schema {package.manifest.revision}, {_count(package.files)}, {size(package.size)}.")
     if settings.files_url and not without_files:
         say("The stored files are in the bucket of HEADRACE_FILES_URL, and not in the backup.")
-    if packed.missing:
-        say(f"Missing in the data folder, though the database refers to them: {_count(packed.missing)}.")
+    if package.missing:
+        say(f"Missing in the data folder, though the database refers to them: {_count(package.missing)}.")
 
 
 @db.command(short_help="Restores a backup into a data folder.")
@@ -235,9 +237,9 @@ def restore(file: Path, force: bool, data: Path | None) -> None:
     from headrace import backup
 
     settings = _settings(data, must_exist=False)
-    packed = backup.restore(settings, file, force=force)
-    click.echo(f"{settings.data}: schema {packed.manifest.revision}, {_count(packed.files)}, {size(packed.size)}.")
-    if not packed.manifest.files:
+    package = backup.restore(settings, file, force=force)
+    click.echo(f"{settings.data}: schema {package.manifest.revision}, {_count(package.files)}, {size(package.size)}.")
+    if not package.manifest.files:
         say("The backup was made without stored files: links to them, and runs that need them, fail.")
 
 
@@ -253,10 +255,10 @@ def import_(folder: Path) -> None:
     from headrace import backup
 
     settings = _settings(None, must_exist=False)
-    imported = wait_for(backup.import_folder(settings, folder))
-    rows = imported.rows
-    click.echo(f"Copied {rows['apps']} apps, {rows['keys']} keys, {rows['runs']} runs, {_count(imported.files)}.")
-    say(f"The secret is in {imported.secret}.")
+    result = wait_for(backup.import_folder(settings, folder))
+    rows = result.rows
+    click.echo(f"Copied {rows['apps']} apps, {rows['keys']} keys, {rows['runs']} runs, {_count(result.files)}.")
+    say(f"The secret is in {result.secret}.")
 
 
 def _count(files: int) -> str:

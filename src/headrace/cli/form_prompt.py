@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headrace.apps.catalog import Release
     from headrace.kernel.events import RunId
     from headrace.main import Service
-    from headrace.runs.forms import OpenedForm
+    from headrace.runs.forms import TokenForm
     from headrace.values import Value
 
 
@@ -52,7 +52,7 @@ async def fill_in(running: Service, release: Release, run: RunId, user: str) -> 
                 return await expire_forms(running.run_service)
 
 
-def _answer(waiting_form: OpenedForm) -> tuple[dict[str, Value], str]:
+def _answer(waiting_form: TokenForm) -> tuple[dict[str, Value], str]:
     request = waiting_form.request
     try:
         inputs = {str(item["output_variable_name"]): _value(item, request.defaults) for item in request.inputs}

@@ -147,8 +147,8 @@ def check_names(flow: Flow, names: Sequence[str]) -> None:
     variables = declared(flow)
     for name in names:
         if name not in variables:
-            expected = f"it has {', '.join(variables)}" if variables else "it has none"
-            raise BadUsage(f"the workflow has no input '{name}': {expected}")
+            expectation = f"it has {', '.join(variables)}" if variables else "it has none"
+            raise BadUsage(f"the workflow has no input '{name}': {expectation}")
 
 
 def json_object(option: str, file: Path | None) -> dict[str, Value]:

@@ -115,8 +115,8 @@ async def _rights(
     workspace_apps = await running.apps.catalog.apps(workspace)
     if not workspace_apps:
         say(f"There are no apps in the workspace '{workspace}' yet (see `headrace serve --workspace`).")
-    named = frozenset(choose(workspace_apps, name).id for name in apps)
-    return Rights(workspace, frozenset(permissions), named or None)
+    app_ids = frozenset(choose(workspace_apps, name).id for name in apps)
+    return Rights(workspace, frozenset(permissions), app_ids or None)
 
 
 @keys.command("list", short_help="Lists the keys of an app, of a workspace, or all.")
@@ -130,14 +130,14 @@ def list_(app: str | None, workspace: str | None, as_json: bool, data: Path | No
     async def work() -> None:
         async with installation(data) as running:
             only = await find_app(running, app) if app is not None else None
-            known = await running.apps.catalog.keys(only.id if only else None)
+            keys = await running.apps.catalog.keys(only.id if only else None)
             names = {app_record.id: app_record.name for app_record in await running.apps.catalog.apps()}
-        known = [key for key in known if workspace is None or key.workspace == workspace]
+        keys = [key for key in keys if workspace is None or key.workspace == workspace]
         if as_json:
-            click.echo(json.dumps([_shown(key, names) for key in known], ensure_ascii=False, indent=2))
-        elif known:
+            click.echo(json.dumps([_shown(key, names) for key in keys], ensure_ascii=False, indent=2))
+        elif keys:
             head = ("ID", "KEY", "NAME", "WORKSPACE", "APPS", "PERMISSIONS", "CREATED", "LAST USED", "")
-            click.echo(table([head, *(_row(key, names) for key in known)]))
+            click.echo(table([head, *(_row(key, names) for key in keys)]))
         else:
             say("There are no keys yet." if workspace is None else f"There are no keys in the workspace '{workspace}'.")
 
@@ -167,13 +167,13 @@ def _shown(key: Key, names: Mapping[str, str]) -> dict[str, Value]:
 def _row(key: Key, names: Mapping[str, str]) -> tuple[str, ...]:
     from headrace.access.keys import in_order
 
-    named = [key.app] if key.app is not None else sorted(key.apps or ())
+    app_ids = [key.app] if key.app is not None else sorted(key.apps or ())
     return (
         key.id,
         f"{key.prefix}…",
         key.name,
         key.workspace,
-        ", ".join(names.get(app_id, app_id) for app_id in named) or "all",
+        ", ".join(names.get(app_id, app_id) for app_id in app_ids) or "all",
         " ".join(map(str, in_order(key.permissions))),
         when(key.created_at),
         when(key.used_at) if key.used_at is not None else "",
@@ -186,8 +186,8 @@ def _end(key: Key) -> str:
         return f"revoked {when(key.revoked_at)}"
     if key.expires_at is None:
         return ""
-    rotated = "rotated, " if key.replaced_by is not None else ""
-    return f"{rotated}{'until' if key.live(time.time()) else 'expired'} {when(key.expires_at)}"
+    note = "rotated, " if key.replaced_by is not None else ""
+    return f"{note}{'until' if key.live(time.time()) else 'expired'} {when(key.expires_at)}"
 
 
 def _whole(seconds: float | None) -> int | None:
@@ -266,30 +266,30 @@ def _named(key: Key, apps: Mapping[str, str]) -> str:
     return f"{key.name} ({owner})" if key.name else owner
 
 
-def _entry(audited: Audited) -> dict[str, Value]:
+def _entry(change: Audited) -> dict[str, Value]:
     return {
-        "id": audited.id,
-        "workspace": audited.workspace,
-        "action": audited.action,
-        "key_id": audited.key,
-        "by": audited.by,
-        "about": dict(audited.about),
+        "id": change.id,
+        "workspace": change.workspace,
+        "action": change.action,
+        "key_id": change.key,
+        "by": change.by,
+        "about": dict(change.about),
     }
 
 
-async def _find_key(running: Service, named: str) -> Key:
+async def _find_key(running: Service, name: str) -> Key:
     """The active key with this id, prefix or secret. BadUsage if none or several match."""
     from headrace.access.keys import digest
 
-    named = named.rstrip("…")
+    name = name.rstrip("…")
     keys = await running.apps.catalog.keys()
-    hashed = digest(named)
-    matching = [key for key in keys if named in (key.id, key.prefix) or key.digest == hashed]
+    key_digest = digest(name)
+    matching = [key for key in keys if name in (key.id, key.prefix) or key.digest == key_digest]
     live = [key for key in matching if key.revoked_at is None]
     if len(live) == 1:
         return live[0]
     if live:
         these = ", ".join(key.id for key in live)
-        raise BadUsage(f"{len(live)} keys begin with '{named}'; choose one by its id: {these}")
+        raise BadUsage(f"{len(live)} keys begin with '{name}'; choose one by its id: {these}")
     # the message does not repeat the argument, which may be a key
     raise BadUsage("that key is revoked already" if matching else "no such key (see `headrace keys list`)")

@@ -212,8 +212,8 @@ def resume(base: str, document: str, workspace: str | None, data: Path | None) -
     async def work() -> bool:
         async with _opened(data, workspace, indexing=True) as (bases, of):
             dataset = await _existing(bases.service, of, base)
-            paused = await _document(bases.service, dataset, document)
-            return await _indexed(bases.service, dataset, [await bases.service.resume(dataset, paused)])
+            document_record = await _document(bases.service, dataset, document)
+            return await _indexed(bases.service, dataset, [await bases.service.resume(dataset, document_record)])
 
     if not wait_for(work()):
         raise SystemExit(1)
@@ -234,9 +234,9 @@ async def _opened(
             yield bases, workspace or running.settings.workspace
 
 
-async def _indexed(service: KnowledgeService, dataset: Dataset, added: Sequence[Document]) -> bool:
+async def _indexed(service: KnowledgeService, dataset: Dataset, documents: Sequence[Document]) -> bool:
     """Prints each document when it is indexed. False if one of them could not be."""
-    waiting, failed = {document.id for document in added}, False
+    waiting, failed = {document.id for document in documents}, False
     while waiting:
         for document in await service.store.documents.documents_by_id(dataset.id, waiting):
             if document.status == "completed":
@@ -252,48 +252,48 @@ async def _indexed(service: KnowledgeService, dataset: Dataset, added: Sequence[
 
 
 async def _datasets(service: KnowledgeService, workspace: str) -> list[Dataset]:
-    found: list[Dataset] = []
+    datasets: list[Dataset] = []
     total = 1
-    while len(found) < total:
-        page, total = await service.store.datasets.datasets(workspace, offset=len(found), limit=_PAGE)
+    while len(datasets) < total:
+        page, total = await service.store.datasets.datasets(workspace, offset=len(datasets), limit=_PAGE)
         if not page:
             break
-        found += page
-    return found
+        datasets += page
+    return datasets
 
 
 async def _documents(service: KnowledgeService, dataset: Dataset) -> list[Document]:
     from headrace.ports.knowledge import DocumentFilter
 
-    found: list[Document] = []
+    documents: list[Document] = []
     total = 1
-    while len(found) < total:
+    while len(documents) < total:
         page, total = await service.store.documents.documents(
-            dataset.id, DocumentFilter(offset=len(found), limit=_PAGE)
+            dataset.id, DocumentFilter(offset=len(documents), limit=_PAGE)
         )
         if not page:
             break
-        found += page
-    return found
+        documents += page
+    return documents
 
 
-async def _document(service: KnowledgeService, dataset: Dataset, named: str) -> Document:
+async def _document(service: KnowledgeService, dataset: Dataset, name: str) -> Document:
     """The document with this id or name."""
-    documents = [item for item in await _documents(service, dataset) if named in (item.id, item.name)]
+    documents = [item for item in await _documents(service, dataset) if name in (item.id, item.name)]
     if len(documents) != 1:
         ids = f": {', '.join(item.id for item in documents)}" if documents else ""
-        raise BadUsage(f"'{named}' names {len(documents)} documents of '{dataset.name}'{ids}")
+        raise BadUsage(f"'{name}' names {len(documents)} documents of '{dataset.name}'{ids}")
     return documents[0]
 
 
-async def _find(service: KnowledgeService, workspace: str, named: str) -> Dataset | None:
+async def _find(service: KnowledgeService, workspace: str, name: str) -> Dataset | None:
     """The knowledge base with this id or name."""
     datasets = await _datasets(service, workspace)
-    return next((dataset for dataset in datasets if named in (dataset.id, dataset.name)), None)
+    return next((dataset for dataset in datasets if name in (dataset.id, dataset.name)), None)
 
 
-async def _existing(service: KnowledgeService, workspace: str, named: str) -> Dataset:
-    dataset = await _find(service, workspace, named)
+async def _existing(service: KnowledgeService, workspace: str, name: str) -> Dataset:
+    dataset = await _find(service, workspace, name)
     if dataset is None:
-        raise BadUsage(f"no knowledge base has the name or id '{named}' (see `headrace knowledge list`)")
+        raise BadUsage(f"no knowledge base has the name or id '{name}' (see `headrace knowledge list`)")
     return dataset

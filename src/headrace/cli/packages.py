@@ -25,6 +25,6 @@ def packages(data: Path | None) -> None:
     environment = code_packages(settings)
     if environment is None:
         raise BadUsage("HEADRACE_CODE_PACKAGES is not set; it must be a requirements file.")
-    installed = asyncio.run(environment.install())
-    say("Installed." if installed else "Already installed.")
+    packages = asyncio.run(environment.install())
+    say("Installed." if packages else "Already installed.")
     click.echo(environment.folder)

@@ -52,21 +52,21 @@ def add(sources: tuple[str, ...], flows: tuple[Path, ...], unsigned: bool, data:
     Each gets an environment of its own, with the packages that it locks. That takes uv, and Python 3.12 or 3.13.
     """
     manager = _manager(data)
-    wanted = [*sources]
+    all_sources = [*sources]
     for flow in unique_paths(flows):
-        wanted += [need.plugin for need in _needs(manager, flow) if not need.replaced and not need.exact]
-    if not wanted and not flows:
+        all_sources += [need.plugin for need in _needs(manager, flow) if not need.replaced and not need.exact]
+    if not all_sources and not flows:
         raise BadUsage("name a package, a plugin, or a workflow file with --for")
-    if unsigned and len(wanted) != 1:
+    if unsigned and len(all_sources) != 1:
         raise BadUsage("--unsigned is for one package at a time")
     failed = False
-    for source in dict.fromkeys(wanted):
+    for source in dict.fromkeys(all_sources):
         try:
             _show_added(manager.add(source, unsigned=unsigned))
         except HeadraceError as error:
             failed = True
             say(f"Error: {error}")
-    if not wanted:
+    if not all_sources:
         say("Nothing is missing.")
     if failed:
         click.get_current_context().exit(FAILED)
@@ -177,8 +177,8 @@ def _state(need: PluginNeed, strict: bool) -> str:
 
 
 def _show_added(plugin: PluginDescription) -> None:
-    signed = f"signed by {plugin.signer}" if plugin.signer else "not signed"
-    click.echo(f"Installed {plugin.plugin}, by {plugin.author}, {signed}.")
+    signature = f"signed by {plugin.signer}" if plugin.signer else "not signed"
+    click.echo(f"Installed {plugin.plugin}, by {plugin.author}, {signature}.")
     click.echo(printable(f"  It may use: {plugin.permissions}."))
     unset = [variable.name for variable in plugin.credentials if variable.required and not variable.is_set]
     if unset:

@@ -111,15 +111,15 @@ async def _run(running: Service, release: Release, inputs: Mapping[str, Value], 
     from headrace.kernel.summary import ENDED_WELL
     from headrace.runs.service import Submission
 
-    accepted = await start_of(release.flow).accept(inputs, partial(running.files.resolve, app=release.app.id))
+    acceptance = await start_of(release.flow).accept(inputs, partial(running.files.resolve, app=release.app.id))
     run_screen = Quiet() if as_json else screen()
-    ended: StreamEvent | None = None
+    last_event: StreamEvent | None = None
     failures: list[Mapping[str, Any]] = []
-    async with running.run_service.open(Submission(release, user, accepted, source="cli")) as started:
-        run_events = RunEvents(started.run, release.flow)
-        with Interrupts(running.run_service, started.run, user) as interrupts:
+    async with running.run_service.open(Submission(release, user, acceptance, source="cli")) as started_run:
+        run_events = RunEvents(started_run.run, release.flow)
+        with Interrupts(running.run_service, started_run.run, user) as interrupts:
             try:
-                records, last = started.records, 0
+                records, last = started_run.records, 0
                 while records is not None:
                     async for record in records:
                         last = record.seq or last
@@ -127,29 +127,29 @@ async def _run(running: Service, release: Release, inputs: Mapping[str, Value], 
                         run_screen.show(record, events)
                         for event in events:
                             if as_json:
-                                head = {"event": event.event, "workflow_run_id": started.run}
+                                head = {"event": event.event, "workflow_run_id": started_run.run}
                                 click.echo(encode({**head, "task_id": run_events.task, "data": event.data}))
                             if event.event in ("workflow_finished", "workflow_paused"):
-                                ended = event
+                                last_event = event
                             elif event.event == "node_finished" and event.data["status"] == "failed":
                                 failures.append(event.data)
                     records = None
-                    if ended is not None and ended.event == "workflow_paused" and on_terminal():
+                    if last_event is not None and last_event.event == "workflow_paused" and on_terminal():
                         run_screen.close()
-                        await fill_in(running, release, started.run, user)
-                        records = running.run_service.follow(started.run, last)
+                        await fill_in(running, release, started_run.run, user)
+                        records = running.run_service.follow(started_run.run, last)
             finally:
                 run_screen.close()
-    assert ended is not None  # the last record of a run ends it
+    assert last_event is not None  # the last record of a run ends it
     if interrupts.seen:
         say("Stopped.")
         return INTERRUPTED
-    status = ended.data["status"]
+    status = last_event.data["status"]
     if status in ENDED_WELL:
         if not as_json:
-            click.echo(_pretty(encode(ended.data["outputs"])))
+            click.echo(_pretty(encode(last_event.data["outputs"])))
         return 0
-    say(printable(f"Error: {_why(status, ended.data.get('error'), failures)}"))
+    say(printable(f"Error: {_why(status, last_event.data.get('error'), failures)}"))
     return FAILED
 
 

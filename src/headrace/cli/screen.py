@@ -149,7 +149,7 @@ class Live:
         if data["error"]:
             self._console.print(Padding(Text(data["error"].strip(), style=colour), (0, 0, 0, 2)))
 
-    def _line(self, mark: RenderableType, title: str, used: str) -> RenderableType:
+    def _line(self, mark: RenderableType, title: str, usage: str) -> RenderableType:
         from rich.table import Table
         from rich.text import Text
 
@@ -157,7 +157,7 @@ class Live:
         grid.add_column(width=1)
         grid.add_column(width=max(20, min(50, self._console.width - 30)), no_wrap=True, overflow="ellipsis")
         grid.add_column(style="dim")
-        grid.add_row(mark, Text(title), used)
+        grid.add_row(mark, Text(title), usage)
         return grid
 
     def _render(self) -> RenderableType:
@@ -169,8 +169,8 @@ class Live:
         for node in [*self._running.values()][:rows]:
             lines.append(self._line(self._spinner, node.label, f"{self._console.get_time() - node.since:.1f} s"))
             if node.text.strip():
-                wrapped = Text(node.text.strip(), style="dim").wrap(self._console, max(10, self._console.width - 2))
-                lines.extend(Text("  ") + line for line in wrapped[-TAIL:])
+                text_lines = Text(node.text.strip(), style="dim").wrap(self._console, max(10, self._console.width - 2))
+                lines.extend(Text("  ") + line for line in text_lines[-TAIL:])
         if len(self._running) > rows:
             lines.append(Text(f"  and {len(self._running) - rows} more", style="dim"))
         return Group(*lines) if lines else Text()  # an empty group would leave an empty line behind

@@ -243,18 +243,18 @@ def _workflows(files: Sequence[Path], names: Sequence[str]) -> tuple[list[Workfl
     from headrace.server.workflow_files import WorkflowFile, WorkflowFolder
 
     rest = unique_paths(files)
-    named: dict[str, Path] = {}
+    files_by_name: dict[str, Path] = {}
     for option in names:
         name, equals, path = option.partition("=")
         check_app_name("--name", name)
-        if name in named:
+        if name in files_by_name:
             raise BadUsage(f"--name {name}: is given more than once")
         if not equals and (len(rest) != 1 or len(names) > 1):
             raise BadUsage(f"--name {option}: must be NAME=FILE, unless there is one FILE")
-        named[name] = Path(path) if equals else rest.pop()
-    taken = {os.path.abspath(path) for path in named.values()}
-    paths: list[tuple[Path, str | None]] = [(path, name) for name, path in named.items()]
-    paths += [(path, None) for path in rest if os.path.abspath(path) not in taken]
+        files_by_name[name] = Path(path) if equals else rest.pop()
+    taken_paths = {os.path.abspath(path) for path in files_by_name.values()}
+    paths: list[tuple[Path, str | None]] = [(path, name) for name, path in files_by_name.items()]
+    paths += [(path, None) for path in rest if os.path.abspath(path) not in taken_paths]
     folders = [WorkflowFolder(path, name) for path, name in paths if path.is_dir()]
     return [WorkflowFile(path, name) for path, name in paths if not path.is_dir()], folders
 

@@ -37,8 +37,8 @@ def show(file: Path, as_json: bool) -> None:
                 raise LoadError(str(file), problems)
             return _described(file, flow, problems, running)
 
-    described = wait_for(work())
-    click.echo(json.dumps(described, ensure_ascii=False, indent=2) if as_json else _text(described))
+    description = wait_for(work())
+    click.echo(json.dumps(description, ensure_ascii=False, indent=2) if as_json else _text(description))
 
 
 def _described(file: Path, flow: Flow, problems: Sequence[Problem], running: Service) -> dict[str, Any]:
@@ -74,19 +74,19 @@ def _described(file: Path, flow: Flow, problems: Sequence[Problem], running: Ser
     }
 
 
-def _text(described: dict[str, Any]) -> str:
-    lines = [printable(f"{described['name']} ({described['mode']})")]
-    if described["description"]:
-        lines += [printable(" ".join(described["description"].split()))]
-    if described["command"]:
-        lines += ["", described["command"]]
+def _text(description: dict[str, Any]) -> str:
+    lines = [printable(f"{description['name']} ({description['mode']})")]
+    if description["description"]:
+        lines += [printable(" ".join(description["description"].split()))]
+    if description["command"]:
+        lines += ["", description["command"]]
     inputs = [
         (f"  {field['option']}", "required" if field["required"] else "", field["about"])
-        for field in described["inputs"]
+        for field in description["inputs"]
     ]
-    nodes = [(f"  {node['id']}", node["type"], node["title"]) for node in described["nodes"]]
-    models = [(f"  {model['provider']}", model["model"], ", ".join(model["nodes"])) for model in described["models"]]
-    lacks = [(f"  {problem}",) for problem in described["lacks"]]
+    nodes = [(f"  {node['id']}", node["type"], node["title"]) for node in description["nodes"]]
+    models = [(f"  {model['provider']}", model["model"], ", ".join(model["nodes"])) for model in description["models"]]
+    lacks = [(f"  {problem}",) for problem in description["lacks"]]
     for title, rows in (("Inputs", inputs), ("Nodes", nodes), ("Models", models), ("Lacks", lacks)):
         if rows:
             lines += ["", f"{title}:", table(rows)]

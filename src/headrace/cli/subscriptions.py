@@ -59,8 +59,8 @@ def subscribe(
         from headrace.triggers.subscriptions import SubscriptionRequest
 
         async with installation(data) as running:
-            chosen = workspace or running.settings.workspace
-            request = SubscriptionRequest(chosen, name, provider, values, credentials, by_hand)
+            workspace_name = workspace or running.settings.workspace
+            request = SubscriptionRequest(workspace_name, name, provider, values, credentials, by_hand)
             return await running.subscriptions.subscribe(request)
 
     subscription = wait_for(work())
@@ -82,8 +82,11 @@ def unsubscribe(name: str, force: bool, workspace: str | None, data: Path | None
             await running.subscriptions.unsubscribe(subscription, force=force)
             return subscription
 
-    removed = wait_for(work())
-    say(f"Removed '{removed.name}'." + (" End it at the service, too." if removed.manual else ""))
+    subscription_record = wait_for(work())
+    say(
+        f"Removed '{subscription_record.name}'."
+        + (" End it at the service, too." if subscription_record.manual else "")
+    )
 
 
 @click.command(short_help="Renews a subscription now.")
@@ -98,9 +101,9 @@ def refresh(name: str, workspace: str | None, data: Path | None) -> None:
             subscription = await running.subscriptions.find(workspace or running.settings.workspace, name)
             return await running.subscriptions.refresh(subscription)
 
-    renewed = wait_for(work())
-    until = "" if renewed.expires_at < 0 else f" It expires on {when(renewed.expires_at)}."
-    say(f"Renewed '{renewed.name}'.{until}")
+    subscription_record = wait_for(work())
+    until = "" if subscription_record.expires_at < 0 else f" It expires on {when(subscription_record.expires_at)}."
+    say(f"Renewed '{subscription_record.name}'.{until}")
 
 
 @click.command(short_help="Lists the subscriptions.")
@@ -116,18 +119,18 @@ def subscriptions(workspace: str | None, as_json: bool, data: Path | None) -> No
 
         async with installation(data) as running:
             service, now = running.subscriptions, running.subscriptions.clock()
-            stored = await service.store.subscriptions(workspace)
+            subscriptions = await service.store.subscriptions(workspace)
         return [
             {"workspace": subscription.workspace, **subscription_body(subscription, now, with_url=True)}
-            for subscription in stored
+            for subscription in subscriptions
         ]
 
-    listed = wait_for(work())
+    lines = wait_for(work())
     if as_json:
-        click.echo(json.dumps(listed, ensure_ascii=False, indent=2))
-    elif listed:
+        click.echo(json.dumps(lines, ensure_ascii=False, indent=2))
+    elif lines:
         head = ("WORKSPACE", "NAME", "PROVIDER", "STATUS", "EXPIRES", "URL", "ERROR")
-        click.echo(table([head, *map(_row, listed)]))
+        click.echo(table([head, *map(_row, lines)]))
     else:
         say("There are no subscriptions (see `headrace triggers subscribe`).")
 

@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
     """Lists the tools: those of Dify itself, of installed plugins, and of HEADRACE_TOOLS."""
 
     async def work(running: Service) -> None:
-        known = await _tools(running)
+        tools = await _tools(running)
         if as_json:
             output = [
                 {
@@ -49,16 +49,16 @@ def list_(as_json: bool) -> None:
                     "parameters": [_parameter_json(parameter) for parameter in spec.parameters],
                     "missing": running.resources.tools.missing(reference),
                 }
-                for name, (reference, spec) in known.items()
+                for name, (reference, spec) in tools.items()
             ]
             click.echo(json.dumps(output, ensure_ascii=False, indent=2))
             return
         rows = [("NAME", "TYPE", "PARAMETERS")]
-        for name, (reference, spec) in known.items():
+        for name, (reference, spec) in tools.items():
             parameters = (f"{parameter.name}{'*' if parameter.required else ''}" for parameter in spec.parameters)
             rows.append((name, reference.provider_type, " ".join(parameters)))
         click.echo(table(rows))
-        missing = (running.resources.tools.missing(reference) for reference, _ in known.values())
+        missing = (running.resources.tools.missing(reference) for reference, _ in tools.values())
         for message in dict.fromkeys(filter(None, missing)):
             say(message)
 
@@ -81,9 +81,9 @@ def call(name: str, pairs: tuple[str, ...]) -> None:
     async def work(running: Service) -> None:
         reference, spec = await _tool(running, name)
         arguments = dict(named(pairs, "-p"))
-        declared = {parameter.name: parameter for parameter in spec.parameters}
-        if not spec.open and (unknown := arguments.keys() - declared.keys()):
-            names = ", ".join(declared) or "none"
+        parameters_by_name = {parameter.name: parameter for parameter in spec.parameters}
+        if not spec.open and (unknown := arguments.keys() - parameters_by_name.keys()):
+            names = ", ".join(parameters_by_name) or "none"
             raise BadUsage(f"-p {', '.join(sorted(unknown))}: the parameters of '{name}' are: {names}")
         if absent := [
             parameter.name for parameter in spec.parameters if parameter.required and parameter.name not in arguments
@@ -120,12 +120,12 @@ async def _tool(running: Service, name: str) -> tuple[ToolReference, ToolSpec]:
         except NodeError as error:  # another provider may have the same name
             if error.kind != "ToolNotFoundError":
                 raise
-    known = await _tools(running)
-    if name not in known:
-        close = get_close_matches(name, known)
+    tools = await _tools(running)
+    if name not in tools:
+        close = get_close_matches(name, tools)
         hint = f"did you mean {', '.join(close)}?" if close else "`headrace tools list` lists them"
         raise BadUsage(f"there is no tool '{name}'; {hint}")
-    return known[name]
+    return tools[name]
 
 
 async def _outputs(running: Service, reference: ToolReference, values: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -22,7 +22,7 @@ PATIENCE = 10.0  # seconds for which an answer waits until other branches, drive
 _EXPIRED_AT_ONCE = 100
 
 
-class OpenedForm(NamedTuple):
+class TokenForm(NamedTuple):
     """A form as the holder of one of its tokens sees it; the secrets of the workflow are masked."""
 
     form: Form
@@ -39,13 +39,13 @@ def form_expired(form: str) -> RequestError:
     return RequestError(f"This form has expired, form_id={form}", "human_input_form_expired", 412)
 
 
-async def open_form(run_service: RunService, token: str) -> OpenedForm | None:
+async def open_form(run_service: RunService, token: str) -> TokenForm | None:
     """The form that a token opens, in any status; None if there is none."""
     known = await run_service.forms.form_of(token)
     return None if known is None else await read_form(run_service, *known)
 
 
-async def read_form(run_service: RunService, form: Form, token: FormToken) -> OpenedForm | None:
+async def read_form(run_service: RunService, form: Form, token: FormToken) -> TokenForm | None:
     """A form with its content, as the holder of this token sees it; None if its run is gone."""
     request = await _request(run_service, form)
     if request is None:  # its run was deleted in the meantime
@@ -57,7 +57,7 @@ async def read_form(run_service: RunService, form: Form, token: FormToken) -> Op
     mask = (await run_service.apps.flow(form.app, run.version)).mask
     shown = mask.event(request) if mask else request
     assert isinstance(shown, FormRequested)
-    return OpenedForm(form, token, shown)
+    return TokenForm(form, token, shown)
 
 
 async def _request(run_service: RunService, form: Form) -> FormRequested | None:
@@ -82,17 +82,17 @@ def _is_over(run_service: RunService, form: Form, now: float) -> bool:
 
 
 async def submit_form(
-    run_service: RunService, opened: OpenedForm, action: str, inputs: dict[str, Value], user: str, resolve: Resolve
+    run_service: RunService, token_form: TokenForm, action: str, inputs: dict[str, Value], user: str, resolve: Resolve
 ) -> None:
     """Answers a form, once: the run continues with the branch of the action. `resolve` finds the files. 400
     `invalid_form_data`, after which the form still waits; 412 if it does not."""
-    form = opened.form
+    form = token_form.form
     check_waiting(run_service, form)
     request = await _request(run_service, form)  # not masked: an option may have a secret in it
     if request is None:
         raise form_expired(form.id)
     data = await accept(request, action, inputs, resolve)
-    recipient = opened.token.recipient
+    recipient = token_form.token.recipient
     await _settle(run_service, form, FormSubmitted(form.node, form.id, action, data, user, recipient))
 
 

@@ -64,36 +64,36 @@ def archive(data: bytes, most_xml: int) -> zipfile.ZipFile:
     if data.count(b"PK\x01\x02") > _MOST_ENTRIES:  # before they become objects
         raise Unreadable(f"it has more than {_MOST_ENTRIES:,} parts")
     try:
-        zipped = zipfile.ZipFile(io.BytesIO(data))
+        zip_file = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise Unreadable(f"it is damaged, or of another format ({error})") from None
-    entries = zipped.infolist()
+    entries = zip_file.infolist()
     if any(entry.flag_bits & 1 for entry in entries):
         raise Unreadable("it is encrypted")
     # zipfile never reads more of an entry than its declared size
     if sum(entry.file_size for entry in entries) > _LARGEST_ARCHIVE:
         raise Unreadable(f"it is larger than {_LARGEST_ARCHIVE // _MB} MB unpacked")
-    marked = [entry for entry in entries if entry.filename.lower().endswith((".xml", ".rels", ".opf"))]
-    if sum(entry.file_size for entry in marked) > most_xml:
+    markup_entries = [entry for entry in entries if entry.filename.lower().endswith((".xml", ".rels", ".opf"))]
+    if sum(entry.file_size for entry in markup_entries) > most_xml:
         raise Unreadable(f"it has more than {most_xml // _MB} MB of XML")
-    for entry in marked:
+    for entry in markup_entries:
         try:
-            _refuse_entities(zipped, entry)
+            _refuse_entities(zip_file, entry)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
             raise Unreadable(f"it is damaged ({error})") from None
-    return zipped
+    return zip_file
 
 
-def _refuse_entities(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+def _refuse_entities(zip_file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     tail = b""
-    for chunk in _chunks(zipped, entry):
+    for chunk in _chunks(zip_file, entry):
         window = (tail + chunk).replace(b"\0", b"")  # ASCII in UTF-16 has NULs in between
         if _ENTITY in window:
             raise Unreadable("its XML declares entities")
         tail = chunk[-2 * len(_ENTITY) :]
 
 
-def _chunks(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    with zipped.open(entry) as file:
+def _chunks(zip_file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    with zip_file.open(entry) as file:
         while chunk := file.read(_CHUNK):
             yield chunk

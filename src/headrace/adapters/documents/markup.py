@@ -33,15 +33,15 @@ def html_text(markup: str, budget: Budget) -> str:
             end = markup.find("-->", tag + 4)
             at = end + 3 if end >= 0 else len(markup)
             continue
-        named = _NAME.match(markup, tag)
-        if named is None and markup[tag + 1 : tag + 2] not in ("!", "?", "/"):
+        match = _NAME.match(markup, tag)
+        if match is None and markup[tag + 1 : tag + 2] not in ("!", "?", "/"):
             parts.append("<")
             at = tag + 1
             continue
-        rest = _REST.match(markup, named.end() if named else tag + 1)
+        rest = _REST.match(markup, match.end() if match else tag + 1)
         at = rest.end() if rest else len(markup)
-        if named is not None:
-            name = named[1].lower()
+        if match is not None:
+            name = match[1].lower()
             parts.append("" if name in _INLINE else " " if name in _CELLS else "\n")
             if name in _CLOSING and markup[tag + 1] != "/" and not markup.endswith("/>", tag, at):
                 closing = _CLOSING[name].search(markup, at)

@@ -27,8 +27,8 @@ def docx(data: bytes, budget: Budget) -> str:
     from docx import Document
     from docx.table import Table
 
-    with archive(data, _MOST_TREE) as zipped:
-        document = Document(io.BytesIO(_straightened(zipped, data)))
+    with archive(data, _MOST_TREE) as zip_file:
+        document = Document(io.BytesIO(_straightened(zip_file, data)))
     parts: list[str] = []
     for block in document.iter_inner_content():
         if isinstance(block, Table):
@@ -39,15 +39,15 @@ def docx(data: bytes, budget: Budget) -> str:
     return "\n".join(parts)
 
 
-def _straightened(zipped: zipfile.ZipFile, data: bytes) -> bytes:
+def _straightened(zip_file: zipfile.ZipFile, data: bytes) -> bytes:
     """The archive with slashes in its names, because some programs write backslashes."""
-    if not any("\\" in name.orig_filename for name in zipped.infolist()):
+    if not any("\\" in name.orig_filename for name in zip_file.infolist()):
         return data
-    repaired = io.BytesIO()
-    with zipfile.ZipFile(repaired, "w") as straight:
-        for entry in zipped.infolist():
-            straight.writestr(entry.filename.replace("\\", "/"), zipped.read(entry))
-    return repaired.getvalue()
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w") as straight:
+        for entry in zip_file.infolist():
+            straight.writestr(entry.filename.replace("\\", "/"), zip_file.read(entry))
+    return output.getvalue()
 
 
 def _docx_table(block: Table, budget: Budget) -> str:

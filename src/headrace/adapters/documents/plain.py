@@ -83,10 +83,10 @@ class _YamlLoader(yaml.CSafeLoader):
     """Refuses merge keys that multiply (`<<: [*a, *a, ...]`, level by level) before they exhaust the memory."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+        merges = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
         targets = [
             target
-            for value in merged
+            for value in merges
             for target in (value.value if isinstance(value, yaml.SequenceNode) else [value])
             if isinstance(target, yaml.MappingNode)
         ]
@@ -194,9 +194,9 @@ def eml(data: bytes, budget: Budget) -> str:
 
 def epub(data: bytes, budget: Budget) -> str:
     """The chapters in reading order."""
-    zipped = archive(data, _MOST_XML)
-    package_path = _full_path(_part(zipped.read, "META-INF/container.xml"))
-    package = _xml(_part(zipped.read, package_path))
+    zip_file = archive(data, _MOST_XML)
+    package_path = _full_path(_part(zip_file.read, "META-INF/container.xml"))
+    package = _xml(_part(zip_file.read, package_path))
     manifest = {
         item.attrib["id"]: item.attrib["href"]
         for item in package.iterfind("{*}manifest/{*}item")
@@ -208,7 +208,7 @@ def epub(data: bytes, budget: Budget) -> str:
         href = manifest.get(reference.get("idref", ""))
         if href is not None:
             path = posixpath.normpath(posixpath.join(folder, unquote(urlsplit(href).path))).lstrip("/")
-            chapters.append(html_text(decode(_part(zipped.read, path)), budget))
+            chapters.append(html_text(decode(_part(zip_file.read, path)), budget))
     return "\n".join(chapter for chapter in chapters if chapter)
 
 

@@ -192,7 +192,7 @@ class AnthropicEvents(BlockEvents):
     def _reported(self) -> dict[str, int | None]:
         usage = self._usage
         input_tokens, completion = tokens_of(usage, "input_tokens"), tokens_of(usage, "output_tokens")
-        written = tokens_of(usage, "cache_creation_input_tokens") or 0
+        cache_writes = tokens_of(usage, "cache_creation_input_tokens") or 0
         read = tokens_of(usage, "cache_read_input_tokens") or 0
-        prompt = None if input_tokens is None else billed_tokens(input_tokens, written, read)
+        prompt = None if input_tokens is None else billed_tokens(input_tokens, cache_writes, read)
         return {"prompt_tokens": prompt, "completion_tokens": completion}

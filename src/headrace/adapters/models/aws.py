@@ -51,12 +51,12 @@ def resolve(environ: Mapping[str, str]) -> Endpoint:
     if base and not is_base_url(base):
         raise NodeError(f"{base_name} is not a valid base URL, such as https://example.com.", NOT_INITIALIZED)
     key = first_set(environ, _KEYS)[1]
-    hidden = (key, environ.get("AWS_SECRET_ACCESS_KEY", ""), environ.get("AWS_SESSION_TOKEN", ""))
+    secrets = (key, environ.get("AWS_SECRET_ACCESS_KEY", ""), environ.get("AWS_SESSION_TOKEN", ""))
     return Endpoint(
         BEDROCK,
         base.rstrip("/") or f"https://bedrock-runtime.{region_of(environ)}.amazonaws.com",
         {"Authorization": f"Bearer {key}"} if key else {},
-        tuple(secret for secret in hidden if secret),
+        tuple(secret for secret in secrets if secret),
         protocol="converse",
     )
 

@@ -128,13 +128,13 @@ class BlockCall(ABC):
         text = message.text.rstrip() if message.role == "assistant" else message.text
         if any(call.extra_content for call in message.tool_calls):  # the reasoning is sent as blocks
             text = _TAGGED_REASONING.sub("", text)
-        said = [self.text(text)] if text.strip() else []
+        texts = [self.text(text)] if text.strip() else []
         if not message.tool_calls:
-            return blocks + said
+            return blocks + texts
         for place, call in enumerate(message.tool_calls):
             blocks += reasoning_of(call)
             if place == 0:
-                blocks += said
+                blocks += texts
             blocks.append(self.tool_use(call, _arguments(call)))
         return blocks
 
@@ -248,7 +248,7 @@ def tokens_of(usage: Any, *names: str) -> int | None:
     return sum(counts) if counts else None
 
 
-def billed_tokens(input_tokens: int, written: int, read: int) -> int:
+def billed_tokens(input_tokens: int, cache_writes: int, cache_reads: int) -> int:
     """Tokens of a prompt at the price of ones that are not cached: writing to Claude's cache costs a quarter more,
     reading from it a tenth. Dify counts a prompt like this."""
-    return input_tokens + int(written * 1.25) + int(read * 0.1)
+    return input_tokens + int(cache_writes * 1.25) + int(cache_reads * 0.1)

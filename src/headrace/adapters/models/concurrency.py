@@ -146,11 +146,11 @@ class ModelLimit:
 
     async def _request(self) -> float:
         freed, self._freed = self._freed, False
-        granted = await self._slots.request(self.name, self._limit, self.active, min(self.waiting, self._limit))
-        for _ in range(granted.calls):
+        grant = await self._slots.request(self.name, self._limit, self.active, min(self.waiting, self._limit))
+        for _ in range(grant.calls):
             if not self._begin_next():
                 self.refresh()  # those that waited were cancelled meanwhile
-        if freed and granted.others_wait:
+        if freed and grant.others_wait:
             self._wire.signal(Signal.MODEL_SLOT, self.name)
         return self._polls if self.waiting else inf
 

@@ -183,9 +183,16 @@ class ConverseEvents(BlockEvents):
 
     def _usage(self, usage: Any) -> dict[str, int | None]:
         input_tokens, completion = tokens_of(usage, "inputTokens"), tokens_of(usage, "outputTokens")
-        written, read = tokens_of(usage, "cacheWriteInputTokens") or 0, tokens_of(usage, "cacheReadInputTokens") or 0
+        cache_writes, cache_reads = (
+            tokens_of(usage, "cacheWriteInputTokens") or 0,
+            tokens_of(usage, "cacheReadInputTokens") or 0,
+        )
         if input_tokens is not None:
-            input_tokens = billed_tokens(input_tokens, written, read) if self._claude else input_tokens + written + read
+            input_tokens = (
+                billed_tokens(input_tokens, cache_writes, cache_reads)
+                if self._claude
+                else input_tokens + cache_writes + cache_reads
+            )
         return {"prompt_tokens": input_tokens, "completion_tokens": completion}
 
 

@@ -67,15 +67,15 @@ def _text(request: ChatRequest) -> str:
         return json.dumps(sample(schema), ensure_ascii=False)
     user_texts = [message.text for message in request.messages if message.role == "user" and message.text]
     prompt = (user_texts or [message.text for message in request.messages if message.text] or [""])[-1].strip()
-    quoted = prompt if len(prompt) <= _QUOTED else prompt[:_QUOTED] + "…"
+    excerpt = prompt if len(prompt) <= _QUOTED else prompt[:_QUOTED] + "…"
     if _HAN.search(prompt):
         return (
             "【示範模型】這段文字由 Headrace 內建的示範模型離線產生，沒有呼叫任何真正的語言模型。"
-            f"收到的提示是：「{quoted}」"
+            f"收到的提示是：「{excerpt}」"
         )
     return (
         "[Demo model] This text comes from Headrace's built-in demo model: it works offline, and no real language "
-        f'model was asked. The prompt was: "{quoted}"'
+        f'model was asked. The prompt was: "{excerpt}"'
     )
 
 

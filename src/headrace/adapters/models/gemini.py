@@ -63,8 +63,8 @@ class GeminiCall(BlockCall):
         self.model = request.model.removeprefix("models/")
         self.stop = stop_words(request)
         base = endpoint.base_url
-        versioned = base if re.search(r"/v1(alpha|beta)\d*$", base) else f"{base}/v1beta"
-        self.url = f"{versioned}/models/{quote(self.model, safe='')}:streamGenerateContent?alt=sse"
+        versioned_base = base if re.search(r"/v1(alpha|beta)\d*$", base) else f"{base}/v1beta"
+        self.url = f"{versioned_base}/models/{quote(self.model, safe='')}:streamGenerateContent?alt=sse"
         self._functions: dict[str, Block] = {}  # what names the function of an earlier call, by the id of the call
 
     async def headers(self, body: bytes) -> Mapping[str, str]:
@@ -86,8 +86,8 @@ class GeminiCall(BlockCall):
         # those of earlier calls need no declaration
         if self.request.tools:
             body["tools"] = [{"functionDeclarations": [_declaration(tool) for tool in tools]}]
-        elif executed := dict.fromkeys(own for name, own in _TOOLS.items() if self.parameters.get(name) is True):
-            body["tools"] = [{own: {}} for own in executed]
+        elif tools_of_google := dict.fromkeys(own for name, own in _TOOLS.items() if self.parameters.get(name) is True):
+            body["tools"] = [{own: {}} for own in tools_of_google]
         tier = "flex" if self.parameters.get("flex_inference") is True else self.parameters.get("service_tier")
         if tier:
             body["serviceTier"] = str(tier).lower()
@@ -129,8 +129,8 @@ class GeminiCall(BlockCall):
         if self.request.schema is not None:
             schema = to_json(dict(self.request.schema))
             return {"responseMimeType": "application/json", "responseJsonSchema": schema}
-        named = str(self.parameters.get("response_format", "")).lower()
-        return {"responseMimeType": "application/json"} if named in ("json", "json_object") else {}
+        format_name = str(self.parameters.get("response_format", "")).lower()
+        return {"responseMimeType": "application/json"} if format_name in ("json", "json_object") else {}
 
     def _thinking(self, *, budget: bool) -> Block:
         parameters = self.parameters
@@ -160,8 +160,8 @@ class GeminiCall(BlockCall):
         return None
 
     def tool_use(self, call: ToolCall, arguments: Block) -> Block:
-        added: Any = to_json((call.extra_content or {}).get("google"))
-        google = cast("Mapping[str, Any]", added) if isinstance(added, dict) else None
+        extra: Any = to_json((call.extra_content or {}).get("google"))
+        google = cast("Mapping[str, Any]", extra) if isinstance(extra, dict) else None
         function: Block = {"name": call.name}
         if google and google.get("id"):
             function["id"] = google["id"]

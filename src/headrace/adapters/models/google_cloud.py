@@ -58,8 +58,8 @@ def resolve(environ: Mapping[str, str]) -> Endpoint:
     base = environ.get(_ADDRESS, "").strip().rstrip("/")
     if base and not is_base_url(base):
         raise NodeError(f"{_ADDRESS} is not a valid base URL, such as https://example.com.", NOT_INITIALIZED)
-    hidden = (environ.get(_KEY, "").strip(), str(key.get("private_key", "")))
-    return Endpoint(VERTEX_AI, base, {}, tuple(secret for secret in hidden if secret), protocol="vertex")
+    secrets = (environ.get(_KEY, "").strip(), str(key.get("private_key", "")))
+    return Endpoint(VERTEX_AI, base, {}, tuple(secret for secret in secrets if secret), protocol="vertex")
 
 
 def project_of(environ: Mapping[str, str]) -> str:

@@ -166,16 +166,16 @@ def _decoded(text: object) -> bytes:
         raise HeadraceError("a file in a message is not valid base64") from error
 
 
-def priced(usage: Usage, reported: _Fields) -> Usage:
+def priced(usage: Usage, usage_fields: _Fields) -> Usage:
     """The usage with the prices that the plugin reports."""
     try:
         return Usage(
             usage.prompt_tokens,
             usage.completion_tokens,
-            Decimal(str(reported["prompt_unit_price"])),
-            Decimal(str(reported["completion_unit_price"])),
-            Decimal(str(reported["prompt_price_unit"])),
-            str(reported["currency"]),
+            Decimal(str(usage_fields["prompt_unit_price"])),
+            Decimal(str(usage_fields["completion_unit_price"])),
+            Decimal(str(usage_fields["prompt_price_unit"])),
+            str(usage_fields["currency"]),
             usage.latency,
             usage.time_to_first_token,
             usage.time_to_generate,
@@ -225,14 +225,14 @@ async def _received(message: _Fields, user: str, app: str, files: Files) -> Mess
             detail = str(part.get("detail") or detail)
     extras = mapping_of(message.get(_OPAQUE))
     calls = [_received_call(mapping_of(call), extras) for call in items_of(message.get("tool_calls"))]
-    answered = message.get("tool_call_id")
+    call_id = message.get("tool_call_id")
     return Message(
         _ROLES.get(str(message.get("role")), "user"),
         "".join(texts),
         received_files,
         detail,
         calls,
-        None if answered is None else str(answered),
+        None if call_id is None else str(call_id),
     )
 
 

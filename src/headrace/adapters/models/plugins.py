@@ -75,13 +75,13 @@ class PluginModels:
 
     def missing(self, provider: str) -> str | None:
         """What is missing to call a provider's models through a plugin; None if nothing is."""
-        located = self._located(provider)
-        return self.needed(provider) if located is None else self._credentials(*located, "llm").missing
+        location = self._located(provider)
+        return self.needed(provider) if location is None else self._credentials(*location, "llm").missing
 
     def needed(self, provider: str) -> str:
         """A message that names the plugin of a provider."""
-        wanted = plugin_of_models(provider)
-        return f"The plugin {wanted} serves the provider '{last_part(provider)}': run `headrace plugins add {wanted}`."
+        plugin = plugin_of_models(provider)
+        return f"The plugin {plugin} serves the provider '{last_part(provider)}': run `headrace plugins add {plugin}`."
 
     def has(self, provider: str) -> bool:
         """Whether a plugin is installed that has such a provider, with or without its credentials."""
@@ -93,21 +93,27 @@ class PluginModels:
         return await asyncio.to_thread(self._find, provider, type_, name)  # a plugin may have hundreds of files
 
     def _find(self, provider: str, type_: str, name: str) -> PluginModel:
-        located = self._located(provider)
-        if located is None:
+        location = self._located(provider)
+        if location is None:
             raise NodeError(f"provider_not_initialize: {self.needed(provider)}", NOT_INITIALIZED)
-        plugin, declaration = located
+        plugin, declaration = location
         if type_ not in declaration.types:
             message = f"The plugin {plugin.id.plugin} has no models of the type {type_}."
             raise NodeError(message, NOT_INITIALIZED)
         models = [model for model in declaration.models if model.type == type_]
-        declared = next((model for model in models if model.name == name or not name), None)
-        if not name and declared is None:
+        model_declaration = next((model for model in models if model.name == name or not name), None)
+        if not name and model_declaration is None:
             raise NodeError(f"Name a model of the type {type_} for {plugin.id.plugin}.", NOT_INITIALIZED)
-        credentials = self._credentials(plugin, declaration, type_, name, is_custom=declared is None)
+        credentials = self._credentials(plugin, declaration, type_, name, is_custom=model_declaration is None)
         if credentials.missing is not None:
             raise NodeError(f"provider_not_initialize: {credentials.missing}", NOT_INITIALIZED)
-        return PluginModel(plugin, declaration, credentials, name or (declared.name if declared else ""), declared)
+        return PluginModel(
+            plugin,
+            declaration,
+            credentials,
+            name or (model_declaration.name if model_declaration else ""),
+            model_declaration,
+        )
 
     async def invoke(
         self, model: PluginModel, type_: str, action: str, fields: ModelFields, user: str
@@ -206,7 +212,7 @@ class PluginModels:
     ) -> Credentials:
         """Those of the provider, or those of the model, whichever are complete; for a model that people add by its name
         those of the model go first. A set in the credentials file may have the model's name."""
-        of = partial(self._plugins.credentials.of, plugin.id.plugin, provider.name, chosen=model)
+        of = partial(self._plugins.credentials.of, plugin.id.plugin, provider.name, credentials_name=model)
         forms = [provider.credentials, _of_type(provider.model_credentials, type_)]
         candidates = [_with_protocol(of(fields)) for fields in (reversed(forms) if is_custom else forms) if fields]
         return next(

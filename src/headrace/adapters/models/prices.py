@@ -185,12 +185,12 @@ def load_prices(path: str) -> dict[str, Price]:
 
     try:
         with open(path, encoding="utf-8") as file:
-            loaded: Any = yaml.safe_load(file)
+            content: Any = yaml.safe_load(file)
     except OSError as error:
         raise LoadError(path, [Problem(f"cannot be read: {error.strerror}")]) from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise LoadError(path, [Problem(f"cannot be read as a table of prices: {error}")]) from error
-    return parse_prices(loaded, path)
+    return parse_prices(content, path)
 
 
 def parse_prices(table: Any, source: str = "prices") -> dict[str, Price]:

@@ -46,10 +46,10 @@ async def build(request: ChatRequest, provider: Provider, files: Files | None) -
     if request.mode == "completion":
         body["prompt"] = "\n\n".join(message.text for message in messages if message.text)
     else:
-        converted = [await _message(message, provider, files) for message in messages]
+        bodies = [await _message(message, provider, files) for message in messages]
         body["messages"] = [
             message_body
-            for message_body in converted
+            for message_body in bodies
             if message_body["content"] or "tool_calls" in message_body or "tool_call_id" in message_body
         ]
     if not body.get("messages") and not body.get("prompt"):

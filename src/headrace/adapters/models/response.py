@@ -107,8 +107,8 @@ class Answer:
     def last(self) -> ChatChunk:
         """The last piece: finish reason, tool calls, and usage as reported or else estimated."""
         end = time.perf_counter()
-        reported = self._usage or {}
-        prompt, completion = _count(reported, "prompt_tokens"), _count(reported, "completion_tokens")
+        usage_fields = self._usage or {}
+        prompt, completion = _count(usage_fields, "prompt_tokens"), _count(usage_fields, "completion_tokens")
         calls = self._calls.calls()
         if prompt is None:
             prompt = sum(estimate_tokens(message.text) for message in self._request.messages)
@@ -143,13 +143,13 @@ def _texts_of(content: Any, reasoning: Any) -> tuple[str, str]:
     """(text, reasoning) of content in parts: text, and thinking, which again has parts."""
     if not isinstance(content, list):
         return _joined(content), _joined(reasoning)
-    text, thought = "", _joined(reasoning)
+    text, reasoning_text = "", _joined(reasoning)
     for part in cast("list[Any]", content):
         if isinstance(part, dict) and "thinking" in part:
-            thought += _joined(cast("dict[str, Any]", part)["thinking"])
+            reasoning_text += _joined(cast("dict[str, Any]", part)["thinking"])
         else:
             text += _joined(part)
-    return text, thought
+    return text, reasoning_text
 
 
 def _joined(value: Any) -> str:

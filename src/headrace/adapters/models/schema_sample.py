@@ -44,11 +44,11 @@ class _Sampler:
         if not isinstance(node, Mapping) or depth > _DEEPEST or self._count > _MOST:
             return None
         schema = _resolved(cast("Mapping[str, Any]", node), self._root)
-        for fixed in ("const", "default"):
-            if fixed in schema:
-                return schema[fixed]
-        for listed in ("enum", "examples"):
-            if choices := schema.get(listed):
+        for keyword in ("const", "default"):
+            if keyword in schema:
+                return schema[keyword]
+        for list_keyword in ("enum", "examples"):
+            if choices := schema.get(list_keyword):
                 return choices[0]
         for branch in ("anyOf", "oneOf"):
             if choices := schema.get(branch):
@@ -103,21 +103,21 @@ def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema with its `$ref` (within the document) and `allOf` resolved."""
-    resolved: Mapping[str, Any] = schema
+    target_schema: Mapping[str, Any] = schema
     for _ in range(_DEEPEST):
-        reference = resolved.get("$ref")
+        reference = target_schema.get("$ref")
         if not isinstance(reference, str):
             break
         target: Any = root
         for part in reference.lstrip("#/").split("/"):
             target = cast("Mapping[str, Any]", target).get(part) if isinstance(target, Mapping) else None
-        resolved = cast("Mapping[str, Any]", target) if isinstance(target, Mapping) else {}
-    merged: dict[str, Any] = {key: value for key, value in resolved.items() if key != "allOf"}
-    for part in cast("Sequence[Mapping[str, Any]]", resolved.get("allOf") or ()):
+        target_schema = cast("Mapping[str, Any]", target) if isinstance(target, Mapping) else {}
+    all_fields: dict[str, Any] = {key: value for key, value in target_schema.items() if key != "allOf"}
+    for part in cast("Sequence[Mapping[str, Any]]", target_schema.get("allOf") or ()):
         inner = _resolved(part, root)
-        properties = {**merged.get("properties", {}), **inner.get("properties", {})}
-        required = [*merged.get("required", ()), *inner.get("required", ())]
-        merged |= inner
+        properties = {**all_fields.get("properties", {}), **inner.get("properties", {})}
+        required = [*all_fields.get("required", ()), *inner.get("required", ())]
+        all_fields |= inner
         if properties:
-            merged |= {"properties": properties, "required": required}
-    return merged
+            all_fields |= {"properties": properties, "required": required}
+    return all_fields

@@ -102,7 +102,7 @@ class SpeechClient:
         name = endpoint.provider.name
         model = model or self._speech_model
         headers = {**endpoint.headers, "Content-Type": "application/json"}
-        spoken: list[bytes] = []
+        audio: list[bytes] = []
         mime_type = _MP3
         try:
             for piece in pieces:
@@ -111,10 +111,10 @@ class SpeechClient:
                 async with self._slot(name, model):
                     raw, media_type = await transport.whole("POST", name, url, headers, encode(body), max_size=_LARGEST)
                 mime_type = _audio(raw, media_type, name)
-                spoken.append(raw)
+                audio.append(raw)
         except Failure as failure:
             raise failure.node_error(endpoint.secrets) from None
-        return b"".join(spoken), mime_type
+        return b"".join(audio), mime_type
 
     async def aclose(self) -> None:
         """Closes the connections."""

@@ -19,15 +19,15 @@ _SHOWN = 200
 class Events:
     """Parses bytes, split anywhere, into JSON objects. `done`: the provider sent [DONE]."""
 
-    __slots__ = ("_cut", "_held", "_held_size", "_partial", "_size", "done")
+    __slots__ = ("_cut", "_data_lines", "_data_size", "_partial", "_size", "done")
 
     def __init__(self) -> None:
         self.done = False
         self._partial: list[bytes] = []  # a line whose end has not arrived
         self._size = 0
         self._cut = False  # the last chunk ended with a carriage return: a newline may follow
-        self._held: list[bytes] = []  # data lines that are not JSON by themselves
-        self._held_size = 0
+        self._data_lines: list[bytes] = []  # data lines that are not JSON by themselves
+        self._data_size = 0
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
         """The events that are complete now. Failure if one is malformed or too large."""
@@ -50,14 +50,14 @@ class Events:
                 self._data(line[5:], events)
             elif line:
                 self._other(line, events)
-            elif self._held:
+            elif self._data_lines:
                 self._join(events)
         return events
 
     def end(self) -> list[dict[str, Any]]:
         """The rest, if no newline follows it."""
         events = self.feed(b"\n") if self._partial else []
-        if self._held:
+        if self._data_lines:
             self._join(events)
         return events
 
@@ -85,7 +85,7 @@ class Events:
             self._data(line, events)
 
     def _data(self, data: bytes, events: list[dict[str, Any]]) -> None:
-        if self._held:
+        if self._data_lines:
             self._hold(data)
             return
         try:
@@ -102,15 +102,15 @@ class Events:
 
     def _hold(self, data: bytes) -> None:
         """Keeps a data line until the event's others have arrived."""
-        self._held.append(data)
-        self._held_size += len(data)
-        if self._held_size > MAX_EVENT:
+        self._data_lines.append(data)
+        self._data_size += len(data)
+        if self._data_size > MAX_EVENT:
             raise _too_large()
 
     def _join(self, events: list[dict[str, Any]]) -> None:
-        data = b"\n".join(self._held)
-        self._held.clear()
-        self._held_size = 0
+        data = b"\n".join(self._data_lines)
+        self._data_lines.clear()
+        self._data_size = 0
         try:
             value: Any = load_json(data, mended=False)
         except JSONDecodeError:

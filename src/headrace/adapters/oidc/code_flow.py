@@ -79,8 +79,8 @@ class OidcCodeFlow:
             raise Unauthorized(_REFUSED) from None
         except RequestError:
             raise
-        except HeadraceError as refused:
-            logger.info("a sign-in was refused: %s", refused)
+        except HeadraceError as refusal:
+            logger.info("a sign-in was refused: %s", refusal)
             raise Unauthorized(_REFUSED) from None
         if not principal.permissions:
             logger.info("a sign-in was refused: the ID token of %s grants no permission", brief(principal.id))

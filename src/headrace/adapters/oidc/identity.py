@@ -55,31 +55,31 @@ class OidcIdentity:
             options.issuer, self._algorithms, allow_http=options.allow_http, environ=environ, clock=monotonic
         )
         self._clock = clock
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()  # by the token's digest
+        self._identities: OrderedDict[bytes, _Known] = OrderedDict()  # by the token's digest
         self._by = Keys()  # with which they were verified
 
     async def principal(self, token: str) -> Principal:
         """See `ports.Identity`; 503 `service_unavailable` if the issuer's keys are not available."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         try:
-            cached = self._known.get(digest)
-            if cached is not None:
+            entry = self._identities.get(digest)
+            if entry is not None:
                 await self.issuer.freshen()
-                if self.issuer.keys is self._by and self._clock() < cached.until:
-                    self._known.move_to_end(digest)
-                    return cached.principal
-            cached = await self._verified(read(token))
-        except Refused as refused:
+                if self.issuer.keys is self._by and self._clock() < entry.until:
+                    self._identities.move_to_end(digest)
+                    return entry.principal
+            entry = await self._verified(read(token))
+        except Refused as refusal:
             # the same message for all, so that attackers learn nothing from it
-            logger.info("a bearer token was refused: %s", refused)
+            logger.info("a bearer token was refused: %s", refusal)
             raise Unauthorized(INVALID) from None
         if self.issuer.keys is not self._by:
-            self._known.clear()
+            self._identities.clear()
             self._by = self.issuer.keys
-        self._known[digest] = cached
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return cached.principal
+        self._identities[digest] = entry
+        if len(self._identities) > _REMEMBERED:
+            self._identities.popitem(last=False)
+        return entry.principal
 
     async def principal_of_id_token(self, text: str, client_id: str, nonce: str) -> Principal:
         """The principal of an ID token for a client. Refused if it is not valid, or not the response to the request

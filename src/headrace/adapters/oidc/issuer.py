@@ -76,7 +76,7 @@ class Issuer:
         self.keys = Keys()
         self._about: Mapping[str, Any] = {}
         self._place = ""  # of the keys
-        self._place_fresh = self._fresh = self._usable = self._tried = self._asked = float("-inf")
+        self._place_fresh = self._fresh = self._usable = self._last_attempt_at = self._last_request_at = float("-inf")
         self._failures = 0
         self._fetching: asyncio.Task[None] | None = None
         self._transport = LazyTransport(environ, _CONNECT, _SECONDS)
@@ -87,7 +87,7 @@ class Issuer:
         if now < self._fresh:
             return
         wait = min(_SLOWEST, 2.0 ** (self._failures - 1)) if self._failures else 0.0
-        if self._fetching or now >= self._tried + wait:
+        if self._fetching or now >= self._last_attempt_at + wait:
             fetching = self._fetch()
             if not self._failures or now >= self._usable:
                 # after a failure, callers with a valid token do not wait while it is tried again
@@ -107,10 +107,10 @@ class Issuer:
             return False
         # a new key, or an invented one: requests for it are limited
         now = self._clock()
-        if self._fetching is None and now < self._asked + ASKED_AGAIN:
+        if self._fetching is None and now < self._last_request_at + ASKED_AGAIN:
             verified = False
         else:
-            self._asked = self._asked if self._fetching else now
+            self._last_request_at = self._last_request_at if self._fetching else now
             await asyncio.shield(self._fetch())
             verified = any(map(verifies, self.keys.matching(kid, alg)))
         if not verified and self._failures:
@@ -137,7 +137,7 @@ class Issuer:
         self._fetching = None
 
     async def _update(self) -> None:
-        self._tried = self._clock()
+        self._last_attempt_at = self._clock()
         try:
             async with asyncio.timeout(_SECONDS):
                 keys, seconds = await self._get_keys()

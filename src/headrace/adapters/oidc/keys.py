@@ -46,9 +46,9 @@ class Key:
     alg: str
     jwk: PyJWK
 
-    def verifies(self, signed: bytes, signature: bytes) -> bool:
+    def verifies(self, content: bytes, signature: bytes) -> bool:
         """Whether the signature of these bytes was made with this key's private part."""
-        return self.jwk.Algorithm.verify(signed, self.jwk.key, signature)
+        return self.jwk.Algorithm.verify(content, self.jwk.key, signature)
 
 
 @frozen
@@ -66,23 +66,23 @@ class Keys:
         return [key for key in candidates if key.kid == kid]
 
 
-def keys_of(answer: Mapping[str, Any], allowed: Collection[str]) -> Keys:
+def keys_of(answer: Mapping[str, Any], algorithms: Collection[str]) -> Keys:
     """The keys of a set that can verify signatures of the allowed algorithms. HeadraceError if it is not a set of
     keys."""
-    listed = answer.get("keys")
-    if not isinstance(listed, list):
+    jwks = answer.get("keys")
+    if not isinstance(jwks, list):
         raise HeadraceError("the issuer's response has no list of keys")
     keys: list[Key] = []
-    for jwk in cast("list[Any]", listed)[:_MOST]:
+    for jwk in cast("list[Any]", jwks)[:_MOST]:
         if isinstance(jwk, dict):
-            keys += _keys(cast("dict[str, Any]", jwk), allowed)
-    serialized = orjson.dumps(listed, option=orjson.OPT_SORT_KEYS)
-    return Keys(tuple(keys), hashlib.sha256(serialized).hexdigest())
+            keys += _keys(cast("dict[str, Any]", jwk), algorithms)
+    content = orjson.dumps(jwks, option=orjson.OPT_SORT_KEYS)
+    return Keys(tuple(keys), hashlib.sha256(content).hexdigest())
 
 
-def _keys(jwk: Mapping[str, Any], allowed: Collection[str]) -> list[Key]:
+def _keys(jwk: Mapping[str, Any], allowed_algorithms: Collection[str]) -> list[Key]:
     """A published key for each of its algorithms: the one that it names, else all of its type."""
-    kid, kind, curve, named = (jwk.get(name) for name in ("kid", "kty", "crv", "alg"))
+    kid, kind, curve, algorithm = (jwk.get(name) for name in ("kid", "kty", "crv", "alg"))
     if not (kid is None or (isinstance(kid, str) and len(kid) <= _LONGEST_ID)):
         return []
     if jwk.get("use", "sig") != "sig" or "verify" not in _operations(jwk):
@@ -90,7 +90,7 @@ def _keys(jwk: Mapping[str, Any], allowed: Collection[str]) -> list[Key]:
     algorithms = [
         alg
         for alg, (type_, on) in ALGORITHMS.items()
-        if alg in allowed and type_ == kind and on in (None, curve) and named in (None, alg)
+        if alg in allowed_algorithms and type_ == kind and on in (None, curve) and algorithm in (None, alg)
     ]
     if algorithms and "d" in jwk:
         logger.warning("the issuer's key %s is not used: its private part is published, too", brief(kid))

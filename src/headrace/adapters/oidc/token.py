@@ -61,8 +61,8 @@ def read(text: str) -> Token:
 
 def brief(value: object) -> str:
     """An untrusted value, on one line of a log."""
-    escaped = ascii(value)
-    return escaped if len(escaped) <= 100 else f"{escaped[:100]}..."
+    printable = ascii(value)
+    return printable if len(printable) <= 100 else f"{printable[:100]}..."
 
 
 def _decoded(part: str) -> bytes:

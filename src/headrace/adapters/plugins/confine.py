@@ -76,9 +76,9 @@ def interpreter_folders(python: Path) -> tuple[str, ...]:
 def environment(home: Path, temporary: Path, python: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """A plugin's environment variables. Of the server's own it gets those of proxies and certificates, and the folder
     of tokenizers that its SDK would else download."""
-    passed = (*PASSED_PATHS, "CURL_CA_BUNDLE", "TZ", "LD_LIBRARY_PATH")
+    passed_names = (*PASSED_PATHS, "CURL_CA_BUNDLE", "TZ", "LD_LIBRARY_PATH")
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-    names = (*passed, *proxies, *map(str.lower, proxies))
+    names = (*passed_names, *proxies, *map(str.lower, proxies))
     # files are fetched from this machine, which no proxy can reach
     direct = ",".join(filter(None, (environ.get("NO_PROXY") or environ.get("no_proxy"), "127.0.0.1,localhost")))
     return {

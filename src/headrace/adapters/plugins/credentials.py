@@ -50,27 +50,29 @@ class CredentialStore:
         provider: str,
         fields: Sequence[CredentialField],
         oauth: Sequence[CredentialField] = (),
-        chosen: str = "",
+        credentials_name: str = "",
     ) -> Credentials:
-        """The credentials of a provider of the plugin `author/name`. `chosen` is the id of a set, "" for the default
-        one. Those of an OAuth login are used if they are complete and the others are not."""
+        """The credentials of a provider of the plugin `author/name`. `credentials_name` is the id of a set, "" for
+        the default one. Those of an OAuth login are used if they are complete and the others are not."""
         entry = self._sets(plugin, provider)
-        name = chosen if chosen in entry else DEFAULT_SET if DEFAULT_SET in entry else ""
+        name = credentials_name if credentials_name in entry else DEFAULT_SET if DEFAULT_SET in entry else ""
         if not name and len(entry) == 1:
             name = next(iter(entry))
         if entry and not name:
             sets = ", ".join(entry)
-            named = f"'{chosen}'" if chosen else f"'{DEFAULT_SET}'"
-            return Credentials({}, frozenset(), missing=f"{self._path} has no set {named} for {provider}, only {sets}.")
+            quoted_name = f"'{credentials_name}'" if credentials_name else f"'{DEFAULT_SET}'"
+            return Credentials(
+                {}, frozenset(), missing=f"{self._path} has no set {quoted_name} for {provider}, only {sets}."
+            )
         unset: list[str] = []
-        stored = expand(entry.get(name, {}), self._environ, unset)
+        values = expand(entry.get(name, {}), self._environ, unset)
         if unset:
             return Credentials({}, frozenset(), missing=f"{self._path}, {provider}: set {' and '.join(unset)}.")
         if not fields and not oauth:
             return Credentials({}, frozenset(), "unauthorized")
         forms: list[tuple[CredentialType, Sequence[CredentialField]]] = [("api-key", fields), ("oauth2", oauth)]
-        filled = [self.filled(type_, provider, form, stored) for type_, form in forms if form]
-        return next((credentials for credentials in filled if credentials.missing is None), filled[0])
+        all_forms = [self.filled(type_, provider, form, values) for type_, form in forms if form]
+        return next((credentials for credentials in all_forms if credentials.missing is None), all_forms[0])
 
     def is_set(self, plugin: str, provider: str, name: str) -> bool:
         """Whether the environment, or one of the provider's sets, has a value for a field."""
@@ -85,7 +87,11 @@ class CredentialStore:
         return self._providers.get(f"{plugin}/{provider}", self._providers.get(provider, {}))
 
     def filled(
-        self, type_: CredentialType, provider: str, fields: Sequence[CredentialField], stored: Mapping[str, Value]
+        self,
+        type_: CredentialType,
+        provider: str,
+        fields: Sequence[CredentialField],
+        stored_values: Mapping[str, Value],
     ) -> Credentials:
         """The values of a form: those that are given, else those of the environment, else defaults."""
         values: dict[str, Value] = {}
@@ -95,7 +101,7 @@ class CredentialStore:
             if any(str(values.get(name, "")) != value for name, value in credential.show_on):
                 continue
             name = variable(provider, credential.name)
-            value: Value = stored.get(credential.name)
+            value: Value = stored_values.get(credential.name)
             if value in (None, ""):
                 value = self._environ.get(name) or credential.default
             if value in (None, ""):

@@ -255,8 +255,8 @@ class Declarations:
 
 def _fields(schema: object) -> Sequence[CredentialField]:
     """The fields of a form: a list, or an object by their names."""
-    named = [{"name": name, **mapping_of(item)} for name, item in mapping_of(schema).items()]
-    fields = named or [mapping_of(item) for item in items_of(schema)]
+    named_items = [{"name": name, **mapping_of(item)} for name, item in mapping_of(schema).items()]
+    fields = named_items or [mapping_of(item) for item in items_of(schema)]
     return tuple(
         CredentialField(
             name=text_of(item.get("name")) or text_of(item.get("variable")),

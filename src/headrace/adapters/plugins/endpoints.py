@@ -130,17 +130,17 @@ class PluginEndpoints:
         """The response of the plugin that a hook names. NotFound if there is none, or it is disabled; RequestError if
         the plugin fails before it responds."""
         self._reload()
-        wanted = self._hooks.value.get(hook)
-        if wanted is None or not wanted.enabled:
+        target = self._hooks.value.get(hook)
+        if target is None or not target.enabled:
             raise NotFound("endpoint not found")
-        plugin = self._plugins.installed.nearest(wanted.plugin)
+        plugin = self._plugins.installed.nearest(target.plugin)
         try:
             if plugin is None:
-                raise PluginError(f"The plugin {wanted.plugin} is needed: run `headrace plugins add {wanted.plugin}`.")
-            results = self._results(plugin, self._settings(plugin, wanted.settings), hook, request)
+                raise PluginError(f"The plugin {target.plugin} is needed: run `headrace plugins add {target.plugin}`.")
+            results = self._results(plugin, self._settings(plugin, target.settings), hook, request)
             return await _response(results)
         except HeadraceError as error:
-            logger.warning("endpoint of %s: %s", wanted.plugin, error)  # the hook must not be in the log
+            logger.warning("endpoint of %s: %s", target.plugin, error)  # the hook must not be in the log
             raise RequestError(str(error), "internal_server_error", 500) from error
 
     def _settings(self, plugin: InstalledPlugin, settings: Mapping[str, Value]) -> Credentials:
@@ -154,10 +154,10 @@ class PluginEndpoints:
         if unset:
             raise HeadraceError(f"{self._path}, {plugin.id.plugin}: set {' and '.join(unset)}")
         fields = [field for group in groups for field in group.settings]
-        filled = self._plugins.credentials.filled("api-key", plugin.id.name, fields, values)
-        if filled.missing is not None:
-            raise HeadraceError(filled.missing)
-        return filled
+        credentials = self._plugins.credentials.filled("api-key", plugin.id.name, fields, values)
+        if credentials.missing is not None:
+            raise HeadraceError(credentials.missing)
+        return credentials
 
     async def _results(
         self, plugin: InstalledPlugin, settings: Credentials, hook: str, request: EndpointRequest
@@ -183,9 +183,9 @@ class PluginEndpoints:
 
 def raw_request(hook: str, request: EndpointRequest) -> bytes:
     """A request as a plugin gets it, with the headers that Dify adds."""
-    dropped = _NOT_SENT | _named_by_connection(request.headers)
+    excluded_names = _NOT_SENT | _named_by_connection(request.headers)
     headers = [  # the SDK refuses names with an underscore
-        (name, value) for name, value in request.headers if name.lower() not in dropped and "_" not in name
+        (name, value) for name, value in request.headers if name.lower() not in excluded_names and "_" not in name
     ]
     headers += [("Dify-Hook-Id", hook), ("Dify-Hook-Url", request.url), ("Content-Length", str(len(request.body)))]
     lines = [f"{request.method} {request.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
@@ -214,8 +214,8 @@ def _named_by_connection(headers: Iterable[tuple[str, Any]]) -> set[str]:
 
 
 def returned_headers(headers: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    dropped = _NOT_RETURNED | _named_by_connection(headers.items())
-    remaining = [(name, str(value)) for name, value in headers.items() if name.lower() not in dropped]
+    excluded_names = _NOT_RETURNED | _named_by_connection(headers.items())
+    remaining = [(name, str(value)) for name, value in headers.items() if name.lower() not in excluded_names]
     for name, value in remaining:
         if not _TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise PluginError(f"The plugin sent a header that is not valid: {name[:50]!r}")

@@ -75,8 +75,8 @@ def plugin_of(reference: ToolReference) -> PluginId:
     """The plugin that a reference names, with version and checksum if the file has them."""
     organization, plugin, _ = plugin_path(reference.provider_id)
     own = PluginId(organization.lower(), plugin.lower())
-    named = PluginId.match(reference.plugin)
-    return named if named is not None and named.plugin == own.plugin else own
+    match = PluginId.match(reference.plugin)
+    return match if match is not None and match.plugin == own.plugin else own
 
 
 def plugin_of_models(provider: str) -> PluginId:

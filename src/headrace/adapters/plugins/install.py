@@ -73,10 +73,10 @@ class PluginInstaller:
             signature = verify(package, partial / SOURCE, self.keys)
             if signature.problem and not unsigned:
                 raise HeadraceError(f"{package.id} {signature.problem}. To install it all the same, use --unsigned.")
-            installed = self._plugins.find(package.id)
-            if installed is not None and installed.python.exists():
+            existing = self._plugins.find(package.id)
+            if existing is not None and existing.python.exists():
                 self._notify(f"{package.id} is installed already.")
-                return installed
+                return existing
             if package.manifest.language != "python":
                 raise HeadraceError(f"{package.id} is written in {package.manifest.language[:100]!r}, not in Python")
             try:
@@ -181,11 +181,11 @@ class PluginInstaller:
             overrides.unlink()
         elif (source / "uv.lock").is_file():
             # not `uv sync`, which downloads from the addresses in the lock: this uses the configured index
-            locked = folder / "locked.txt"
+            lock_file = folder / "locked.txt"
             export = [*uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header"]
-            run(*export, "--python", interpreter.path, "--output-file", locked, cwd=source)
-            run(*install, locked)
-            locked.unlink()
+            run(*export, "--python", interpreter.path, "--output-file", lock_file, cwd=source)
+            run(*install, lock_file)
+            lock_file.unlink()
         else:
             run(*install, requirements[0], cwd=source)
         run(python, "-m", "compileall", "-q", source, check=False)  # it may have files that are not for this Python
@@ -219,7 +219,7 @@ def _directory(plugin: PluginId) -> str:
 def _fits(package: PluginId, expected: PluginId) -> bool:
     """Whether a package is the expected one, as far as that is known."""
     pairs = ((package.version, expected.version), (package.checksum, expected.checksum))
-    return package.plugin == expected.plugin and all(not wanted or wanted == own for own, wanted in pairs)
+    return package.plugin == expected.plugin and all(not other or other == own for own, other in pairs)
 
 
 def _below(interpreter: Interpreter) -> str:

@@ -78,7 +78,7 @@ class InstalledPlugins:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._known: dict[Path, InstalledPlugin] = {}
+        self._plugins: dict[Path, InstalledPlugin] = {}
 
     def all(self) -> Sequence[InstalledPlugin]:
         """By author and name, the newest version first."""
@@ -92,10 +92,10 @@ class InstalledPlugins:
 
     def find(self, plugin: PluginId) -> InstalledPlugin | None:
         """The plugin, by author and name, and by version and checksum if it has them."""
-        for installed in self.versions(plugin):
-            same_version = not plugin.version or plugin.version == installed.id.version
-            if same_version and (not plugin.checksum or plugin.checksum == installed.id.checksum):
-                return installed
+        for plugin_version in self.versions(plugin):
+            same_version = not plugin.version or plugin.version == plugin_version.id.version
+            if same_version and (not plugin.checksum or plugin.checksum == plugin_version.id.checksum):
+                return plugin_version
         return None
 
     def provider_of(self, reference: ToolReference) -> ProviderPath | None:
@@ -103,8 +103,8 @@ class InstalledPlugins:
         plugin = self.nearest(plugin_of(reference))
         if plugin is None:
             return None
-        declared = plugin.declarations
-        providers = declared.agent_strategies if reference.provider_type == STRATEGY else declared.tools
+        declarations = plugin.declarations
+        providers = declarations.agent_strategies if reference.provider_type == STRATEGY else declarations.tools
         provider = providers.get(plugin_path(reference.provider_id)[2])
         return provider and ProviderPath(plugin, provider)
 
@@ -116,6 +116,6 @@ class InstalledPlugins:
 
     def _under(self, pattern: str) -> list[InstalledPlugin]:
         paths = {marker.parent for marker in self.folder.glob(f"{pattern}/*/{MARKER}")}
-        plugins = [self._known.get(path) or self._known.setdefault(path, InstalledPlugin(path)) for path in paths]
+        plugins = [self._plugins.get(path) or self._plugins.setdefault(path, InstalledPlugin(path)) for path in paths]
         plugins.sort(key=lambda plugin: plugin.id.precedence, reverse=True)
         return sorted(plugins, key=lambda plugin: plugin.id.plugin)

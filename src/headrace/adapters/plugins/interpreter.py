@@ -33,13 +33,13 @@ class Interpreter:
         return f"Python {'.'.join(map(str, self.version))}"
 
 
-def find_interpreter(configured: str, environ: Mapping[str, str]) -> Interpreter:
+def find_interpreter(setting: str, environ: Mapping[str, str]) -> Interpreter:
     """The configured interpreter, a path or a name on the PATH. Without one: 3.12 or 3.13 on the PATH, what uv knows,
     what pyenv has, and at last the one that runs this program. HeadraceError if the configured one does not work."""
-    if configured:
-        interpreter = _probe(shutil.which(configured, path=environ.get("PATH")) or configured)
+    if setting:
+        interpreter = _probe(shutil.which(setting, path=environ.get("PATH")) or setting)
         if interpreter is None:
-            raise HeadraceError(f"HEADRACE_PLUGIN_PYTHON: {configured} is not a Python that works")
+            raise HeadraceError(f"HEADRACE_PLUGIN_PYTHON: {setting} is not a Python that works")
         return interpreter
     for path in _candidates(environ):
         interpreter = _probe(path)

@@ -57,35 +57,35 @@ class PluginManager:
             plugin = _named(source)
             if not plugin.version:
                 plugin = self._marketplace.latest(plugin)
-            installed = self.plugins.find(plugin) if plugin.checksum else None
-            if installed is not None and installed.python.exists():
-                return installed
+            existing = self.plugins.find(plugin) if plugin.checksum else None
+            if existing is not None and existing.python.exists():
+                return existing
             url = self._marketplace.download(plugin, file)
             return self._installer.add(file, name=url, expected=plugin, unsigned=unsigned)
 
     def remove(self, plugin: str) -> str:
         """Removes the only installed plugin that fits, and returns its identifier. HeadraceError if there is none, or
         several."""
-        wanted = PluginId.parse(plugin)
+        plugin_id = PluginId.parse(plugin)
         fitting = [
-            installed
-            for installed in self.plugins.versions(wanted)
-            if wanted.version in ("", installed.id.version) and wanted.checksum in ("", installed.id.checksum)
+            version
+            for version in self.plugins.versions(plugin_id)
+            if plugin_id.version in ("", version.id.version) and plugin_id.checksum in ("", version.id.checksum)
         ]
         if not fitting:
-            raise HeadraceError(f"{wanted} is not installed")
+            raise HeadraceError(f"{plugin_id} is not installed")
         if len(fitting) > 1:
-            raise HeadraceError(f"{wanted} is ambiguous: {', '.join(str(plugin.id) for plugin in fitting)}")
+            raise HeadraceError(f"{plugin_id} is ambiguous: {', '.join(str(plugin.id) for plugin in fitting)}")
         self._installer.remove(fitting[0])
         return str(fitting[0].id)
 
     def describe(self, source: str) -> PluginDescription:
         """Describes a package, or an installed plugin by `author/name[:version]`. HeadraceError if it is neither."""
         if not Path(source).exists():
-            installed = self.plugins.find(_named(source))
-            if installed is None:
+            existing = self.plugins.find(_named(source))
+            if existing is None:
                 raise HeadraceError(f"{source} is neither a package nor an installed plugin")
-            return self._installed(installed)
+            return self._installed(existing)
         with tempfile.TemporaryDirectory(prefix="headrace-") as temporary:
             package = unpack(Path(source), Path(temporary))
             signature = verify(package, Path(temporary), self._installer.keys)

@@ -40,8 +40,8 @@ class Marketplace:
             content: object = json.loads(b"".join(_pieces(url, _MAX_DESCRIPTION)))
         except (ValueError, RecursionError) as error:
             raise HeadraceError(f"{url} did not answer with JSON") from error
-        described = mapping_of(mapping_of(mapping_of(content).get("data")).get("plugin"))
-        latest = PluginId.match(text_of(described.get("latest_package_identifier")))
+        description = mapping_of(mapping_of(mapping_of(content).get("data")).get("plugin"))
+        latest = PluginId.match(text_of(description.get("latest_package_identifier")))
         if latest is None or latest.plugin != plugin.plugin or not latest.version:
             raise HeadraceError(f"{url} does not name the newest version of {plugin.plugin}")
         return latest

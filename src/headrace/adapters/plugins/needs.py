@@ -18,14 +18,14 @@ def needs(
 ) -> list[PluginNeed]:
     """Each plugin once, in the order of the file. `own_tools` are providers of Dify's tools that need no plugin,
     `own_strategies` the ids of such providers of agent strategies."""
-    named: dict[str, tuple[PluginId, list[PluginUse]]] = {}
+    uses_by_plugin: dict[str, tuple[PluginId, list[PluginUse]]] = {}
     for use in uses:
         plugin = _plugin(use)
         if plugin is None or (use.kind == "tool" and _is_own_tool(use, own_tools)):
             continue
-        known, places = named.get(plugin.plugin, (plugin, []))
-        named[plugin.plugin] = (known if known.checksum else plugin, [*places, use])
-    return [_need(plugin, places, plugins, own_strategies) for plugin, places in named.values()]
+        first, places = uses_by_plugin.get(plugin.plugin, (plugin, []))
+        uses_by_plugin[plugin.plugin] = (first if first.checksum else plugin, [*places, use])
+    return [_need(plugin, places, plugins, own_strategies) for plugin, places in uses_by_plugin.values()]
 
 
 def _plugin(use: PluginUse) -> PluginId | None:
@@ -52,16 +52,16 @@ def _need(
         return PluginNeed(str(plugin), "Headrace calls its models itself")
     if kinds == {"strategy"} and all(use.provider in own_strategies for use in places if use.kind == "strategy"):
         return PluginNeed(str(plugin), "Headrace has its strategies itself")
-    installed = plugins.nearest(plugin)
-    if installed is None or not installed.python.exists():
+    existing = plugins.nearest(plugin)
+    if existing is None or not existing.python.exists():
         return PluginNeed(str(plugin))
     tools = [use for use in places if use.kind == "tool"]
     exact = plugins.find(plugin) is not None
-    return PluginNeed(str(plugin), installed=str(installed.id), exact=exact, lacks=_lacking(tools, installed))
+    return PluginNeed(str(plugin), installed=str(existing.id), exact=exact, lacks=_lacking(tools, existing))
 
 
-def _lacking(tools: list[PluginUse], installed: InstalledPlugin) -> list[str]:
-    providers = installed.declarations.tools
+def _lacking(tools: list[PluginUse], plugin: InstalledPlugin) -> list[str]:
+    providers = plugin.declarations.tools
     lacking: list[str] = []
     for use in tools:
         provider = providers.get(plugin_path(use.provider)[2])

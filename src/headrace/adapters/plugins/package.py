@@ -108,19 +108,19 @@ class _Names:
         self._folders: set[str] = set()
 
     def add(self, name: str) -> None:
-        quoted = repr(name[:100])
+        name_in_quotes = repr(name[:100])
         if len(self._files) >= MAX_FILES:
             raise HeadraceError(f"it has more than {MAX_FILES} files")
         parts = name.split("/")
         control = any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
         if not name or "\\" in name or control or any(part in ("", ".", "..") for part in parts):
-            raise HeadraceError(f"it has a file with the name {quoted}")
+            raise HeadraceError(f"it has a file with the name {name_in_quotes}")
         if len(name.encode()) > MAX_NAME:
             raise HeadraceError(f"it has a file with a name of more than {MAX_NAME} bytes")
         key = PurePosixPath(unicodedata.normalize("NFC", name).casefold())
         folders = {str(folder) for folder in key.parents}
         if str(key) in self._files | self._folders or folders & self._files:
-            raise HeadraceError(f"it has the file {quoted} twice, or as a folder too")
+            raise HeadraceError(f"it has the file {name_in_quotes} twice, or as a folder too")
         self._files.add(str(key))
         self._folders |= folders
 

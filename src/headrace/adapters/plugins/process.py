@@ -98,12 +98,12 @@ class PluginProcess(asyncio.SubprocessProtocol):
         self.dropped: set[str] = set()
         self._output, self._errors = Lines(LONGEST_LINE), Lines(_LOGGED_LINE)
         self._last_lines = deque[str](maxlen=_SHOWN_LINES)
-        self._logged, self._minute = 0, 0
+        self._lines_logged, self._minute = 0, 0
         self._secrets: set[str] = set()
         self._mask = SecretMask(())
         self._is_stopping = False
         self._problem = ""  # why it is being killed
-        self._seen = self._loop.time()
+        self._last_sign_at = self._loop.time()
         self._can_write = asyncio.Event()
         self._can_write.set()
 
@@ -180,11 +180,11 @@ class PluginProcess(asyncio.SubprocessProtocol):
         """Logs a line, without secrets, as long as there are not too many."""
         minute = int(self._loop.time() // 60)
         if minute != self._minute:
-            self._logged, self._minute = 0, minute
-        self._logged += 1
-        if self._logged <= _LOGGED_LINES:
+            self._lines_logged, self._minute = 0, minute
+        self._lines_logged += 1
+        if self._lines_logged <= _LOGGED_LINES:
             logger.log(level, "plugin %s: %s", self._name, self.mask(message[:_LOGGED_LINE]))
-        elif self._logged == _LOGGED_LINES + 1:
+        elif self._lines_logged == _LOGGED_LINES + 1:
             logger.warning("plugin %s: further lines of this minute are not logged", self._name)
 
     # ------------------------------------------------------------------------------------------------- the end
@@ -259,7 +259,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
         self._loop.call_later(HEARTBEAT_SECONDS, self._check_heartbeat)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._seen = self._loop.time()
+        self._last_sign_at = self._loop.time()
         if fd == _OUT:
             for line, size in self._output.feed(data):
                 self._on_output(output_of(line, size))
@@ -308,7 +308,7 @@ class PluginProcess(asyncio.SubprocessProtocol):
     def _check_heartbeat(self) -> None:
         if self.is_over:
             return
-        silent = self._loop.time() - self._seen
+        silent = self._loop.time() - self._last_sign_at
         if silent >= HEARTBEAT_SECONDS:
             self.kill(f"has not sent a heartbeat for {HEARTBEAT_SECONDS:g} s")
         else:

@@ -48,7 +48,7 @@ class Signature:
 def verify(package: Package, folder: Path, keys: Sequence[Path]) -> Signature:
     """Verifies the signature of a package that is unpacked in a folder. Besides Dify's own key, those in PEM files
     count. HeadraceError if such a file is not valid, or the library is missing."""
-    known = _public_keys(keys)
+    public_keys = _public_keys(keys)
     if not package.comment:
         return Signature(problem="is not signed")
     try:
@@ -57,9 +57,9 @@ def verify(package: Package, folder: Path, keys: Sequence[Path]) -> Signature:
         time = comment["time"]
     except (ValueError, TypeError, KeyError, RecursionError, binascii.Error):
         return Signature(problem="has a malformed signature")
-    signed = hashlib.sha256(b"".join(package.digests) + str(time).encode()).digest()
-    for name, key in known.items():
-        if _is_signed(key, signature, signed):
+    digest = hashlib.sha256(b"".join(package.digests) + str(time).encode()).digest()
+    for name, key in public_keys.items():
+        if _is_signed(key, signature, digest):
             return Signature(f"{name} ({_category(folder)})" if name == OFFICIAL else name)
     return Signature(problem="was changed after it was signed, or signed with an unknown key")
 

@@ -75,13 +75,13 @@ class PluginSubscriptions:
     def __init__(
         self,
         triggers: PluginTriggers,
-        stored: Callable[[str], Awaitable[TriggerSubscription | None]],
+        find_subscription: Callable[[str], Awaitable[TriggerSubscription | None]],
         path: Path | None,
         environ: Mapping[str, str],
         workspace: str,
     ) -> None:
         self._triggers = triggers
-        self._stored = stored
+        self._find_subscription = find_subscription
         self._path = path
         self._environ = environ
         self._workspace = workspace
@@ -96,7 +96,7 @@ class PluginSubscriptions:
         await self._find(name)
 
     async def _find(self, name: str) -> _Entry | TriggerSubscription:
-        entry = self._entry_of(name) or await self._stored(name)
+        entry = self._entry_of(name) or await self._find_subscription(name)
         if entry is None:
             raise NotFound("subscription not found")
         return entry

@@ -94,31 +94,35 @@ class PluginTriggers:
 
     def check(self, provider: str, parameters: Mapping[str, Value], credentials: str) -> Mapping[str, Value]:
         """See `TriggerPlugins.check`."""
-        plugin, declared = self._checked(provider)
-        if not declared.can_subscribe:
+        plugin, provider_declaration = self._checked(provider)
+        if not provider_declaration.can_subscribe:
             message = f"{provider} cannot subscribe by itself; enter the URL at the service, and give its properties"
             raise InvalidParam(f"properties: Field required: {message}")
-        if credentials and not self._plugins.credentials.has_set(plugin.id.plugin, declared.name, credentials):
-            raise InvalidParam(f"credentials: {credentials[:50]!r} is not a set of {declared.name}")
-        if (missing := self._credentials(plugin, declared, credentials).missing) is not None:
-            login = " It has an OAuth login: give what that results in." if declared.oauth else ""
+        if credentials and not self._plugins.credentials.has_set(
+            plugin.id.plugin, provider_declaration.name, credentials
+        ):
+            raise InvalidParam(f"credentials: {credentials[:50]!r} is not a set of {provider_declaration.name}")
+        if (missing := self._credentials(plugin, provider_declaration, credentials).missing) is not None:
+            login = " It has an OAuth login: give what that results in." if provider_declaration.oauth else ""
             raise InvalidParam(f"credentials: {missing}{login}")
-        known = {parameter.name: parameter for parameter in declared.subscription_parameters}
-        _check_names("parameters", parameters, known)
+        parameters_by_name = {parameter.name: parameter for parameter in provider_declaration.subscription_parameters}
+        _check_names("parameters", parameters, parameters_by_name)
         complete = dict(parameters)
-        for name, parameter in known.items():
+        for name, parameter in parameters_by_name.items():
             if complete.get(name) in _EMPTY and parameter.default not in _EMPTY:
                 complete[name] = parameter.default
-        _check_required("parameters", complete, [parameter.name for parameter in known.values() if parameter.required])
+        _check_required(
+            "parameters", complete, [parameter.name for parameter in parameters_by_name.values() if parameter.required]
+        )
         return complete
 
     def check_manual(self, provider: str, properties: Mapping[str, Value]) -> None:
         """See `TriggerPlugins.check_manual`."""
-        _, declared = self._checked(provider)
-        known = {field.name: field for field in declared.subscription}
-        _check_names("properties", properties, known)
-        required = [field.name for field in known.values() if field.required and field.default in _EMPTY]
-        _check_required("properties", properties, required)
+        _, provider_declaration = self._checked(provider)
+        fields_by_name = {field.name: field for field in provider_declaration.subscription}
+        _check_names("properties", properties, fields_by_name)
+        required_names = [field.name for field in fields_by_name.values() if field.required and field.default in _EMPTY]
+        _check_required("properties", properties, required_names)
 
     async def subscribe(
         self, provider: str, endpoint: str, parameters: Mapping[str, Value], credentials: str
@@ -169,12 +173,12 @@ class PluginTriggers:
         self,
         provider: str,
         action: str,
-        chosen: str,
+        credentials_name: str,
         subscription: PluginSubscription,
         fields: Mapping[str, Value],
     ) -> Mapping[str, Value]:
-        plugin, declared = self._located(provider)
-        credentials = self._credentials(plugin, declared, chosen)
+        plugin, declaration = self._located(provider)
+        credentials = self._credentials(plugin, declaration, credentials_name)
         if credentials.missing is not None:
             if action in _NEED_CREDENTIALS:
                 raise HeadraceError(credentials.missing)
@@ -183,14 +187,14 @@ class PluginTriggers:
             "type": "trigger",
             "action": action,
             "user_id": "",
-            "provider": declared.name,
+            "provider": declaration.name,
             "credentials": credentials.values,
             "credential_type": credentials.type,
             "subscription": subscription.body(),
             **fields,
         }
         caller = Caller(ToolContext("", "", "", new_id()))
-        secrets = credentials.secrets | _secrets_of(subscription, declared)
+        secrets = credentials.secrets | _secrets_of(subscription, declaration)
         async with aclosing(self._plugins.host.call(plugin, data, caller, secrets)) as answers:
             async for answer in answers:
                 if nests_deeper(answer, DEEPEST_INPUT):  # it is stored, as the inputs of a run or with a subscription
@@ -200,9 +204,11 @@ class PluginTriggers:
                 return answer
         raise PluginError("The plugin sent no answer.")
 
-    def _masked(self, provider: str, message: str, chosen: str, subscription: PluginSubscription) -> str:
-        plugin, declared = self._located(provider)
-        secrets = self._credentials(plugin, declared, chosen).secrets | _secrets_of(subscription, declared)
+    def _masked(self, provider: str, message: str, credentials_name: str, subscription: PluginSubscription) -> str:
+        plugin, declaration = self._located(provider)
+        secrets = self._credentials(plugin, declaration, credentials_name).secrets | _secrets_of(
+            subscription, declaration
+        )
         for secret in sorted(secrets, key=len, reverse=True):
             message = message.replace(secret, "***")
         return message
@@ -217,17 +223,17 @@ class PluginTriggers:
 
     def _located(self, provider: str) -> tuple[InstalledPlugin, Provider]:
         author, name, own = plugin_path(provider)
-        plugin = self._plugins.installed.nearest(wanted := PluginId(author, name))
+        plugin = self._plugins.installed.nearest(plugin_id := PluginId(author, name))
         if plugin is None:
-            raise HeadraceError(f"The plugin {wanted} is needed: run `headrace plugins add {wanted}`.")
-        declared = plugin.declarations.triggers.get(own)
-        if declared is None:
+            raise HeadraceError(f"The plugin {plugin_id} is needed: run `headrace plugins add {plugin_id}`.")
+        declaration = plugin.declarations.triggers.get(own)
+        if declaration is None:
             raise HeadraceError(f"The plugin {plugin.id.plugin} has no trigger '{own}'.")
-        return plugin, declared
+        return plugin, declaration
 
-    def _credentials(self, plugin: InstalledPlugin, provider: Provider, chosen: str) -> Credentials:
+    def _credentials(self, plugin: InstalledPlugin, provider: Provider, credentials_name: str) -> Credentials:
         of = self._plugins.credentials.of
-        return of(plugin.id.plugin, provider.name, provider.credentials, provider.oauth, chosen)
+        return of(plugin.id.plugin, provider.name, provider.credentials, provider.oauth, credentials_name)
 
 
 def _refusal(message: str) -> RequestError:
@@ -248,26 +254,28 @@ def _subscription(answer: Mapping[str, Value], before: PluginSubscription) -> Pl
 def _secrets_of(subscription: PluginSubscription, provider: Provider) -> frozenset[str]:
     """The texts of a subscription that must not be shown: declared so, or with a name that says so; and the part of its
     URL that cannot be guessed."""
-    declared = {field.name for field in provider.subscription if field.secret}
-    declared |= {parameter.name for parameter in provider.subscription_parameters if parameter.type == "secret-input"}
+    secret_names = {field.name for field in provider.subscription if field.secret}
+    secret_names |= {
+        parameter.name for parameter in provider.subscription_parameters if parameter.type == "secret-input"
+    }
 
     def texts() -> Iterator[str]:
         if len(hook := subscription.endpoint.rpartition("/")[2]) >= _SHORTEST_HOOK:
             yield hook
         for values in (subscription.parameters, subscription.properties):
             for name, value in values.items():
-                if isinstance(value, str) and value and (name in declared or _SECRET_NAME.search(name)):
+                if isinstance(value, str) and value and (name in secret_names or _SECRET_NAME.search(name)):
                     yield value
 
     return frozenset(texts())
 
 
-def _check_names(part: str, values: Mapping[str, Value], known: Mapping[str, object]) -> None:
-    if unknown := sorted(values.keys() - known.keys()):
-        names = ", ".join(known) or "none"
+def _check_names(part: str, values: Mapping[str, Value], known_names: Mapping[str, object]) -> None:
+    if unknown := sorted(values.keys() - known_names.keys()):
+        names = ", ".join(known_names) or "none"
         raise InvalidParam(f"{part}: {unknown[0][:50]!r} is not one of the provider's: {names}")
 
 
-def _check_required(part: str, values: Mapping[str, Value], required: Sequence[str]) -> None:
-    if missing := [name for name in required if values.get(name) in _EMPTY]:
+def _check_required(part: str, values: Mapping[str, Value], required_names: Sequence[str]) -> None:
+    if missing := [name for name in required_names if values.get(name) in _EMPTY]:
         raise InvalidParam(f"{part}: Fields required: {', '.join(missing)}")

@@ -77,8 +77,8 @@ class TemporalDispatch:
             logger.debug("run %s waits for the reconciler: too many runs wait for Temporal", work.run)
             return
         # the server would take an activity that ends for the one that is wanted
-        ended = self._here.get(self.activity_id(work))
-        self._starts.add(f"dispatch {work.run}", partial(self.start, work), self._room[work.priority], ended)
+        end = self._here.get(self.activity_id(work))
+        self._starts.add(f"dispatch {work.run}", partial(self.start, work), self._room[work.priority], end)
 
     def has_room(self) -> bool:
         return False
@@ -174,7 +174,7 @@ class TemporalDispatch:
         if run in self._waiting:
             return  # the drive that waits has not read the journal yet
         info = activity.info()
-        ended = self._here[info.activity_id] = asyncio.Event()
+        end = self._here[info.activity_id] = asyncio.Event()
         heartbeat = asyncio.create_task(beat(self.options.beat_seconds), name=f"{run}: heartbeat")
         lock = self._locks.setdefault(run, asyncio.Lock())
         self._waiting.add(run)  # while the last drive of the run still ends
@@ -185,7 +185,7 @@ class TemporalDispatch:
         finally:
             self._waiting.discard(run)
             heartbeat.cancel()
-            asyncio.get_running_loop().call_later(_FINISHING_SECONDS, self._forget, info.activity_id, ended)
+            asyncio.get_running_loop().call_later(_FINISHING_SECONDS, self._forget, info.activity_id, end)
 
     async def _run(self, claim: Claim) -> None:
         assert self._drive is not None
@@ -210,9 +210,9 @@ class TemporalDispatch:
             logger.log(level, "run %s cannot continue yet, and is retried: %s", claim.run, error, exc_info=trace)
             raise ApplicationError(str(error), type=type(error).__name__, category=BENIGN) from error
 
-    def _forget(self, id_: str, ended: asyncio.Event) -> None:
-        ended.set()
-        if self._here.get(id_) is ended:
+    def _forget(self, id_: str, end: asyncio.Event) -> None:
+        end.set()
+        if self._here.get(id_) is end:
             del self._here[id_]
 
 

@@ -33,12 +33,12 @@ class Polling:
         connection: Connection,
         make: Callable[[Client], Sequence[Worker]],
         end: Callable[[], Awaitable[None]],
-        failed: str,
+        failure_message: str,
     ) -> None:
         self._connection = connection
         self._make = make
         self._end = end
-        self._failed = failed
+        self._failure_message = failure_message
         self._drained = asyncio.Event()
         self._ending = False
 
@@ -60,7 +60,7 @@ class Polling:
             except (HeadraceError, RuntimeError) as error:
                 failures += 1
                 level = logging.ERROR if failures == 1 else logging.DEBUG
-                logger.log(level, "%s: %s", self._failed, error)
+                logger.log(level, "%s: %s", self._failure_message, error)
                 await asyncio.sleep(back_off(failures, *_PAUSES))
         await asyncio.get_running_loop().create_future()  # drained before there was a server
 

@@ -40,10 +40,10 @@ class _SlotSupplier(CustomSlotSupplier):
 
 def tuner(slots: Slots) -> WorkerTuner:
     """For a worker that does nothing but activities."""
-    unused = FixedSizeSlotSupplier(1)
+    one_slot = FixedSizeSlotSupplier(1)
     return WorkerTuner.create_composite(
-        workflow_supplier=unused,
+        workflow_supplier=one_slot,
         activity_supplier=_SlotSupplier(slots),
-        local_activity_supplier=unused,
-        nexus_supplier=unused,
+        local_activity_supplier=one_slot,
+        nexus_supplier=one_slot,
     )

@@ -87,8 +87,8 @@ class TemporalTimers:
 
     @asynccontextmanager
     async def serving(self, kind: TimerKind, rows: DueRows) -> AsyncGenerator[None]:
-        release = _Served(self, kind, rows)
-        async with background(f"timers: {kind}", release.polling.run()):
+        handler = _Served(self, kind, rows)
+        async with background(f"timers: {kind}", handler.polling.run()):
             yield
 
     async def aclose(self) -> None:

@@ -64,9 +64,9 @@ def read_config(path: Path | None) -> ToolsConfig:
         return _config(path, content)
     own = path / OWN_NAME
     config = _config(own, read_yaml(own)) if own.is_file() else ToolsConfig()
-    named = {api.description.resolve() for api in config.apis.values()}
+    description_files = {api.description.resolve() for api in config.apis.values()}
     files = [file for file in sorted(path.iterdir()) if file.suffix in _DESCRIPTIONS and file.name != OWN_NAME]
-    apis = {file.stem: Api(description=file) for file in files if file.resolve() not in named}
+    apis = {file.stem: Api(description=file) for file in files if file.resolve() not in description_files}
     return ToolsConfig(apis={**apis, **config.apis}, workflows=config.workflows)
 
 

@@ -28,10 +28,10 @@ PLUGIN_ERROR = "PluginInvokeError"
 _Fields: TypeAlias = Mapping[str, Any]
 
 
-def tool_message(sent: _Fields) -> ToolMessage | None:
+def tool_message(fields: _Fields) -> ToolMessage | None:
     """A message of a tool; None for one that says nothing to its caller. NodeError if it is malformed."""
-    type_ = sent.get("type")
-    content, meta = _object(sent.get("message")), _object(sent.get("meta"))
+    type_ = fields.get("type")
+    content, meta = _object(fields.get("message")), _object(fields.get("meta"))
     match type_:
         case "text":
             return TextMessage(_text(content, "text"))
@@ -77,10 +77,10 @@ def _log(content: _Fields) -> LogMessage:
     )
 
 
-def file_id(sent: _Fields) -> str:
+def file_id(fields: _Fields) -> str:
     """The id of the stored file that a message is about, which a tool gave the plugin; "" if there is none."""
-    id_ = _object(sent.get("meta")).get("tool_file_id")
-    return id_ if isinstance(id_, str) and sent.get("type") in ("link", "image", "image_link") else ""
+    id_ = _object(fields.get("meta")).get("tool_file_id")
+    return id_ if isinstance(id_, str) and fields.get("type") in ("link", "image", "image_link") else ""
 
 
 def _without_nulls(fields: dict[str, Any]) -> dict[str, Value]:

@@ -47,9 +47,9 @@ class PluginTools:
         credentials = self._credentials(path, reference.credential)
         if credentials.missing is not None:
             raise NodeError(credentials.missing, NOT_FOUND)
-        declared = path.provider.tools[reference.tool_name]
-        tool = PluginTool(declared.spec, path, credentials, reference.provider_name, self._plugins)
-        return await tool.with_runtime_parameters(reference.app) if declared.dynamic else tool
+        declaration = path.provider.tools[reference.tool_name]
+        tool = PluginTool(declaration.spec, path, credentials, reference.provider_name, self._plugins)
+        return await tool.with_runtime_parameters(reference.app) if declaration.dynamic else tool
 
     def missing(self, reference: ToolReference) -> str | None:
         """See `Tools.missing`."""
@@ -72,24 +72,24 @@ class PluginTools:
 
     def _located(self, reference: ToolReference) -> tuple[ProviderPath | None, str]:
         """The provider that has the tool; if there is none, what is missing."""
-        wanted = plugin_of(reference)
+        plugin = plugin_of(reference)
         try:
             path = self._plugins.installed.provider_of(reference)
         except HeadraceError as error:
             return None, str(error)
         if path is None:
-            if self._plugins.installed.find(PluginId(wanted.author, wanted.name)):
-                return None, f"The plugin {wanted.plugin} has no provider of the tools '{reference.provider_id}'."
+            if self._plugins.installed.find(PluginId(plugin.author, plugin.name)):
+                return None, f"The plugin {plugin.plugin} has no provider of the tools '{reference.provider_id}'."
             return None, plugin_needed(reference)
         if reference.tool_name not in path.provider.tools:
             names = ", ".join(path.provider.tools) or "none"
             return None, f"The plugin {path.plugin.id} has no tool '{reference.tool_name}'; its tools are: {names}."
         return path, ""
 
-    def _credentials(self, path: ProviderPath, chosen: str) -> Credentials:
+    def _credentials(self, path: ProviderPath, credentials_name: str) -> Credentials:
         provider = path.provider
         return self._plugins.credentials.of(
-            path.plugin.id.plugin, provider.name, provider.credentials, provider.oauth, chosen
+            path.plugin.id.plugin, provider.name, provider.credentials, provider.oauth, credentials_name
         )
 
 
@@ -124,12 +124,12 @@ class PluginTool:
     async def _stored(self, id_: str, context: ToolContext) -> File:
         """A file of the calling app."""
         try:
-            stored, _ = await self.plugins.stored_files.open(id_)
+            file, _ = await self.plugins.stored_files.open(id_)
         except NotFound:
-            stored = None
-        if stored is None or stored.app != context.app:
+            file = None
+        if file is None or file.app != context.app:
             raise NodeError(f"tool file {id_} not found", "ToolFileError")
-        return stored.file
+        return file.file
 
     def _call(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
         """The fields of the request for a call."""
@@ -234,5 +234,5 @@ class ToolCalls:
             async for message in messages:
                 if isinstance(message, UsageMessage):
                     caller.on_usage(message.usage)
-                elif (sent := sent_message(message)) is not None:
-                    yield sent
+                elif (message_of_tool := sent_message(message)) is not None:
+                    yield message_of_tool

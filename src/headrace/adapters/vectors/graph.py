@@ -46,11 +46,15 @@ class UsearchIndex(RescoringIndex[_Graph]):
     async def load(self, key: Key) -> _Graph:
         """See RescoringIndex.load."""
         empty = _empty(key[2])
-        saved = await asyncio.to_thread(self._files.load, key, empty.graph.load) if self._files else None
-        if saved is None:
+        saved_count = await asyncio.to_thread(self._files.load, key, empty.graph.load) if self._files else None
+        if saved_count is None:
             return _empty(key[2])  # one that could not be read completely is of no use
         return replace(
-            empty, owners=saved.owners, nodes=list(saved.nodes), documents=saved.documents, version=saved.version
+            empty,
+            owners=saved_count.owners,
+            nodes=list(saved_count.nodes),
+            documents=saved_count.documents,
+            version=saved_count.version,
         )
 
     async def update(self, contents: _Graph, key: Key, version: int) -> _Graph:
@@ -58,23 +62,23 @@ class UsearchIndex(RescoringIndex[_Graph]):
         documents, nodes, owners = dict(contents.documents), list(contents.nodes), contents.owners.tolist()
         positions = {node: position for position, node in enumerate(nodes) if node}
         present = await self.database.vector_nodes(*key)
-        gone = [position for node, position in positions.items() if node not in present]
-        unsaved = contents.unsaved + len(gone)
+        old_positions = [position for node, position in positions.items() if node not in present]
+        unsaved = contents.unsaved + len(old_positions)
         async for page in self.pages(contents, key):
             rows = [row for row in page if row.node in present]
-            gone += [positions[row.node] for row in rows if row.node in positions]
+            old_positions += [positions[row.node] for row in rows if row.node in positions]
             for position, row in enumerate(rows, len(nodes)):
                 positions[row.node] = position
                 nodes.append(row.node)
                 owners.append(documents.setdefault(row.document, len(documents)))
             unsaved += len(rows)
             await asyncio.to_thread(_add, contents, rows, len(nodes) - len(rows), key[2])
-        await asyncio.to_thread(_remove, contents, gone)
-        for position in gone:
+        await asyncio.to_thread(_remove, contents, old_positions)
+        for position in old_positions:
             nodes[position] = ""
         if nodes.count("") > len(nodes) / 2:  # what has been removed is still in the way
             return await self.update(_empty(key[2]), key, version)
-        updated = replace(
+        new_contents = replace(
             contents,
             owners=np.array(owners, np.int32),
             nodes=nodes,
@@ -83,9 +87,9 @@ class UsearchIndex(RescoringIndex[_Graph]):
             unsaved=unsaved,
         )
         if self._files is not None and unsaved >= _SAVED_AFTER:
-            await asyncio.to_thread(self._files.save, key, updated, contents.graph.save)
-            updated = replace(updated, unsaved=0)
-        return updated
+            await asyncio.to_thread(self._files.save, key, new_contents, contents.graph.save)
+            new_contents = replace(new_contents, unsaved=0)
+        return new_contents
 
     async def ranked(
         self, contents: _Graph, query: NDArray[np.float32], visible: NDArray[np.bool_] | None, size: int
@@ -95,12 +99,12 @@ class UsearchIndex(RescoringIndex[_Graph]):
         if visible is not None and np.count_nonzero(visible) <= _FEW:
             yield [position for position in np.flatnonzero(visible).tolist() if contents.nodes[position]]
             return
-        seen: set[int] = set()
-        while len(seen) < total:
+        seen_nodes: set[int] = set()
+        while len(seen_nodes) < total:
             size = min(size, total)
             positions = [at for at in await asyncio.to_thread(_nearest, contents, query, size) if at < total]
-            fresh = [at for at in positions if at not in seen and (visible is None or visible[at])]
-            seen.update(positions)
+            fresh = [at for at in positions if at not in seen_nodes and (visible is None or visible[at])]
+            seen_nodes.update(positions)
             yield fresh
             if size == total:
                 return
@@ -133,5 +137,5 @@ def _remove(contents: _Graph, positions: Sequence[int]) -> None:
 
 def _nearest(contents: _Graph, query: NDArray[np.float32], count: int) -> list[int]:
     with contents.lock:
-        found = contents.graph.search(_bytes(query[np.newaxis])[0], count, exact=count == len(contents.nodes))
-    return found.keys.astype(np.int64).tolist()
+        matches = contents.graph.search(_bytes(query[np.newaxis])[0], count, exact=count == len(contents.nodes))
+    return matches.keys.astype(np.int64).tolist()

@@ -30,10 +30,15 @@ class IndexFiles:
         """What was saved last, after `load_index` has read the file of its index; None if that cannot be used."""
         facts = self._facts(key)
         try:
-            saved = orjson.loads(facts.read_bytes())
-            load_index(str(self._folder / saved["file"]))
+            saved_facts = orjson.loads(facts.read_bytes())
+            load_index(str(self._folder / saved_facts["file"]))
             facts.touch()
-            return Contents(np.array(saved["owners"], np.int32), saved["nodes"], saved["documents"], saved["version"])
+            return Contents(
+                np.array(saved_facts["owners"], np.int32),
+                saved_facts["nodes"],
+                saved_facts["documents"],
+                saved_facts["version"],
+            )
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -54,9 +59,9 @@ class IndexFiles:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             save_index(str(self._folder / file))
-            written = self._folder / f"{file}.json"
-            written.write_bytes(orjson.dumps(saved))
-            written.replace(facts)
+            facts_file = self._folder / f"{file}.json"
+            facts_file.write_bytes(orjson.dumps(saved))
+            facts_file.replace(facts)
             self._delete_unused(facts.stem, file)
         except (OSError, RuntimeError) as error:
             logger.warning("%s cannot be written: %s", facts, error)

@@ -73,14 +73,14 @@ class RescoringIndex(ABC, Generic[C]):
         if limit < 1:
             return []
         contents = await self._contents((dataset, model, len(vector)))
-        hidden = await self.database.hidden_documents(dataset)
+        hidden_documents = await self.database.hidden_documents(dataset)
         query = np.array(vector, dtype=np.float32)
-        visible = await asyncio.to_thread(_visible, contents, hidden, documents)
+        visible = await asyncio.to_thread(_visible, contents, hidden_documents, documents)
         size = max(_CANDIDATES, _PER_RESULT * limit) * (_MORE if len(vector) < _FEW_DIMENSIONS else 1)
         matches: list[Match] = []
         async for positions in self.ranked(contents, query, visible, size):
-            stored = await self.database.vectors([contents.nodes[position] for position in positions])
-            matches += await self._findable(_scored(query, stored), limit)
+            vectors = await self.database.vectors([contents.nodes[position] for position in positions])
+            matches += await self._findable(_scored(query, vectors), limit)
             if len(matches) >= limit:
                 break
         return sorted(matches, key=_best_first)[:limit]
@@ -99,14 +99,14 @@ class RescoringIndex(ABC, Generic[C]):
     async def _findable(self, matches: list[Match], limit: int) -> list[Match]:
         """The best of the matches that can be found."""
         matches.sort(key=_best_first)
-        found: list[Match] = []
+        scores: list[Match] = []
         for start in range(0, len(matches), 2 * limit):
             some = matches[start : start + 2 * limit]
             findable = await self.database.findable([match.segment for match in some])
-            found += [match for match in some if match.segment in findable]
-            if len(found) >= limit:
+            scores += [match for match in some if match.segment in findable]
+            if len(scores) >= limit:
                 break
-        return found
+        return scores
 
     async def _contents(self, key: Key) -> C:
         """The contents of a dataset, as its vectors are now."""
@@ -120,13 +120,13 @@ class RescoringIndex(ABC, Generic[C]):
         self._forget(key)
         return contents
 
-    def _forget(self, used: Key) -> None:
+    def _forget(self, key_in_use: Key) -> None:
         """Drops the datasets whose last search is the longest ago, while there are too many vectors in memory."""
         total = sum(len(contents.nodes) for contents in self._cache.values())
         for key in list(self._cache):
             if total <= _LARGEST:
                 return
-            if key != used:
+            if key != key_in_use:
                 total -= len(self._cache.pop(key).nodes)
 
 
@@ -141,9 +141,9 @@ def _visible(
     """Which vectors are of documents that may be found; None for all."""
     if not hidden and documents is None:
         return None
-    allowed = contents.documents.keys() if documents is None else contents.documents.keys() & set(documents)
+    allowed_documents = contents.documents.keys() if documents is None else contents.documents.keys() & set(documents)
     flags = np.zeros(len(contents.documents), np.bool_)
-    flags[[contents.documents[document] for document in allowed - set(hidden)]] = True
+    flags[[contents.documents[document] for document in allowed_documents - set(hidden)]] = True
     return flags[contents.owners]
 
 

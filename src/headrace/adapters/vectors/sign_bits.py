@@ -33,24 +33,24 @@ class SignBitIndex(RescoringIndex[_Bits]):
     async def update(self, contents: _Bits, key: Key, version: int) -> _Bits:
         """See RescoringIndex.update."""
         documents = dict(contents.documents)
-        changed: dict[str, int] = {}
+        new_rows: dict[str, int] = {}
         signs: list[NDArray[np.uint64]] = []
         owners: list[int] = []
         async for page in self.pages(contents, key):
             signs.append(await asyncio.to_thread(_signs, page, key[2]))
             for row in page:
-                changed[row.node] = len(owners)
+                new_rows[row.node] = len(owners)
                 owners.append(documents.setdefault(row.document, len(documents)))
         present = await self.database.vector_nodes(*key)
-        old = [at for at, node in enumerate(contents.nodes) if node in present and node not in changed]
-        new = [(node, at) for node, at in changed.items() if node in present]
-        added = np.concatenate([*signs, _no_signs(key[2])], axis=1)[:, [at for _, at in new]]
+        old = [at for at, node in enumerate(contents.nodes) if node in present and node not in new_rows]
+        new = [(node, at) for node, at in new_rows.items() if node in present]
+        new_signs = np.concatenate([*signs, _no_signs(key[2])], axis=1)[:, [at for _, at in new]]
         return _Bits(
             np.concatenate([contents.owners[old], np.array([owners[at] for _, at in new], np.int32)]),
             [*(contents.nodes[at] for at in old), *(node for node, _ in new)],
             documents,
             version,
-            signs=np.concatenate([contents.signs[:, old], added], axis=1),
+            signs=np.concatenate([contents.signs[:, old], new_signs], axis=1),
         )
 
     async def ranked(
@@ -72,8 +72,8 @@ def _signs(page: Sequence[ChangedVector], dimension: int) -> NDArray[np.uint64]:
 
 
 def _packed(positive: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    packed = np.packbits(positive, axis=1)
-    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64).T)
+    bits = np.packbits(positive, axis=1)
+    return np.ascontiguousarray(np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64).T)
 
 
 def _nearest(bits: _Bits, query: NDArray[np.float32], visible: NDArray[np.bool_] | None) -> NDArray[np.int64]:

@@ -72,7 +72,7 @@ class HostWire:
         self._messages = Messages(secret, self.host, encode, decode)
         self._all = self._messages.channel("all")
         self._signal_receivers: defaultdict[Signal, list[Callable[[str], None]]] = defaultdict(list)
-        self._followed: dict[RunId, None] = {}
+        self._followed_runs: dict[RunId, None] = {}
         self._changes: dict[RunId, str] = {}  # to `_followed` that the other hosts do not know yet
         self._signals: dict[tuple[Signal, str], None] = {}
         self._peers: dict[str, _Peer] = {}
@@ -98,13 +98,13 @@ class HostWire:
         self._something_to_send.set()
 
     def follow(self, run: RunId) -> None:
-        if run not in self._followed and _is_key(run):  # clients may ask for anything
-            self._followed[run] = None
+        if run not in self._followed_runs and _is_key(run):  # clients may ask for anything
+            self._followed_runs[run] = None
             self._change(run, "follow")
 
     def unfollow(self, run: RunId) -> None:
-        if run in self._followed:
-            del self._followed[run]
+        if run in self._followed_runs:
+            del self._followed_runs[run]
             self._change(run, "unfollow")
 
     def _change(self, run: RunId, change: str) -> None:
@@ -233,7 +233,7 @@ class HostWire:
         return lines
 
     def _all_followed(self) -> Iterator[bytes]:
-        return chain((RESET,), (line("follow", run) for run in self._followed))
+        return chain((RESET,), (line("follow", run) for run in self._followed_runs))
 
     # --------------------------------------------------------------------------------------------- what is received
 

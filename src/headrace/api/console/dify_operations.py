@@ -23,11 +23,11 @@ class DifyOperations(Route):
     def __init__(self, start: str, routes: Sequence[BaseRoute]) -> None:
         super().__init__(f"{start}/v1/{{operation:path}}", _no_endpoint, include_in_schema=False)
         self.methods = None  # every method: the routes themselves refuse what they do not accept
-        self._fixed = start.partition("{")[0]
+        self._prefix = start.partition("{")[0]
         self._router = Router(routes, redirect_slashes=False)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if not scope["path"].startswith(self._fixed):
+        if not scope["path"].startswith(self._prefix):
             return Match.NONE, {}
         return super().matches(scope)
 

@@ -72,17 +72,17 @@ class AgentThoughts:
     def _answered(self, answer: ModelAnswer) -> None:
         calls = answer["calls"]
         names = [call["name"] for call in calls]
-        thought = self.thoughts[-1]
-        thought["thought"] = answer["text"]
-        thought["tool"] = ";".join(names)
-        thought["tool_labels"] = {name: self._label(name) for name in names}
-        thought["tool_input"] = _by_name((call["name"], call_input(call)) for call in calls)
+        last = self.thoughts[-1]
+        last["thought"] = answer["text"]
+        last["tool"] = ";".join(names)
+        last["tool_labels"] = {name: self._label(name) for name in names}
+        last["tool_input"] = _by_name((call["name"], call_input(call)) for call in calls)
 
     def _observed(self, round_: Round) -> None:
-        thought = self.thoughts[-1]
-        thought["observation"] = _by_name((result["name"], result["text"]) for result in round_["results"])
+        last = self.thoughts[-1]
+        last["observation"] = _by_name((result["name"], result["text"]) for result in round_["results"])
         files = [file for result in round_["results"] for file in result["files"]]
-        thought["files"] = [file.related_id for file in files if file.related_id]
+        last["files"] = [file.related_id for file in files if file.related_id]
 
     def _label(self, name: str) -> ToolLabel:
         label = self._labels.get(name) or name
@@ -91,10 +91,10 @@ class AgentThoughts:
 
 def _by_name(items: Iterable[tuple[str, Value]]) -> str:
     """A JSON object by tool name, as text. Another call of the same tool has a number behind its name."""
-    found: dict[str, Value] = {}
+    thoughts_by_tool: dict[str, Value] = {}
     for name, value in items:
         number, unique = 2, name
-        while unique in found:
+        while unique in thoughts_by_tool:
             unique, number = f"{name} ({number})", number + 1
-        found[unique] = to_json(value)
-    return encode(found).decode() if found else ""
+        thoughts_by_tool[unique] = to_json(value)
+    return encode(thoughts_by_tool).decode() if thoughts_by_tool else ""

@@ -62,9 +62,9 @@ class AnnotationRoutes(Routes):
         release = await self.api.authenticate(request)
         page, limit = _PAGE.of(request), min(_LIMIT.of(request), _LARGEST_PAGE)
         keyword = (_KEYWORD.of(request) or "").replace("\0", "")
-        total, stored = await self.api.run_service.conversations.annotations(release.app.id, keyword, page, limit)
+        total, annotations = await self.api.run_service.conversations.annotations(release.app.id, keyword, page, limit)
         response: schemas.AnnotationPage = {
-            "data": [_response(annotation) for annotation in stored],
+            "data": [_response(annotation) for annotation in annotations],
             "has_more": page * limit < total,
             "limit": limit,
             "total": total,
@@ -93,12 +93,12 @@ class AnnotationRoutes(Routes):
         """
         release = await self.api.authenticate(request, "manage")
         fields = parse(schemas.AnnotationRequest, await self.api.json(request))
-        changed = await self.api.annotations.change(
+        annotation = await self.api.annotations.change(
             release.app.id, _annotation(request), fields["question"], fields["answer"]
         )
-        if changed is None:
+        if annotation is None:
             raise _unknown()
-        return json_response(_response(changed))
+        return json_response(_response(annotation))
 
     @Operation("DELETE", "/apps/annotations/{annotation_id}", {204: ()}, errors=(_unknown(),))
     async def remove_annotation(self, request: Request) -> Response:
@@ -137,8 +137,8 @@ class AnnotationRoutes(Routes):
         body = await self.api.json(request)
         action = _action(request)
         setting: Mapping[str, Value] = {**parse(schemas.AnnotationReplyRequest, body)}
-        stored = setting if action == "enable" else None
-        await self.api.run_service.conversations.save_annotation_reply(release.app.id, stored)
+        saved_setting = setting if action == "enable" else None
+        await self.api.run_service.conversations.save_annotation_reply(release.app.id, saved_setting)
         job: schemas.AnnotationReplyJob = {"job_id": _job(release, action), "job_status": "waiting"}
         return json_response(job)
 

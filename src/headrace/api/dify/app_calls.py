@@ -57,7 +57,7 @@ class AppCalls:
         body: dict[str, Value] = {name: request[name] for name in _FIELDS if request.get(name)}
         submission = await app_submission(self._api, release, user, {"inputs": {}, **body}, run=run)
         conversation = submission.conversation  # there are many ways to write an id in a request
-        if conversation and any(conversation == queued.conversation for queued in calling):
+        if conversation and any(conversation == request_of_run.conversation for request_of_run in calling):
             raise HeadraceError("the conversation waits for the message that calls this app")
         flow, summary = submission.release.flow, RunSummary(release.flow.graph)
         async with self._records(submission, run, context) as (id_, task, records):
@@ -77,18 +77,18 @@ class AppCalls:
 
     async def _app_of(self, request: Mapping[str, Value], context: ToolContext) -> Release:
         """The app that a request names by its id, or its name. NotFound if there is none."""
-        apps, wanted = self._api.apps, request.get("app_id")
+        apps, app_id = self._api.apps, request.get("app_id")
         workspace = self._workspace
         if context.app:
             calling = await apps.find(context.app)
             if calling is None:  # it was removed: its workspace is not known any more
                 raise NotFound("app not found")
             workspace = calling.workspace
-        known = await apps.catalog.apps(workspace)
-        named = [app for app in known if app.id == wanted] or [app for app in known if app.name == wanted]
-        if not named:
+        all_apps = await apps.catalog.apps(workspace)
+        matches = [app for app in all_apps if app.id == app_id] or [app for app in all_apps if app.name == app_id]
+        if not matches:
             raise NotFound("app not found")
-        return await apps.version(named[0], named[0].version)
+        return await apps.version(matches[0], matches[0].version)
 
     @asynccontextmanager
     async def _records(
@@ -97,13 +97,13 @@ class AppCalls:
         """(run, task, its records)."""
         run_service = self._api.run_service
         if run is None:
-            async with run_service.open(submission) as started:
-                yield started.run, started.task, started.records
+            async with run_service.open(submission) as started_run:
+                yield started_run.run, started_run.task, started_run.records
             return
         submission = replace(submission, source=f"{CALLED_BY}{context.run}")
-        submitted = await run_service.submit(submission, run, admitted=True)
+        result = await run_service.submit(submission, run, admitted=True)
         async with aclosing(follow_called(run_service, run, context.run, context.user)) as records:
-            yield run, submitted.task, records
+            yield run, result.task, records
 
 
 async def _counted(records: AsyncGenerator[Record], summary: RunSummary) -> AsyncGenerator[Record]:

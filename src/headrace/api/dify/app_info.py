@@ -132,8 +132,8 @@ class AppRoutes(Routes):
 
 def _form(flow: Flow) -> list[dict[str, Mapping[str, Value]]]:
     """The start node's variables as the file has them, each under its type."""
-    declared = flow.graph.nodes[flow.graph.root].config.get("variables")
-    variables = cast("list[Value]", declared) if isinstance(declared, list) else []
+    start_variables = flow.graph.nodes[flow.graph.root].config.get("variables")
+    variables = cast("list[Value]", start_variables) if isinstance(start_variables, list) else []
     fields = [cast("dict[str, Value]", variable) for variable in variables if isinstance(variable, dict)]
     return [{str(field.get("type", "text-input")): field} for field in fields]
 

@@ -45,7 +45,7 @@ class ChatEvents(RunEvents):
     def feed(self, record: Record) -> list[StreamEvent]:
         file_count = len(self._reply.files)
         self._reply.apply(record)
-        changed = self._thoughts.apply(record)
+        new_thought = self._thoughts.apply(record)
         events: list[StreamEvent] = []
         workflow_events = super().feed(record)
         self._reply.on_text([text for text in self.texts if text.selector[1] != REASONING], record.at)
@@ -58,8 +58,8 @@ class ChatEvents(RunEvents):
             else:
                 files = self._reply.files[file_count:]
                 events += [StreamEvent("message_file", _message_file(file), event.position) for file in files]
-                if changed is not None:
-                    events.append(StreamEvent("agent_thought", _agent_thought(changed), event.position))
+                if new_thought is not None:
+                    events.append(StreamEvent("agent_thought", _agent_thought(new_thought), event.position))
         if isinstance(record.event, RunEnded) and record.seq is not None:
             return self._close(events, record.event, record.seq)
         return events
@@ -82,21 +82,21 @@ class ChatEvents(RunEvents):
         data["from_variable_selector"] = chunk.data["from_variable_selector"] if self._reply.flowing else None
         return chunk._replace(event="message", data=data)
 
-    def _close(self, events: list[StreamEvent], ended: RunEnded, seq: int) -> list[StreamEvent]:
+    def _close(self, events: list[StreamEvent], run_end: RunEnded, seq: int) -> list[StreamEvent]:
         """The events of the run's end, for a reader that may have seen some of them."""
         position, reply = self._position, self._reply
         if position.seq > seq or (position.seq == seq and position.sent):
             return []
         if position.seq < seq:
-            if text := reply.annotated(ended.outputs):
+            if text := reply.annotated(run_end.outputs):
                 events.append(self._message(StreamEvent("text_chunk", {"text": text}, START)))
             if events:
                 events[-1] = events[-1]._replace(position=StreamPosition(seq))
         past = StreamPosition(seq, 1)
-        if ended.status == FAILED:
-            error = failure(self._flow, ended, reply.summary.failure)
-            failed: ErrorData = {"code": error.code, "status": error.status, "message": error.message}
-            return [*events, StreamEvent("error", failed, past)]
+        if run_end.status == FAILED:
+            error = failure(self._flow, run_end, reply.summary.failure)
+            error_data: ErrorData = {"code": error.code, "status": error.status, "message": error.message}
+            return [*events, StreamEvent("error", error_data, past)]
         files = reply.files if self._flow.mode == FLOWING else reply.files or None
         end: MessageEndData = {"id": self.run, "metadata": reply.metadata, "files": files}
         return [*events, StreamEvent("message_end", end, past)]

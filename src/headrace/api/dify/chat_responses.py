@@ -74,14 +74,14 @@ def enabled(flow: Flow, feature: str) -> bool:
     return isinstance(setting, dict) and bool(cast("dict[str, Value]", setting).get("enabled"))
 
 
-def in_conversation(queued: RunQueued) -> InConversation:
+def in_conversation(request: RunQueued) -> InConversation:
     """The conversation of a message. Completion apps have none."""
-    return {} if queued.conversation is None else {"conversation_id": queued.conversation}
+    return {} if request.conversation is None else {"conversation_id": request.conversation}
 
 
-def envelope(run: RunId, queued: RunQueued, at: float) -> MessageEnvelope:
+def envelope(run: RunId, request: RunQueued, at: float) -> MessageEnvelope:
     """The first fields of all events of a message."""
-    return {**in_conversation(queued), "message_id": run, "created_at": int(at)}
+    return {**in_conversation(request), "message_id": run, "created_at": int(at)}
 
 
 class Reply:
@@ -160,12 +160,12 @@ class Reply:
         self.files += [file for file in files_in(values) if file not in self.files]
 
     def _cite(self, sources: Sequence[Mapping[str, Value]]) -> None:
-        cited = {(source.get("dataset_id"), source.get("document_id")) for source in self._sources}
+        citations = {(source.get("dataset_id"), source.get("document_id")) for source in self._sources}
         for source in sources:
             document = (source.get("dataset_id"), source.get("document_id"))
-            if all(document) and document in cited:
+            if all(document) and document in citations:
                 continue
-            cited.add(document)
+            citations.add(document)
             self._sources.append(cast("RetrieverResource", {**source, "position": len(self._sources) + 1}))
 
 
@@ -174,11 +174,11 @@ def code_of(kind: str) -> str:
     return _CODES.get(kind, "completion_request_error" if kind.startswith("Invoke") else "invalid_param")
 
 
-def failure(flow: Flow, ended: RunEnded, failed: NodeFailed | None) -> RequestError:
+def failure(flow: Flow, end: RunEnded, failed_node: NodeFailed | None) -> RequestError:
     """The error of a failed run. Apps without a workflow of their own return the model's."""
     if flow.mode == FLOWING:
-        return RequestError(f"Run failed: {ended.error}", "invalid_param", 400)
-    return RequestError(ended.error or "The run failed.", code_of(failed.kind if failed else ""), 400)
+        return RequestError(f"Run failed: {end.error}", "invalid_param", 400)
+    return RequestError(end.error or "The run failed.", code_of(failed_node.kind if failed_node else ""), 400)
 
 
 class AnswerText:
@@ -236,5 +236,10 @@ class BlockingMessage(BlockingResponse):
         }
         if "reasons" not in data:
             return encode(message)
-        paused: PausedMessage = {**message, "event": "workflow_paused", "workflow_run_id": self._run, "data": data}
-        return encode(paused)
+        message_body: PausedMessage = {
+            **message,
+            "event": "workflow_paused",
+            "workflow_run_id": self._run,
+            "data": data,
+        }
+        return encode(message_body)

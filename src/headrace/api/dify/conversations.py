@@ -84,14 +84,14 @@ class ConversationRoutes(Routes):
                 await self.api.chats.find(release.app.id, end_user.id, last)
             except NotFound:
                 raise NotFound("Last Conversation Not Exists.") from None
-        stored, more = await self.api.run_service.conversations.conversations(
+        conversations, more = await self.api.run_service.conversations.conversations(
             release.app.id, end_user.id, after=last, limit=limit, order=order
         )
         mask = SecretMask(release.flow.secrets)
         page: schemas.ConversationPage = {
             "limit": limit,
             "has_more": more,
-            "data": [_response(conversation, mask) for conversation in stored],
+            "data": [_response(conversation, mask) for conversation in conversations],
         }
         return json_response(page)
 
@@ -135,13 +135,13 @@ class ConversationRoutes(Routes):
             raise InvalidParam("name is required when auto_generate is false")
         # as it is now: a run of it may have ended meanwhile
         conversation = await self._conversation(request, release, end_user)
-        renamed = replace(conversation, name=name, updated_at=self.api.run_service.environment.clock())
-        await self._save(renamed)
-        return json_response(_response(renamed, SecretMask(release.flow.secrets)))
+        new = replace(conversation, name=name, updated_at=self.api.run_service.environment.clock())
+        await self._save(new)
+        return json_response(_response(new, SecretMask(release.flow.secrets)))
 
-    async def _save(self, changed: Conversation) -> None:
+    async def _save(self, conversation: Conversation) -> None:
         """NotFound where it was deleted since it was read."""
-        if not await self.api.run_service.conversations.save_conversation(changed):
+        if not await self.api.run_service.conversations.save_conversation(conversation):
             raise _no_conversation()
 
     async def _first_query(self, conversation: str) -> str:
@@ -172,8 +172,8 @@ class ConversationRoutes(Routes):
         release, end_user = await self._for_query(request)
         last, limit, name = _LAST_VARIABLE.of(request), LIMIT.of(request), _NAME.of(request)
         conversation = await self._conversation(request, release, end_user)
-        stored = await self.api.run_service.conversations.conversation_variables(conversation.id)
-        variables = [variable for variable in stored if name in variable.name.lower()]
+        all_variables = await self.api.run_service.conversations.conversation_variables(conversation.id)
+        variables = [variable for variable in all_variables if name in variable.name.lower()]
         if last is not None:
             at = next((index for index, variable in enumerate(variables) if variable.id == last), None)
             if at is None:
@@ -210,17 +210,17 @@ class ConversationRoutes(Routes):
         conversations = self.api.run_service.conversations
         unknown = NotFound("Conversation Variable Not Exists.")
         id_ = as_uuid(request.path_params["variable_id"], unknown)
-        stored = await conversations.conversation_variables(conversation.id)
-        variable = next((variable for variable in stored if variable.id == id_), None)
+        variables = await conversations.conversation_variables(conversation.id)
+        variable = next((variable for variable in variables if variable.id == id_), None)
         if variable is None:
             raise unknown
         if not is_of_type(value, variable.type):
-            expected = _type_name(variable)
-            message = f"Type mismatch: variable '{variable.name}' expects {expected}, but got {kind(value)} type"
+            type_name = _type_name(variable)
+            message = f"Type mismatch: variable '{variable.name}' expects {type_name}, but got {kind(value)} type"
             raise of_status(400, message)
-        changed = replace(variable, value=value, updated_at=self.api.run_service.environment.clock())
-        await conversations.save_conversation_variable(changed)
-        return json_response(_variable(changed, SecretMask(release.flow.secrets)))
+        new = replace(variable, value=value, updated_at=self.api.run_service.environment.clock())
+        await conversations.save_conversation_variable(new)
+        return json_response(_variable(new, SecretMask(release.flow.secrets)))
 
     # ----------------------------------------------------------------------------------------------------- requests
 

@@ -72,9 +72,9 @@ class DocumentRoutes(KnowledgeRoutes):
         page, limit = page_of(request)
         keyword = (KEYWORD.of(request) or "").replace("\0", "")
         which = DocumentFilter(keyword, STATUS.of(request) or "", (page - 1) * limit, limit)
-        found, total = await self.knowledge.store.documents.documents(dataset.id, which)
+        documents, total = await self.knowledge.store.documents.documents(dataset.id, which)
         response: schemas.DocumentPage = {
-            "data": await self._bodies(dataset, found),
+            "data": await self._bodies(dataset, documents),
             "has_more": page * limit < total,
             "limit": limit,
             "total": total,
@@ -119,12 +119,12 @@ class DocumentRoutes(KnowledgeRoutes):
         """
         _, dataset = await self.dataset(request)
         batch = request.path_params["batch"].replace("\0", "")
-        found = await self.knowledge.store.documents.documents_of_batch(dataset.id, batch)
-        if not found:
+        documents = await self.knowledge.store.documents.documents_of_batch(dataset.id, batch)
+        if not documents:
             raise _NO_BATCH
-        progress = await self.knowledge.store.segments.progress([document.id for document in found])
+        progress = await self.knowledge.store.segments.progress([document.id for document in documents])
         response: schemas.IndexingStatuses = {
-            "data": [status_body(document, *progress.get(document.id, Progress(0, 0))) for document in found]
+            "data": [status_body(document, *progress.get(document.id, Progress(0, 0))) for document in documents]
         }
         return json_response(response)
 
@@ -160,10 +160,10 @@ class DocumentRoutes(KnowledgeRoutes):
         """
         _, _, document = await self.document(request)
         try:
-            stored, _ = await self.api.files.open(document.file)
+            file, _ = await self.api.files.open(document.file)
         except NotFound:
             raise _NO_FILE from None
-        response: schemas.DownloadUrl = {"url": f"{stored.file.url}&as_attachment=true"}
+        response: schemas.DownloadUrl = {"url": f"{file.file.url}&as_attachment=true"}
         return json_response(response)
 
     @Operation(
@@ -188,8 +188,8 @@ class DocumentRoutes(KnowledgeRoutes):
 
     # ------------------------------------------------------------------------------------------------------ response
 
-    async def _bodies(self, dataset: Dataset, found: Sequence[Document]) -> list[schemas.Document]:
-        return await document_bodies(self.knowledge, self.api.apps.catalog, dataset, found)
+    async def _bodies(self, dataset: Dataset, documents: Sequence[Document]) -> list[schemas.Document]:
+        return await document_bodies(self.knowledge, self.api.apps.catalog, dataset, documents)
 
     async def _detail(self, dataset: Dataset, document: Document) -> schemas.DocumentDetail:
         progress = (await self.knowledge.store.segments.progress([document.id])).get(document.id, Progress(0, 0))

@@ -28,10 +28,10 @@ async def zip_response(
     try:
         names: set[str] = set()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, stored in members:
-                if stored is None:
+            for name, file in members:
+                if file is None:
                     raise missing
-                data = await files.read(stored.file)
+                data = await files.read(file.file)
                 await asyncio.to_thread(archive.writestr, _unused(name, names), data)
         size = content.tell()
         content.seek(0)
@@ -55,8 +55,8 @@ def _unused(name: str, names: set[str]) -> str:
     """A name that the archive does not have yet, without folders; it is added to `names`."""
     base = name.replace("\\", "/").rpartition("/")[2]
     path = PurePath("document" if base in ("", ".", "..") else base)
-    unused, number = path.name, 1
-    while unused in names:
-        unused, number = f"{path.stem} ({number}){path.suffix}", number + 1
-    names.add(unused)
-    return unused
+    free_name, number = path.name, 1
+    while free_name in names:
+        free_name, number = f"{path.stem} ({number}){path.suffix}", number + 1
+    names.add(free_name)
+    return free_name

@@ -59,14 +59,14 @@ class DatasetModelRoutes(KnowledgeRoutes):
         return json_response(response)
 
     async def _datasets(self, workspace: str) -> Sequence[Dataset]:
-        found: list[Dataset] = []
+        datasets: list[Dataset] = []
         total = 1
-        while len(found) < total:
-            page, total = await self.knowledge.store.datasets.datasets(workspace, offset=len(found), limit=_PAGE)
-            found += page
+        while len(datasets) < total:
+            page, total = await self.knowledge.store.datasets.datasets(workspace, offset=len(datasets), limit=_PAGE)
+            datasets += page
             if not page:
                 break
-        return found
+        return datasets
 
 
 def _used(dataset: Dataset, type_: str) -> Iterator[tuple[str, str]]:

@@ -75,15 +75,15 @@ class PipelineRoutes(KnowledgeRoutes):
                 transfer_method="local_file",
                 owner=principal.workspace,
             )
-        stored, _ = await self.api.files.open(file.related_id or "")
+        content_file, _ = await self.api.files.open(file.related_id or "")
         response: schemas.PipelineFile = {
-            "id": stored.id,
+            "id": content_file.id,
             "name": file.filename or "",
             "size": file.size,
             "extension": (file.extension or "").lstrip("."),
             "mime_type": file.mime_type,
             "created_by": principal.id,
-            "created_at": iso(stored.created_at),
+            "created_at": iso(content_file.created_at),
         }
         return json_response(response, 201)
 
@@ -178,10 +178,10 @@ class PipelineRoutes(KnowledgeRoutes):
         """The id and the name of a file that was uploaded in this workspace for a pipeline."""
         reference = info.get("reference") or info.get("related_id") or ""
         id_ = as_uuid(reference, _no_file(reference))
-        stored = await self.api.apps.catalog.find_file(id_)
-        if stored is None or stored.owner != workspace or stored.app is not None:
+        stored_file = await self.api.apps.catalog.find_file(id_)
+        if stored_file is None or stored_file.owner != workspace or stored_file.app is not None:
             raise _no_file(reference)
-        return id_, info.get("name") or stored.file.filename or "untitled"
+        return id_, info.get("name") or stored_file.file.filename or "untitled"
 
     def _too_large(self, filename: str, size: int) -> RequestError | None:
         limit = self.api.upload_limit(PurePath(filename).suffix)

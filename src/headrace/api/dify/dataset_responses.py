@@ -20,9 +20,9 @@ _KNOWLEDGE = "knowledge"
 _BUILT_IN = "built-in"  # the id of fields that every document has
 
 
-async def dataset_bodies(service: KnowledgeService, found: Sequence[Dataset]) -> list[datasets.Dataset]:
+async def dataset_bodies(service: KnowledgeService, datasets: Sequence[Dataset]) -> list[datasets.Dataset]:
     """Knowledge bases with their counts, tags and fields."""
-    ids = [dataset.id for dataset in found]
+    ids = [dataset.id for dataset in datasets]
     counts, tags = await service.store.datasets.count_documents(ids), await service.store.datasets.tags_of(ids)
     return [
         _dataset(
@@ -32,7 +32,7 @@ async def dataset_bodies(service: KnowledgeService, found: Sequence[Dataset]) ->
             await service.store.datasets.metadata_fields(dataset.id),
             available=service.embedding_available(dataset),
         )
-        for dataset in found
+        for dataset in datasets
     ]
 
 
@@ -81,13 +81,15 @@ def _dataset(
 
 def _retrieval_model(dataset: Dataset) -> settings.RetrievalModelBody:
     # what is stored was checked by its shape when it came
-    stored = cast("settings.RetrievalModel", dict(dataset.retrieval_model))
-    reranking, weights = stored.get("reranking_model"), stored.get("weights")
-    method = "keyword_search" if dataset.technique == "economy" else stored.get("search_method", "semantic_search")
+    retrieval_model = cast("settings.RetrievalModel", dict(dataset.retrieval_model))
+    reranking, weights = retrieval_model.get("reranking_model"), retrieval_model.get("weights")
+    method = (
+        "keyword_search" if dataset.technique == "economy" else retrieval_model.get("search_method", "semantic_search")
+    )
     return {
         "search_method": method,
-        "reranking_enable": stored.get("reranking_enable", False),
-        "reranking_mode": stored.get("reranking_mode"),
+        "reranking_enable": retrieval_model.get("reranking_enable", False),
+        "reranking_mode": retrieval_model.get("reranking_mode"),
         "reranking_model": None
         if reranking is None
         else {
@@ -95,9 +97,9 @@ def _retrieval_model(dataset: Dataset) -> settings.RetrievalModelBody:
             "reranking_model_name": reranking.get("reranking_model_name"),
         },
         "weights": None if weights is None else _weights(weights),
-        "top_k": stored.get("top_k", _DEFAULT_TOP_K),
-        "score_threshold_enabled": stored.get("score_threshold_enabled", False),
-        "score_threshold": stored.get("score_threshold"),
+        "top_k": retrieval_model.get("top_k", _DEFAULT_TOP_K),
+        "score_threshold_enabled": retrieval_model.get("score_threshold_enabled", False),
+        "score_threshold": retrieval_model.get("score_threshold"),
     }
 
 
@@ -116,10 +118,10 @@ def _weights(weights: settings.Weights) -> settings.WeightsBody:
     }
 
 
-def _summary_index(stored: Mapping[str, Value]) -> settings.SummaryIndexBody | None:
-    if not stored:
+def _summary_index(settings: Mapping[str, Value]) -> settings.SummaryIndexBody | None:
+    if not settings:
         return None
-    setting = cast("settings.SummaryIndex", dict(stored))
+    setting = cast("settings.SummaryIndex", dict(settings))
     return {
         "enable": setting.get("enable"),
         "model_name": setting.get("model_name"),
@@ -147,14 +149,14 @@ def display_status(document: Document) -> str:
 
 
 async def document_bodies(
-    service: KnowledgeService, catalog: Catalog, dataset: Dataset, found: Sequence[Document]
+    service: KnowledgeService, catalog: Catalog, dataset: Dataset, documents: Sequence[Document]
 ) -> list[documents.Document]:
     """Documents with their files, hits and metadata."""
-    hits = await service.store.segments.hits([document.id for document in found])
+    hits = await service.store.segments.hits([document.id for document in documents])
     fields = await service.store.datasets.metadata_fields(dataset.id)
     return [
         _document(dataset, document, fields, await catalog.find_file(document.file), hits.get(document.id, 0))
-        for document in found
+        for document in documents
     ]
 
 

@@ -67,8 +67,8 @@ class SegmentRoutes(KnowledgeRoutes):
             }
             for segment in body["segments"]
         ]
-        added = await self.knowledge.segments.add(dataset, document, principal.id, new)
-        response: schemas.Segments = {"data": await self._bodies(added), "doc_form": document.doc_form}
+        segments = await self.knowledge.segments.add(dataset, document, principal.id, new)
+        response: schemas.Segments = {"data": await self._bodies(segments), "doc_form": document.doc_form}
         return json_response(response)
 
     @Operation("GET", _SEGMENTS, schemas.SEGMENT_PAGE, parameters=(PAGE, LIMIT, _STATUS, _KEYWORD), errors=_NOT_FOUND)
@@ -85,9 +85,9 @@ class SegmentRoutes(KnowledgeRoutes):
             (page - 1) * limit,
             limit,
         )
-        found, total = await self.knowledge.store.segments.segments(document.id, which)
+        segments, total = await self.knowledge.store.segments.segments(document.id, which)
         response: schemas.SegmentPage = {
-            "data": await self._bodies(found),
+            "data": await self._bodies(segments),
             "doc_form": document.doc_form,
             "total": total,
             "has_more": page * limit < total,
@@ -111,8 +111,8 @@ class SegmentRoutes(KnowledgeRoutes):
         principal, dataset, document, segment = await self.segment(request)
         fields = parse(schemas.SegmentChange, await self.api.json(request))["segment"]
         update = cast("SegmentUpdate", {name: value for name, value in fields.items() if value is not None})
-        changed = await self.knowledge.segments.update(dataset, document, segment, principal.id, update)
-        return await self._response(document, changed)
+        new_segment = await self.knowledge.segments.update(dataset, document, segment, principal.id, update)
+        return await self._response(document, new_segment)
 
     @Operation("DELETE", _SEGMENT, {204: ()}, errors=(*_NOT_FOUND, NO_SEGMENT))
     async def remove_segment(self, request: Request) -> Response:
@@ -143,14 +143,14 @@ class SegmentRoutes(KnowledgeRoutes):
         """
         _, _, _, segment = await self.segment(request)
         page, limit = page_of(request)
-        found, total = await self.knowledge.store.segments.chunks(
+        chunks, total = await self.knowledge.store.segments.chunks(
             segment.id,
             keyword=(_KEYWORD.of(request) or "").replace("\0", ""),
             offset=(page - 1) * limit,
             limit=limit,
         )
         response: schemas.ChildChunkPage = {
-            "data": [chunk_body(chunk) for chunk in found],
+            "data": [chunk_body(chunk) for chunk in chunks],
             "total": total,
             "total_pages": -(-total // limit),
             "page": page,
@@ -164,8 +164,8 @@ class SegmentRoutes(KnowledgeRoutes):
         _, dataset, document, segment = await self.segment(request)
         chunk = await self.knowledge.segments.chunk(segment, path_uuid(request, "child_chunk_id"))
         body = parse(schemas.ChildChunkRequest, await self.api.json(request))
-        changed = await self.knowledge.segments.update_chunk(dataset, document, segment, chunk, body["content"])
-        response: schemas.OneChildChunk = {"data": chunk_body(changed)}
+        new_chunk = await self.knowledge.segments.update_chunk(dataset, document, segment, chunk, body["content"])
+        response: schemas.OneChildChunk = {"data": chunk_body(new_chunk)}
         return json_response(response)
 
     @Operation("DELETE", _CHUNK, {204: ()}, errors=(*_NOT_FOUND, NO_SEGMENT, NO_CHUNK))
@@ -182,13 +182,13 @@ class SegmentRoutes(KnowledgeRoutes):
         response: schemas.OneSegment = {"data": (await self._bodies([segment]))[0], "doc_form": document.doc_form}
         return json_response(response)
 
-    async def _bodies(self, found: Sequence[Segment]) -> list[schemas.Segment]:
-        chunks = await self.knowledge.store.segments.chunks_of([segment.id for segment in found])
+    async def _bodies(self, segments: Sequence[Segment]) -> list[schemas.Segment]:
+        chunks = await self.knowledge.store.segments.chunks_of([segment.id for segment in segments])
         return [
             segment_body(
                 segment,
                 [chunk for chunk in chunks if chunk.segment == segment.id],
                 await attachments_of(segment, self.api.apps.catalog),
             )
-            for segment in found
+            for segment in segments
         ]

@@ -117,10 +117,10 @@ class DocumentUploadRoutes(KnowledgeRoutes):
         if text and not name:
             raise _NO_NAME
         content = text.encode() if text else None
-        changed = await self.knowledge.update_document(
+        new_document = await self.knowledge.update_document(
             dataset, document, _settings(body), content, _TEXT_FILE, _TEXT, name
         )
-        return await self._response(dataset, changed)
+        return await self._response(dataset, new_document)
 
     @Operation(
         "POST",
@@ -154,7 +154,7 @@ class DocumentUploadRoutes(KnowledgeRoutes):
         _, dataset, document = await self.document(request)
         async with self._upload(request, required=False) as (form, settings):
             content = None if form.filename is None else form.file
-            changed = await self.knowledge.update_document(
+            new_document = await self.knowledge.update_document(
                 dataset,
                 document,
                 _settings(settings),
@@ -163,7 +163,7 @@ class DocumentUploadRoutes(KnowledgeRoutes):
                 _type_of(form),
                 settings.get("name") or form.filename,
             )
-        return await self._response(dataset, changed)
+        return await self._response(dataset, new_document)
 
     async def _create(
         self,
@@ -176,12 +176,12 @@ class DocumentUploadRoutes(KnowledgeRoutes):
         settings = _settings(body)
         if original := body.get("original_document_id"):
             document = await self.knowledge.document(dataset, as_uuid(original, NO_DOCUMENT))
-            saved = await self.knowledge.update_document(dataset, document, settings, *content)
+            new_document = await self.knowledge.update_document(dataset, document, settings, *content)
         else:
-            saved = await self.knowledge.add_document(
+            new_document = await self.knowledge.add_document(
                 dataset, principal.id, content.content, content.filename, content.mime_type, settings, content.name
             )
-        return await self._response(dataset, saved)
+        return await self._response(dataset, new_document)
 
     # -------------------------------------------------------------------------------------------------------- forms
 

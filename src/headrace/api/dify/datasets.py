@@ -61,7 +61,7 @@ class DatasetRoutes(KnowledgeRoutes):
         principal = await self.api.knowledge_principal(request)
         page, limit = page_of(request)
         _ALL.of(request)
-        found, total = await self.knowledge.store.datasets.datasets(
+        datasets, total = await self.knowledge.store.datasets.datasets(
             principal.workspace,
             keyword=(_KEYWORD.of(request) or "").replace("\0", ""),
             tags=_TAGS.of(request),
@@ -69,7 +69,7 @@ class DatasetRoutes(KnowledgeRoutes):
             limit=limit,
         )
         response: schemas.DatasetPage = {
-            "data": await dataset_bodies(self.knowledge, found),
+            "data": await dataset_bodies(self.knowledge, datasets),
             "has_more": page * limit < total,
             "limit": limit,
             "total": total,
@@ -98,8 +98,8 @@ class DatasetRoutes(KnowledgeRoutes):
         """
         principal, dataset = await self.dataset(request)
         body = parse(schemas.DatasetChange, await self.api.json(request))
-        changed = await self.knowledge.update(dataset, principal.id, _changes({**body}))
-        return await self._response(changed, members=True)
+        new_dataset = await self.knowledge.update(dataset, principal.id, _changes({**body}))
+        return await self._response(new_dataset, members=True)
 
     @Operation("DELETE", "/datasets/{dataset_id}", {204: ()}, errors=(NO_API, NO_DATASET))
     async def remove_dataset(self, request: Request) -> Response:

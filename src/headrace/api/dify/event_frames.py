@@ -53,8 +53,8 @@ class EventFrames:
         if self._pieces:
             assert last is not None
             text, self._pieces = "".join(self._pieces), []
-            missed = Delta(last.path, last.name, self._length - len(text), text)
-            self._events.feed(Record(record.run, None, self._written_at, missed))
+            missing_part = Delta(last.path, last.name, self._length - len(text), text)
+            self._events.feed(Record(record.run, None, self._written_at, missing_part))
         events = self._events.feed(record)
         self._length, self._last = -1, event if type(event) is Delta else None
         if self._last is not None and last is not None and record.seq is None and len(events) == 1:
@@ -67,7 +67,7 @@ class EventFrames:
                 frames.append(b"data: %b\n\n" % self._events.encode(each))
         return b"".join(frames)
 
-    def _prepare(self, delta: Delta, last: Delta, sent: StreamEvent) -> None:
+    def _prepare(self, delta: Delta, last: Delta, event: StreamEvent) -> None:
         """The next piece of this text can be made from a template, if all of this one was sent. Where several texts
         take turns, that is not worth it."""
         if (delta.path, delta.name) != (last.path, last.name) or len(self._events.texts) != 1:
@@ -75,14 +75,17 @@ class EventFrames:
         text, selector, level = self._events.texts[0]
         if text != delta.text or selector != (node_of(delta.path), delta.name):
             return
-        position = sent.position
+        position = event.position
         self._beyond = dict(position.inside).get(level, 0) if level else position.sent
         if not self._beyond or text.isspace():  # of a chat, the time of the first text is known after this piece
             return
         around = self._around.get((delta.path, delta.name))
         if around is None:
-            (field,) = _TEXT_FIELDS & sent.data.keys()
-            full, empty = self._events.encode(sent), self._events.encode(sent._replace(data={**sent.data, field: ""}))
+            (field,) = _TEXT_FIELDS & event.data.keys()
+            full, empty = (
+                self._events.encode(event),
+                self._events.encode(event._replace(data={**event.data, field: ""})),
+            )
             quote = 0
             while full[quote] == empty[quote]:
                 quote += 1

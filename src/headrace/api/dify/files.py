@@ -83,15 +83,15 @@ class FileRoutes(Routes):
                 app=release.app.id,
                 owner=end_user.id,
             )
-        stored, _ = await self.api.files.open(file.related_id or "")
+        file_row, _ = await self.api.files.open(file.related_id or "")
         response: UploadedFile = {
-            "id": stored.id,
+            "id": file_row.id,
             "name": file.filename or "",
             "size": file.size,
             "extension": (file.extension or "").lstrip("."),
             "mime_type": file.mime_type or "",
             "created_by": end_user.id,
-            "created_at": int(stored.created_at),
+            "created_at": int(file_row.created_at),
             "preview_url": None,
             "source_url": file.url,
             "original_url": None,
@@ -168,18 +168,18 @@ class FileRoutes(Routes):
     async def _file(self, request: Request, file_id: str, unknown: RequestError, app: str | None = None) -> Response:
         """The bytes of a stored file, of that app if one is given; also parts of it (Range)."""
         try:
-            stored, content = await self.api.files.open(as_uuid(file_id, unknown))
+            file, content = await self.api.files.open(as_uuid(file_id, unknown))
         except NotFound:
             raise unknown from None
-        if app is not None and stored.app != app:
+        if app is not None and file.app != app:
             raise unknown
-        mime_type, disposition = _presented(stored, attachment=_AS_ATTACHMENT.of(request))
+        mime_type, disposition = _presented(file, attachment=_AS_ATTACHMENT.of(request))
         headers = {
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
             "Cache-Control": "private, max-age=3600",
         }
-        name = stored.file.filename or stored.id
+        name = file.file.filename or file.id
         if not isinstance(content, Path):
             return ContentResponse(content, headers, mime_type, name, disposition)
         return FileResponse(
@@ -214,9 +214,9 @@ class FileRoutes(Routes):
         return json_response(response)
 
 
-def _presented(stored: StoredFile, *, attachment: bool) -> tuple[str, str]:
+def _presented(file: StoredFile, *, attachment: bool) -> tuple[str, str]:
     """(Content-Type, Content-Disposition's type) of a stored file. What could run in our origin is only saved."""
-    mime_type = stored.file.mime_type or _BINARY
+    mime_type = file.file.mime_type or _BINARY
     if attachment:
         return _BINARY, "attachment"
     if mime_type in _SHOWN or mime_type.startswith(_SHOWN_KINDS):

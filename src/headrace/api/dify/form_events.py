@@ -36,14 +36,14 @@ def form_definition(form: FormState) -> FormDefinition:
     }
 
 
-def _submission(form: FormState, submitted: FormSubmitted) -> FormSubmission:
+def _submission(form: FormState, outcome: FormSubmitted) -> FormSubmission:
     request = form.request
     return {
         "node_id": node_of(request.path),
         "node_title": request.title,
-        "rendered_content": rendered(request, submitted.data),
-        "action_id": submitted.action,
-        "action_text": title_of(request, submitted.action),
+        "rendered_content": rendered(request, outcome.data),
+        "action_id": outcome.action,
+        "action_text": title_of(request, outcome.action),
     }
 
 
@@ -53,25 +53,25 @@ def form_events(form: FormState) -> Iterable[tuple[str, dict[str, Value]]]:
     if outcome is None:
         yield "human_input_required", {**form_definition(form)}
     elif isinstance(outcome, FormSubmitted):
-        filled: FormFilledData = {**_submission(form, outcome), "submitted_data": outcome.data}
-        yield "human_input_form_filled", {**filled}
+        data: FormFilledData = {**_submission(form, outcome), "submitted_data": outcome.data}
+        yield "human_input_form_filled", {**data}
     elif outcome.status == TIMEOUT:
-        expired: FormExpiredData = {
+        timeout_data: FormExpiredData = {
             "node_id": node_of(request.path),
             "node_title": request.title,
             "expiration_time": form.expires_at,
         }
-        yield "human_input_form_timeout", {**expired}
+        yield "human_input_form_timeout", {**timeout_data}
 
 
 def message_content(run: str, form: FormState) -> HumanInputContent:
     """A form as the message shows it whose run has asked for it."""
     outcome = form.outcome
-    submitted = outcome if isinstance(outcome, FormSubmitted) else None
+    submission = outcome if isinstance(outcome, FormSubmitted) else None
     return {
         "type": "human_input",
         "workflow_run_id": run,
-        "submitted": submitted is not None,
-        "form_definition": form_definition(form) if submitted is None else None,
-        "form_submission_data": None if submitted is None else _submission(form, submitted),
+        "submitted": submission is not None,
+        "form_definition": form_definition(form) if submission is None else None,
+        "form_submission_data": None if submission is None else _submission(form, submission),
     }

@@ -21,7 +21,7 @@ from headrace.api.http.schema import Media
 from headrace.errors import NotFound, RequestError
 from headrace.kernel.forms import FILE_TYPES, WEBAPP
 from headrace.ports import App
-from headrace.runs.forms import OpenedForm, check_waiting, form_expired, form_submitted, open_form, submit_form
+from headrace.runs.forms import TokenForm, check_waiting, form_expired, form_submitted, open_form, submit_form
 
 _NO_FORM = NotFound("Form not found")
 _OVER = (_NO_FORM, form_submitted("..."), form_expired("..."))
@@ -41,15 +41,15 @@ class FormRoutes(Routes):
         by e-mail only has no token for this.
         """
         release = await self.api.authenticate(request)
-        opened = await self._open_form(request, release.app)
-        check_waiting(self.api.run_service, opened.form)
-        form = opened.request
+        token_form = await self._open_form(request, release.app)
+        check_waiting(self.api.run_service, token_form.form)
+        form = token_form.request
         body: FormResponse = {
             "form_content": form.content,
             "inputs": cast("list[FormField]", list(form.inputs)),
             "resolved_default_values": cast("dict[str, str]", dict(form.defaults)),
             "user_actions": cast("list[FormAction]", list(form.actions)),
-            "expiration_time": opened.form.expires_at,
+            "expiration_time": token_form.form.expires_at,
         }
         return json_response(body)
 
@@ -74,24 +74,24 @@ class FormRoutes(Routes):
         body = await self.api.json(request)
         user = user_of(body)
         fields = parse(FormRequest, body)
-        opened = await self._open_form(request, release.app)
-        owners = await self._owners(release.app, opened, user)
+        token_form = await self._open_form(request, release.app)
+        owners = await self._owners(release.app, token_form, user)
         resolve = partial(self.api.resolve, app=release.app.id, owners=owners)
         inputs = dict(fields["inputs"])
-        await submit_form(self.api.run_service, opened, fields["action"], inputs, user, resolve)
+        await submit_form(self.api.run_service, token_form, fields["action"], inputs, user, resolve)
         return json_response({})
 
-    async def _owners(self, app: App, opened: OpenedForm, user: str) -> Collection[str]:
+    async def _owners(self, app: App, token_form: TokenForm, user: str) -> Collection[str]:
         """The end users whose uploads an answer may have: that of the run, and the one who answers."""
-        if not any(item["type"] in FILE_TYPES for item in opened.request.inputs):
+        if not any(item["type"] in FILE_TYPES for item in token_form.request.inputs):
             return ()
-        run = await self.api.run_service.runs.find_run(opened.form.run)
+        run = await self.api.run_service.runs.find_run(token_form.form.run)
         answering = await self.api.caller(app, user)
         return {answering.id, *([run.end_user] if run and run.end_user else [])}
 
-    async def _open_form(self, request: Request, app: App) -> OpenedForm:
+    async def _open_form(self, request: Request, app: App) -> TokenForm:
         """The form of a token. Those of other apps, and tokens that an e-mail has, are not found."""
-        opened = await open_form(self.api.run_service, request.path_params["form_token"])
-        if opened is None or opened.form.app != app.id or opened.token.channel != WEBAPP:
+        token_form = await open_form(self.api.run_service, request.path_params["form_token"])
+        if token_form is None or token_form.form.app != app.id or token_form.token.channel != WEBAPP:
             raise _NO_FORM
-        return opened
+        return token_form

@@ -98,7 +98,7 @@ class Messages:
         them."""
         flow = await self._flow(release, message)
         mask = SecretMask(flow.secrets)
-        masked = replace(
+        masked_message = replace(
             message,
             inputs=mask.value(dict(message.inputs)),
             query=mask.text(message.query),
@@ -108,7 +108,7 @@ class Messages:
             error=message.error and mask.text(message.error),
         )
         text, reply, thoughts = AnswerText(flow), Reply(flow), AgentThoughts(flow)
-        error, latency = masked.error if message.status == "failed" else None, 0.0
+        error, latency = masked_message.error if message.status == "failed" else None, 0.0
         forms: dict[str, FormState] = {}
         for record in await self._run_service.environment.journal.read(message.id):
             record = mask.record(record if tokens else without_tokens(record))
@@ -123,13 +123,15 @@ class Messages:
                 latency = duration(message.created_at, record.at)
                 if record.event.status == "failed":
                     error = failure(flow, record.event, reply.summary.failure).message
-        answer = masked.answer or str(text)
+        answer = masked_message.answer or str(text)
         # the files of an agent's tools are in its steps only
         complete = message.status in ENDED_WELL and not thoughts.thoughts
-        files = masked.answer_files or (() if complete else tuple(reply.files))
-        answered = replace(masked, answer=answer, answer_files=files)
+        files = masked_message.answer_files or (() if complete else tuple(reply.files))
+        message_with_answer = replace(masked_message, answer=answer, answer_files=files)
         sources = reply.metadata["retriever_resources"]
-        return MessageView(answered, sources, error, reply.usage, latency, thoughts.thoughts, [*forms.values()])
+        return MessageView(
+            message_with_answer, sources, error, reply.usage, latency, thoughts.thoughts, [*forms.values()]
+        )
 
     async def _flow(self, release: Release, message: Message) -> Flow:
         """The version that the message's run executed; the app's current one where it can no longer be loaded."""

@@ -84,8 +84,8 @@ class MessageRoutes(Routes):
         messages, more = await conversations.messages(conversation, before=first, limit=limit)
         ratings = await conversations.feedback_of([message.id for message in messages], end_user.id)
         tokens = await self.api.answers_forms(request)
-        shown = (self.messages.show(release, message, tokens=tokens) for message in reversed(messages))
-        views = await asyncio.gather(*shown)
+        message_views = (self.messages.show(release, message, tokens=tokens) for message in reversed(messages))
+        views = await asyncio.gather(*message_views)
         data = [view.response(ratings.get(view.message.id)) for view in views]
         page: schemas.MessagePage = {"limit": limit, "has_more": more, "data": data}
         return json_response(page)
@@ -156,14 +156,14 @@ class MessageRoutes(Routes):
         fields = parse(schemas.FeedbackRequest, body)
         message = await self._message(request, end_user)
         conversations, now = self.api.run_service.conversations, self.api.run_service.environment.clock()
-        stored = (await conversations.feedback_of([message.id], end_user.id)).get(message.id)
+        own = (await conversations.feedback_of([message.id], end_user.id)).get(message.id)
         if (rating := fields.get("rating")) is not None:
-            id_, created_at = (stored.id, stored.created_at) if stored else (str(uuid4()), now)
+            id_, created_at = (own.id, own.created_at) if own else (str(uuid4()), now)
             app, content = release.app.id, fields.get("content")
             await conversations.save_feedback(
                 Feedback(id_, app, message.id, rating, content, end_user.id, created_at, now)
             )
-        elif stored is None:
+        elif own is None:
             raise InvalidParam("rating cannot be None when feedback not exists")
         else:
             await conversations.remove_feedback(message.id, end_user.id)
@@ -183,8 +183,8 @@ class MessageRoutes(Routes):
         """
         app = (await self.api.authenticate(request)).app
         conversations = self.api.run_service.conversations
-        stored = await conversations.feedbacks(app.id, _PAGE.of(request), _PAGE_LIMIT.of(request))
-        page: schemas.FeedbackPage = {"data": [await self._feedback(feedback) for feedback in stored]}
+        feedbacks = await conversations.feedbacks(app.id, _PAGE.of(request), _PAGE_LIMIT.of(request))
+        page: schemas.FeedbackPage = {"data": [await self._feedback(feedback) for feedback in feedbacks]}
         return json_response(page)
 
     async def _feedback(self, feedback: Feedback) -> schemas.Feedback:

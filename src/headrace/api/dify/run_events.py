@@ -158,8 +158,8 @@ class RunEvents:
             if skip >= size:
                 continue
             if selector[1] == REASONING:
-                thought: ReasoningChunkData = {"reasoning": text[skip:], "node_id": selector[0], "is_final": not text}
-                events.append(StreamEvent("reasoning_chunk", thought, StreamPosition.beyond(at, sent)))
+                reasoning: ReasoningChunkData = {"reasoning": text[skip:], "node_id": selector[0], "is_final": not text}
+                events.append(StreamEvent("reasoning_chunk", reasoning, StreamPosition.beyond(at, sent)))
             else:
                 chunk: TextChunkData = {"text": text[skip:], "from_variable_selector": list(selector)}
                 events.append(StreamEvent("text_chunk", chunk, StreamPosition.beyond(at, sent)))
@@ -203,8 +203,8 @@ class RunEvents:
             case NodeSucceeded() | NodeFailed() as event if node is not None:
                 yield "node_finished", self._node_ended(node, event, at)
             case NodeRetried() as event if node is not None:
-                retried: NodeRetryData = {**self._node_ended(node, event, at), "retry_index": event.attempt}
-                yield "node_retry", retried
+                data: NodeRetryData = {**self._node_ended(node, event, at), "retry_index": event.attempt}
+                yield "node_retry", data
             case StepStarted(name=name) | StepEnded(name=name) if node is not None and not is_hidden(name):
                 yield "agent_log", self._agent_log(node, node.steps[name])
             case event:
@@ -325,20 +325,20 @@ def _own_events(
     return events
 
 
-def run_outcome(run: RunLifecycle, ended: RunEnded, at: float) -> RunOutcome:
+def run_outcome(run: RunLifecycle, end: RunEnded, at: float) -> RunOutcome:
     """What a blocking response and workflow_finished have in common."""
     return {
         "id": run.run,
         "workflow_id": run.request.version,
-        "status": ended.status,
-        "outputs": ended.outputs,
-        "error": ended.error,
+        "status": end.status,
+        "outputs": end.outputs,
+        "error": end.error,
         "elapsed_time": run.elapsed_at(at),
-        "total_tokens": ended.tokens,
-        "total_steps": ended.steps,
+        "total_tokens": end.tokens,
+        "total_steps": end.steps,
     }
 
 
-def paused_nodes(paused: RunPaused) -> list[str]:
+def paused_nodes(pause: RunPaused) -> list[str]:
     """The nodes that wait for a person."""
-    return [reason["node_id"] for reason in paused.reasons if "node_id" in reason]
+    return [reason["node_id"] for reason in pause.reasons if "node_id" in reason]

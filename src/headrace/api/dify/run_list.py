@@ -57,8 +57,8 @@ class RunListRoutes(Routes):
             page=_PAGE.of(request),
             limit=_LIMIT.of(request),
         )
-        total, stored = await self.api.run_service.runs.list_runs(run_filter)
-        runs = [await self.api.listed(release, summary) for summary in stored]
+        total, rows = await self.api.run_service.runs.list_runs(run_filter)
+        runs = [await self.api.listed(release, summary) for summary in rows]
         catalog = self.api.apps.catalog
         versions = {version: await catalog.version(version) for version in {summary.version for summary in runs}}
         page: WorkflowLogPage = {

@@ -49,13 +49,13 @@ class BlockingResponse:
             return self._encode(self._paused(event, record.at))
         return None
 
-    def _result(self, ended: RunEnded, at: float) -> RunResult:
-        outcome = run_outcome(self._lifecycle, ended, at)
+    def _result(self, end: RunEnded, at: float) -> RunResult:
+        outcome = run_outcome(self._lifecycle, end, at)
         return {**outcome, "created_at": int(self._lifecycle.queued_at), "finished_at": int(at)}
 
-    def _paused(self, paused: RunPaused, at: float) -> PausedRun:
-        result = self._result(RunEnded(PAUSED, tokens=paused.tokens, steps=paused.steps), at)
-        return {**result, "finished_at": None, "paused_nodes": paused_nodes(paused), "reasons": list(paused.reasons)}
+    def _paused(self, pause: RunPaused, at: float) -> PausedRun:
+        result = self._result(RunEnded(PAUSED, tokens=pause.tokens, steps=pause.steps), at)
+        return {**result, "finished_at": None, "paused_nodes": paused_nodes(pause), "reasons": list(pause.reasons)}
 
     def _encode(self, data: RunResult | PausedRun) -> bytes:
         response: BlockingRun = {"task_id": self._task, "workflow_run_id": self._run, "data": data}
@@ -65,18 +65,18 @@ class BlockingResponse:
 def workflow_run(run: RunId, view: RunView) -> WorkflowRun:
     """GET /workflows/run/{id}. `outputs` is `{}` while the run continues, and null if it ended without any."""
     summary = view.summary
-    queued, ended = summary.request, summary.ended
-    inputs = {**queued.inputs, **{f"sys.{name}": value for name, value in queued.system.items()}}
+    request, end = summary.request, summary.ended
+    inputs = {**request.inputs, **{f"sys.{name}": value for name, value in request.system.items()}}
     outputs = "{}"
-    if ended is not None:
-        outputs = encode_text(dict(ended.outputs)) if ended.outputs else None
+    if end is not None:
+        outputs = encode_text(dict(end.outputs)) if end.outputs else None
     return {
         "id": run,
-        "workflow_id": queued.version,
+        "workflow_id": request.version,
         "status": RUNNING if summary.status == QUEUED else summary.status,  # Dify has no queued runs
         "inputs": encode_text(inputs),
         "outputs": outputs,
-        "error": ended.error if ended else None,
+        "error": end.error if end else None,
         "total_steps": summary.steps,
         "total_tokens": summary.tokens,
         "created_at": int(summary.queued_at),
@@ -87,7 +87,7 @@ def workflow_run(run: RunId, view: RunView) -> WorkflowRun:
 
 def workflow_log(summary: ListedRun, version: Version | None) -> WorkflowLog:
     """An entry of GET /workflows/logs. Dify names a version by when it was published."""
-    published = datetime.fromtimestamp(version.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if version else None
+    published_at = datetime.fromtimestamp(version.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if version else None
     end_user: LoggedEndUser | None = None
     if summary.end_user is not None:
         end_user = {
@@ -101,7 +101,7 @@ def workflow_log(summary: ListedRun, version: Version | None) -> WorkflowLog:
         "id": str(uuid5(UUID(summary.run), "log")),
         "workflow_run": {
             "id": summary.run,
-            "version": published,
+            "version": published_at,
             "status": summary.status,
             "triggered_from": trigger[1] if trigger else "app-run",
             "error": summary.error,

@@ -129,8 +129,8 @@ class RunRoutes(Routes):
         release = await self.api.authenticate(request)
         user = user_of(request.query_params)
         view = await self._view(release, request.path_params["workflow_run_id"])
-        queued = view.summary.request
-        if queued.user != user:
+        run_request = view.summary.request
+        if run_request.user != user:
             raise NotFound(_NO_RUN)
         snapshot, past_pauses = _SNAPSHOT.of(request), _PAST_PAUSES.of(request)
         last = view.summary.seq
@@ -144,7 +144,7 @@ class RunRoutes(Routes):
         tokens, records = await self.api.answers_forms(request), self.api.run_service.follow(run, on_pause=True)
         close_from = None if past_pauses else max(last, after.seq + 1)
         events = events_for(run, view.release.flow, after)
-        stream = stream_events(events, records, queued.task, close_from, ids=wants_ids(request), tokens=tokens)
+        stream = stream_events(events, records, run_request.task, close_from, ids=wants_ids(request), tokens=tokens)
         return EventStream(stream, self.api.options.ping_seconds)
 
     # ---------------------------------------------------------------------------------------------- get, stop, list
@@ -219,15 +219,15 @@ async def run_response(api: Api, request: Request, submission: Submission, *, st
     if streamed:
         return await run_stream(api, request, submission)
     flow, body = submission.release.flow, None
-    async with api.run_service.open(submission) as started:
+    async with api.run_service.open(submission) as started_run:
         blocking = BlockingMessage if flow.mode in MESSAGES else BlockingResponse
-        response = blocking(started.run, started.task, flow)
-        async for record in started.records:  # to the end: closing an unfinished iterator is expensive
+        response = blocking(started_run.run, started_run.task, flow)
+        async for record in started_run.records:  # to the end: closing an unfinished iterator is expensive
             body = response.feed(record) or body
     if response.error is not None:
         raise response.error
     if body is None:
-        raise RuntimeError(f"run {started.run} could not be followed to its end")
+        raise RuntimeError(f"run {started_run.run} could not be followed to its end")
     return Response(body, media_type="application/json; charset=utf-8")
 
 
@@ -239,9 +239,9 @@ def events_for(run: RunId, flow: Flow, after: StreamPosition = START) -> RunEven
 async def run_stream(api: Api, request: Request, submission: Submission, run: RunId | None = None) -> EventStream:
     """Starts a run, with this id if one is given, and responds with its events."""
     async with AsyncExitStack() as stack:
-        started = await stack.enter_async_context(api.run_service.open(submission, run))
-        events = events_for(started.run, started.flow)
-        stream = stream_events(events, started.records, started.task, ids=wants_ids(request))
+        started_run = await stack.enter_async_context(api.run_service.open(submission, run))
+        events = events_for(started_run.run, started_run.flow)
+        stream = stream_events(events, started_run.records, started_run.task, ids=wants_ids(request))
         return EventStream(stream, api.options.ping_seconds, stack.pop_all())
 
 

@@ -77,9 +77,9 @@ def _model(flow: Flow) -> Mapping[str, Value] | None:
     """The model that the feature names, else the app's first, of an llm node if there is one. (Dify calls the
     workspace's default model, which does not exist here.)"""
     feature = flow.features.get("suggested_questions_after_answer")
-    named = cast("dict[str, Value]", feature).get("model") if isinstance(feature, dict) else None
+    model_fields = cast("dict[str, Value]", feature).get("model") if isinstance(feature, dict) else None
     nodes = sorted(flow.graph.all_nodes(), key=lambda node: not node.traits.generates)
-    models: Iterable[Value] = [named, *(node.config.get("model") for node in nodes)]
+    models: Iterable[Value] = [model_fields, *(node.config.get("model") for node in nodes)]
     for candidate in models:
         if isinstance(candidate, dict):
             model = cast("dict[str, Value]", candidate)

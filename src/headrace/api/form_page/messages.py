@@ -72,10 +72,10 @@ MESSAGES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def language_of(accepted: str) -> str:
+def language_of(header: str) -> str:
     """The best of these languages for an Accept-Language header."""
-    wanted = sorted(map(_weighed, accepted[:1000].split(",")), key=lambda choice: -choice[0])
-    for weight, tag in wanted:
+    choices = sorted(map(_weighed, header[:1000].split(",")), key=lambda choice: -choice[0])
+    for weight, tag in choices:
         first, *rest = tag.split("-")
         if weight > 0 and first == "en":
             return ENGLISH

@@ -64,13 +64,13 @@ def form_page(
     language: str,
     *,
     expires_at: float | None = None,
-    typed: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
     problems: Sequence[Problem] = (),
     images: Sequence[str] = (),
 ) -> str:
-    """The page of a form that waits. `typed` are the values of an answer that was not accepted, by input."""
+    """The page of a form that waits. `texts` are the values of an answer that was not accepted, by input."""
     wrong = {problem.name for problem in problems}
-    fields = {field.id: field for field in _fields(form, language, typed or {}, wrong)}
+    fields = {field.id: field for field in _fields(form, language, texts or {}, wrong)}
     parts = list(_parts(form.content, fields, images))
     return _render(
         language,
@@ -109,7 +109,7 @@ def policy(images: Sequence[str] = ()) -> str:
     )
 
 
-def _fields(form: FormRequested, language: str, typed: Mapping[str, str], wrong: set[str]) -> Iterator[Field]:
+def _fields(form: FormRequested, language: str, texts: Mapping[str, str], wrong: set[str]) -> Iterator[Field]:
     words = MESSAGES[language]
     for item in form.inputs:
         name, kind = str(item["output_variable_name"]), str(item["type"])
@@ -118,16 +118,16 @@ def _fields(form: FormRequested, language: str, typed: Mapping[str, str], wrong:
         match kind:
             case "select":
                 options = [str(option) for option in _list(_mapping(item.get("option_source")).get("value"))]
-                value = typed.get(name, "")
+                value = texts.get(name, "")
                 yield field("select", value=value, options=options, invalid=invalid)
             case "file" | "file-list" if "local_file" in _list(item.get("allowed_file_upload_methods")):
                 multiple, most = kind == "file-list", item.get("number_limits")
                 hint = words["files"].format(most) if multiple and most else ""
                 yield field("file", accept=_accept(item), multiple=multiple, hint=hint, invalid=invalid)
             case "file" | "file-list":
-                yield field("url", value=typed.get(name, ""), hint=words["url"], invalid=invalid)
+                yield field("url", value=texts.get(name, ""), hint=words["url"], invalid=invalid)
             case _:
-                yield field("text", value=typed.get(name, _default(form, item, name)), invalid=invalid)
+                yield field("text", value=texts.get(name, _default(form, item, name)), invalid=invalid)
 
 
 def _parts(content: str, fields: Mapping[str, Field], images: Sequence[str]) -> Iterator[Part]:

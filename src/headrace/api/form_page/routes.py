@@ -24,7 +24,7 @@ from headrace.content.filetypes import OCTET_STREAM, extension_of, kind_of
 from headrace.errors import NotFound, RequestError, TooManyRequests
 from headrace.kernel.events import FormRequested
 from headrace.kernel.forms import FILE_TYPES
-from headrace.runs.forms import OpenedForm, check_waiting, open_form, submit_form
+from headrace.runs.forms import TokenForm, check_waiting, open_form, submit_form
 from headrace.values import Value
 
 PATH = "/form/{token}"
@@ -59,13 +59,13 @@ class FormPage:
         try:
             now = self._run_service.environment.clock()
             self._rate.check(request.client.host if request.client else "", now)
-            opened = await open_form(self._run_service, request.path_params["token"])
-            if opened is None:
+            token_form = await open_form(self._run_service, request.path_params["token"])
+            if token_form is None:
                 raise NotFound("Form not found")
-            check_waiting(self._run_service, opened.form)
+            check_waiting(self._run_service, token_form.form)
             if request.method == "POST":
-                return await self._answer(request, opened, language)
-            return await self._form(opened, language)
+                return await self._answer(request, token_form, language)
+            return await self._form(token_form, language)
         except RequestError as error:
             if error.code in _OVER:
                 return self._html(message_page(language, "over", _OVER[error.code]), 410)
@@ -75,17 +75,17 @@ class FormPage:
 
     async def _form(
         self,
-        opened: OpenedForm,
+        token_form: TokenForm,
         language: str,
-        typed: dict[str, str] | None = None,
+        texts: dict[str, str] | None = None,
         problems: Sequence[Problem] = (),
     ) -> Response:
         html = await asyncio.to_thread(  # a long text takes a while to render
             form_page,
-            opened.request,
+            token_form.request,
             language,
-            expires_at=opened.form.expires_at,
-            typed=typed,
+            expires_at=token_form.form.expires_at,
+            texts=texts,
             problems=problems,
             images=self._images,
         )
@@ -96,20 +96,22 @@ class FormPage:
 
     # -------------------------------------------------------------------------------------------------------- answers
 
-    async def _answer(self, request: Request, opened: OpenedForm, language: str) -> Response:
-        words, form = MESSAGES[language], opened.request
+    async def _answer(self, request: Request, token_form: TokenForm, language: str) -> Response:
+        words, form = MESSAGES[language], token_form.request
         fields = await self._read(request, form)
         try:
             texts = {name: value.replace("\r\n", "\n") for name, value in fields.items() if isinstance(value, str)}
-            typed = {name.removeprefix(PREFIX): text for name, text in texts.items() if name.startswith(PREFIX)}
+            form_texts = {name.removeprefix(PREFIX): text for name, text in texts.items() if name.startswith(PREFIX)}
             files = {name: _files_of(fields, PREFIX + name) for name in map(_name_of, form.inputs)}
-            missing = [name for item in form.inputs if _is_missing(item, typed, files[name := _name_of(item)])]
+            missing = [name for item in form.inputs if _is_missing(item, form_texts, files[name := _name_of(item)])]
             if missing:
                 problems = [Problem(words["required"], name) for name in missing]
             else:
                 try:
-                    inputs = {_name_of(item): await self._value(opened, item, typed, files) for item in form.inputs}
-                    await self._submit(opened, texts.get("action", ""), inputs)
+                    inputs = {
+                        _name_of(item): await self._value(token_form, item, form_texts, files) for item in form.inputs
+                    }
+                    await self._submit(token_form, texts.get("action", ""), inputs)
                 except RequestError as error:
                     if error.status == 412:
                         raise
@@ -118,36 +120,39 @@ class FormPage:
                     return self._html(message_page(language, "thanks", "sent"))
             if any(files.values()):
                 problems.append(Problem(words["again"]))  # a browser fills in texts only
-            return await self._form(opened, language, typed, problems)
+            return await self._form(token_form, language, form_texts, problems)
         finally:
             await fields.close()
 
-    async def _submit(self, opened: OpenedForm, action: str, inputs: dict[str, Value]) -> None:
-        resolve = partial(self._api.resolve, app=opened.form.app)
-        await submit_form(self._run_service, opened, action, inputs, opened.token.recipient, resolve)
+    async def _submit(self, token_form: TokenForm, action: str, inputs: dict[str, Value]) -> None:
+        resolve = partial(self._api.resolve, app=token_form.form.app)
+        await submit_form(self._run_service, token_form, action, inputs, token_form.token.recipient, resolve)
 
     async def _value(
         self,
-        opened: OpenedForm,
+        token_form: TokenForm,
         item: Mapping[str, Value],
-        typed: Mapping[str, str],
+        texts: Mapping[str, str],
         files: Mapping[str, Sequence[UploadFile]],
     ) -> Value:
         """The value of an input, as a client of the API would send it."""
         name, kind = _name_of(item), item["type"]
         if kind not in FILE_TYPES:
-            return typed[name]
-        uploaded = [await self._save(opened, item, file) for file in files[name]]
-        mappings: list[Value] = list(uploaded) if uploaded else [_link(item, typed[name])]
+            return texts[name]
+        uploads = [await self._save(token_form, item, file) for file in files[name]]
+        mappings: list[Value] = list(uploads) if uploads else [_link(item, texts[name])]
         return mappings if kind == "file-list" else mappings[0]
 
-    async def _save(self, opened: OpenedForm, item: Mapping[str, Value], upload: UploadFile) -> Mapping[str, Value]:
+    async def _save(self, token_form: TokenForm, item: Mapping[str, Value], upload: UploadFile) -> Mapping[str, Value]:
         """Stores a file as one of the run's user. 413 if it is too large."""
         filename = upload.filename or "file"
         limit = self._api.upload_limit(PurePath(filename).suffix)
         if (upload.size or 0) > limit:
             raise file_too_large(limit)
-        app, run = await self._api.apps.find(opened.form.app), await self._run_service.runs.find_run(opened.form.run)
+        app, run = (
+            await self._api.apps.find(token_form.form.app),
+            await self._run_service.runs.find_run(token_form.form.run),
+        )
         if app is None or run is None:
             raise NotFound("Form not found")
         file = await self._api.files.save(
@@ -216,10 +221,10 @@ def _name_of(item: Mapping[str, Value]) -> str:
     return str(item["output_variable_name"])
 
 
-def _is_missing(item: Mapping[str, Value], typed: Mapping[str, str], files: Sequence[UploadFile]) -> bool:
+def _is_missing(item: Mapping[str, Value], texts: Mapping[str, str], files: Sequence[UploadFile]) -> bool:
     """Whether an answer lacks a value; a paragraph may be empty."""
     name = _name_of(item)
-    return not (files or typed.get(name)) if item["type"] in (*FILE_TYPES, "select") else name not in typed
+    return not (files or texts.get(name)) if item["type"] in (*FILE_TYPES, "select") else name not in texts
 
 
 def _most_files(form: FormRequested) -> int:

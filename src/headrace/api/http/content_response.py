@@ -29,8 +29,8 @@ class ContentResponse(Response):
         self.status_code = 200
         self.background = None
         self.init_headers(headers)
-        quoted = quote(filename)
-        name = f'filename="{filename}"' if quoted == filename else f"filename*=utf-8''{quoted}"
+        quoted_name = quote(filename)
+        name = f'filename="{filename}"' if quoted_name == filename else f"filename*=utf-8''{quoted_name}"
         self.headers["content-disposition"] = f"{disposition}; {name}"
         self.headers["accept-ranges"] = "bytes"
         self.headers["content-length"] = str(content.size)
@@ -44,8 +44,8 @@ class ContentResponse(Response):
             start, end = part
             satisfiable = start < end
             self.status_code = 206 if satisfiable else 416
-            shown = f"{start}-{end - 1}" if satisfiable else "*"
-            self.headers["content-range"] = f"bytes {shown}/{self._content.size}"
+            range_text = f"{start}-{end - 1}" if satisfiable else "*"
+            self.headers["content-range"] = f"bytes {range_text}/{self._content.size}"
             start = min(start, end)
             self.headers["content-length"] = str(end - start if satisfiable else 0)
             end = end if satisfiable else start

@@ -43,9 +43,9 @@ class Body:
         self._limit = limit
         self._too_large = too_large
         self._ended = False
-        self._received = 0
-        declared = header(request, b"content-length") or ""
-        self._declared = int(declared) if declared.isascii() and declared.isdigit() else 0
+        self._size = 0
+        length = header(request, b"content-length") or ""
+        self._length = int(length) if length.isascii() and length.isdigit() else 0
         self._expects_continue = (
             header(request, b"expect") is not None
         )  # the client waits for 100 before it sends the body
@@ -53,19 +53,19 @@ class Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces. Raises `too_large` as soon as that is known, ClientDisconnect if the client disconnects."""
-        if self._declared > self._limit:
+        if self._length > self._limit:
             raise self._too_large or of_status(413)
         decompressor = None if self._encoding in ("", "identity") else _Decompressor(self._encoding)
         size = 0
         while not self._ended:
             piece = await self._piece()
-            if decompressor is not None and self._received <= self._limit:
+            if decompressor is not None and self._size <= self._limit:
                 piece = decompressor.feed(piece, self._limit - size + 1)
                 size += len(piece)
-            if max(self._received, size) > self._limit:
+            if max(self._size, size) > self._limit:
                 raise self._too_large or of_status(413)
             yield piece
-        if decompressor is not None and self._received and not decompressor.is_complete:
+        if decompressor is not None and self._size and not decompressor.is_complete:
             raise of_status(400, _CORRUPT)
 
     async def whole(self) -> bytes:
@@ -79,8 +79,8 @@ class Body:
 
     async def drain(self) -> None:
         """Reads the rest and drops it."""
-        most = self._received + _DRAINED
-        while not (self._ended or self._expects_continue) and self._received < most:
+        most = self._size + _DRAINED
+        while not (self._ended or self._expects_continue) and self._size < most:
             await self._piece()
 
     async def _piece(self) -> bytes:
@@ -88,7 +88,7 @@ class Body:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         piece: bytes = message.get("body", b"")
-        self._received += len(piece)
+        self._size += len(piece)
         self._ended = not message.get("more_body", False)
         return piece
 
@@ -129,6 +129,6 @@ def parse(shape: type[T], body: Mapping[str, Value], error_of: Callable[[str, st
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part)[:50] for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(getattr(shape, "__annotations__", {})))
-            raise error_of(where, f"Input should be one of {known}") from None
+            names = ", ".join(sorted(getattr(shape, "__annotations__", {})))
+            raise error_of(where, f"Input should be one of {names}") from None
         raise error_of(where, first["msg"]) from None

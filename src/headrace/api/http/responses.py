@@ -128,7 +128,7 @@ class EventStream(Response):
         self._stack = stack or AsyncExitStack()
         self._buffer: list[bytes] = []
         self._size = 0
-        self._changed = asyncio.Event()
+        self._change = asyncio.Event()
         self._has_room = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,7 +139,7 @@ class EventStream(Response):
             return
         async with self._stack:
             collecting = asyncio.create_task(self._collect())
-            collecting.add_done_callback(lambda _: self._changed.set())
+            collecting.add_done_callback(lambda _: self._change.set())
             sending = asyncio.create_task(self._send(send, collecting))
             disconnecting = asyncio.create_task(disconnected(receive))
             try:
@@ -147,9 +147,9 @@ class EventStream(Response):
             finally:
                 for task in (collecting, sending, disconnecting):
                     task.cancel()
-                ended = await asyncio.gather(sending, collecting, disconnecting, return_exceptions=True)
-            if isinstance(ended[0], Exception):
-                raise ended[0]
+                results = await asyncio.gather(sending, collecting, disconnecting, return_exceptions=True)
+            if isinstance(results[0], Exception):
+                raise results[0]
 
     async def close(self) -> None:
         """Closes a stream that is not sent after all."""
@@ -160,7 +160,7 @@ class EventStream(Response):
             async for event in events:
                 self._buffer.append(event)
                 self._size += len(event)
-                self._changed.set()
+                self._change.set()
                 while self._size > _BUFFER_SIZE:
                     self._has_room.clear()
                     await self._has_room.wait()
@@ -169,10 +169,10 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         while True:
             if not self._buffer and not collecting.done():
-                self._changed.clear()
+                self._change.clear()
                 try:
                     async with asyncio.timeout(self._ping):
-                        await self._changed.wait()
+                        await self._change.wait()
                 except TimeoutError:
                     self._buffer.append(self._ping_event)
             if self._buffer:

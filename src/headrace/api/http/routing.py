@@ -107,9 +107,9 @@ class LazyRoutes(BaseRoute):
         if not scope["path"].startswith(self._starts) and not scope.get("root_path"):
             return Match.NONE, {}
         matches = [(route, *route.matches(scope)) for route in self.routes]
-        for wanted in (Match.FULL, Match.PARTIAL):
+        for kind in (Match.FULL, Match.PARTIAL):
             for route, match, child_scope in matches:
-                if match is wanted:
+                if match is kind:
                     return match, {**child_scope, _LAZY_ROUTE: route}
         return Match.NONE, {}
 

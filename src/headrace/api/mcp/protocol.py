@@ -96,16 +96,16 @@ def request_id(body: Mapping[str, Value]) -> RequestId | None:
 
 def _version(method: str, params: Mapping[str, Value], headers: Mapping[str, str], *, is_request: bool) -> str:
     meta = _object(params.get("_meta"))
-    declared, header = meta.get(_VERSION), headers.get("mcp-protocol-version")
-    if declared is None:
+    version_of_message, header = meta.get(_VERSION), headers.get("mcp-protocol-version")
+    if version_of_message is None:
         if method == "initialize":  # the version is about to be agreed on
             return WITH_SESSIONS[0]
         if header in STATELESS and is_request:
             raise ProtocolError(INVALID_PARAMS, f"The request's _meta must have '{_VERSION}'.", 400)
         return spoken(header)
-    if header != declared:
-        raise _mismatch("MCP-Protocol-Version", header, declared)
-    version = spoken(declared)
+    if header != version_of_message:
+        raise _mismatch("MCP-Protocol-Version", header, version_of_message)
+    version = spoken(version_of_message)
     if version in STATELESS and is_request:
         if not isinstance(meta.get(_CAPABILITIES), dict):
             raise ProtocolError(INVALID_PARAMS, f"The request's _meta must have '{_CAPABILITIES}', an object.", 400)

@@ -29,7 +29,7 @@ class ToolCall:
         self.run = run
         self.is_done = False  # the run has ended, or waits for a person
         self._flow = flow
-        self._ended: RunEnded | None = None
+        self._end: RunEnded | None = None
         self._reply = Reply(flow)
         self._text = AnswerText(flow)
         self._round_at = 0.0
@@ -40,7 +40,7 @@ class ToolCall:
         self._text.feed(record)
         match record.event:
             case RunEnded() as event:
-                self._ended, self.is_done = event, True
+                self._end, self.is_done = event, True
                 self._text.add(self._reply.annotated(event.outputs))
             case RunPaused():
                 self.is_done = True
@@ -56,28 +56,28 @@ class ToolCall:
     async def result(self, files: FileStore, version: str) -> Mapping[str, Value]:
         """The result, once the call is done."""
         meta = {_RUN: self.run}
-        ended = self._ended
-        if ended is None:
+        end = self._end
+        if end is None:
             return error_result("The run waits for a person, so this call has no result.", meta)
-        if ended.status == STOPPED:
+        if end.status == STOPPED:
             return error_result("The run was stopped.", meta)
-        if ended.status == FAILED:
+        if end.status == FAILED:
             if self._flow.mode in MESSAGES:
-                return error_result(failure(self._flow, ended, self._reply.summary.failure).message, meta)
-            return error_result(ended.error or "The run failed.", meta)
-        return {**await self._success(ended, files, version), "_meta": meta}
+                return error_result(failure(self._flow, end, self._reply.summary.failure).message, meta)
+            return error_result(end.error or "The run failed.", meta)
+        return {**await self._success(end, files, version), "_meta": meta}
 
-    async def _success(self, ended: RunEnded, files: FileStore, version: str) -> Mapping[str, Value]:
+    async def _success(self, end: RunEnded, files: FileStore, version: str) -> Mapping[str, Value]:
         if self._flow.mode not in MESSAGES:
-            linked = [await _file(file, files, version) for file in files_in(ended.outputs)]
-            text = encode(ended.outputs).decode()
-            return {"content": [_text(text), *linked], "structuredContent": ended.outputs}
+            links = [await _file(file, files, version) for file in files_in(end.outputs)]
+            text = encode(end.outputs).decode()
+            return {"content": [_text(text), *links], "structuredContent": end.outputs}
         answer, conversation = str(self._text), in_conversation(self._reply.summary.request)
-        linked = [await _file(file, files, version) for file in self._reply.files]
+        links = [await _file(file, files, version) for file in self._reply.files]
         # a model sees the content alone in many clients, and needs the id to continue the conversation
-        named = [_text(f"conversation_id: {id_}") for id_ in conversation.values()]
-        structured = {"answer": answer, "message_id": self.run, **conversation}
-        return {"content": [_text(answer), *linked, *named], "structuredContent": structured}
+        texts = [_text(f"conversation_id: {id_}") for id_ in conversation.values()]
+        structured_content = {"answer": answer, "message_id": self.run, **conversation}
+        return {"content": [_text(answer), *links, *texts], "structuredContent": structured_content}
 
 
 def error_result(message: str, meta: Mapping[str, Value] | None = None) -> Mapping[str, Value]:

@@ -124,15 +124,15 @@ class McpRoutes(Routes):
             case "tools/list":
                 return _json(protocol.result(message, {"tools": await self._tools(message, apps)}, cacheable=True))
             case "server/discover" if message.is_stateless:
-                discovered = {"supportedVersions": protocol.VERSIONS, **_about()}
-                return _json(protocol.result(message, discovered, cacheable=True))
+                discovery = {"supportedVersions": protocol.VERSIONS, **_about()}
+                return _json(protocol.result(message, discovery, cacheable=True))
             case "initialize" if not message.is_stateless:
-                wanted = message.params.get("protocolVersion")
-                version = wanted if wanted in protocol.WITH_SESSIONS else protocol.WITH_SESSIONS[0]
-                begun = protocol.result(
+                client_version = message.params.get("protocolVersion")
+                version = client_version if client_version in protocol.WITH_SESSIONS else protocol.WITH_SESSIONS[0]
+                response = protocol.result(
                     message, {"protocolVersion": version, "serverInfo": protocol.SERVER, **_about()}
                 )
-                return _json(begun, headers={SESSION: str(uuid4()), **_TO_SCRIPTS})
+                return _json(response, headers={SESSION: str(uuid4()), **_TO_SCRIPTS})
             case "ping" if not message.is_stateless:
                 return _json(protocol.result(message, {}))
             case _:
@@ -165,15 +165,15 @@ class McpRoutes(Routes):
             raise ProtocolError(protocol.INVALID_REQUEST, "This session has had a request with this id.", 400)
         user = named_user(request.headers.get(_USER)) or ANONYMOUS
         try:
-            wanted = await submission(self.api, release, user, cast("dict[str, Value]", arguments), run)
+            submission_of_call = await submission(self.api, release, user, cast("dict[str, Value]", arguments), run)
         except RequestError as error:  # the arguments are at fault: the model can mend them
             return _json(protocol.result(message, error_result(error.message)))
         async with AsyncExitStack() as stack:
-            started = await stack.enter_async_context(self.api.run_service.open(wanted, run))
-            call = ToolCall(started.run, started.flow)
+            started_run = await stack.enter_async_context(self.api.run_service.open(submission_of_call, run))
+            call = ToolCall(started_run.run, started_run.flow)
             if message.is_stateless:
                 await stack.enter_async_context(self._stopped_if_left(call))
-            events = self._events(call, message, started.records)
+            events = self._events(call, message, started_run.records)
             return EventStream(events, self.api.options.ping_seconds, stack.pop_all(), _PING)
 
     async def _events(
@@ -182,7 +182,7 @@ class McpRoutes(Routes):
         """The response to a call: its progress after a record's number, if the client wants to hear of it, and the
         result. An error in the middle is sent as one, since the status is sent already."""
         assert message.id is not None
-        token, reported = message.progress_token, 0
+        token, progress = message.progress_token, 0
         if message.version == _RESUMABLE and not after:
             yield b"id: %b\ndata:\n\n" % _Place(call.run, 0, message.id, token).event_id()
         try:
@@ -191,9 +191,9 @@ class McpRoutes(Routes):
                     text, seq = call.feed(record), record.seq
                     if text is None or seq is None or token is None:
                         continue
-                    reported += 1
+                    progress += 1
                     if seq > after:
-                        params = {"progressToken": token, "progress": reported, "message": text}
+                        params = {"progressToken": token, "progress": progress, "message": text}
                         data = protocol.notification("notifications/progress", params)
                         place = b"" if message.is_stateless else _Place(call.run, seq, message.id, token).event_id()
                         yield b"id: %b\ndata: %b\n\n" % (place, data) if place else b"data: %b\n\n" % data
@@ -219,8 +219,8 @@ class McpRoutes(Routes):
         """Stops the run of a call. One that is unknown or has ended is ignored."""
         id_ = protocol.request_id({"id": message.params.get("requestId")})
         run = _run_of(request, id_)
-        known = await self.api.run_service.runs.find_run(run) if run is not None else None
-        if run is not None and known is not None and any(app.id == known.app for app in apps):
+        existing = await self.api.run_service.runs.find_run(run) if run is not None else None
+        if run is not None and existing is not None and any(app.id == existing.app for app in apps):
             await self.api.run_service.stop(run, "client cancelled")
 
     def _failed(self, request: Request, error: RequestError, id_: RequestId | None) -> Response:
@@ -231,8 +231,8 @@ class McpRoutes(Routes):
 
     def _check_origin(self, request: Request) -> None:
         """Forbidden for a web page that may not call: a browser can be led to a server on its own machine."""
-        origin, allowed = request.headers.get("origin"), self.api.options.cors_origins
-        if origin is not None and "*" not in allowed and origin not in allowed:
+        origin, origins = request.headers.get("origin"), self.api.options.cors_origins
+        if origin is not None and "*" not in origins and origin not in origins:
             raise Forbidden("Requests from this origin are not allowed.")
 
 
@@ -248,8 +248,8 @@ def _run_of(request: Request, id_: RequestId | None) -> RunId | None:
 
 
 def _accepts_stream(request: Request) -> bool:
-    accepted = request.headers.get("accept", "*/*")
-    return any(kind in accepted for kind in (EVENT_STREAM, "text/*", "*/*"))
+    accept = request.headers.get("accept", "*/*")
+    return any(kind in accept for kind in (EVENT_STREAM, "text/*", "*/*"))
 
 
 def _about() -> dict[str, object]:

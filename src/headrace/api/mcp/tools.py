@@ -43,9 +43,9 @@ def tool_names(apps: Sequence[App]) -> dict[str, App]:
     tools: dict[str, App] = {}
     for app in sorted(apps, key=lambda app: (app.created_at, app.id)):
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", app.name).strip("_")
-        shortened = name[: _LONGEST_NAME - _ID_LENGTH - 1]
-        if not app.name.isascii() or shortened != name or not name or name in tools:
-            name = f"{shortened or 'app'}_{app.id[:_ID_LENGTH]}"
+        short_name = name[: _LONGEST_NAME - _ID_LENGTH - 1]
+        if not app.name.isascii() or short_name != name or not name or name in tools:
+            name = f"{short_name or 'app'}_{app.id[:_ID_LENGTH]}"
         tools[name] = app
     return tools
 
@@ -150,12 +150,12 @@ async def _file(api: Api, app: App, user: str, reference: str) -> Mapping[str, V
         if reference.startswith(("http://", "https://")):
             return {"transfer_method": "remote_url", "url": reference}
         return {"transfer_method": "local_file", "upload_file_id": reference}
-    head, _, encoded = reference[len("data:") :].partition(",")
+    head, _, base64_text = reference[len("data:") :].partition(",")
     mime_type, *parameters = head.split(";")
     if "base64" not in parameters:
         raise InvalidParam("A data: URL must be like data:application/pdf;base64,...")
     try:
-        data = base64.b64decode(encoded, validate=True)
+        data = base64.b64decode(base64_text, validate=True)
     except (binascii.Error, ValueError):  # ValueError: a character that is not ASCII
         raise InvalidParam("A data: URL is not valid base64.") from None
     extension = guess_extension(mime_type) or ".bin"

@@ -125,8 +125,8 @@ class RequestContext:
                     own = [*own, *headers_of(call.limits)]
                 names = {name for name, _ in own}
                 defaults = [header for header in _DEFAULTS if header[0] not in names]
-                named = [(b"x-request-id", request.encode()), *scope.get(DEPRECATION, ())]
-                message["headers"] = [*own, *named, *defaults, *always]
+                headers = [(b"x-request-id", request.encode()), *scope.get(DEPRECATION, ())]
+                message["headers"] = [*own, *headers, *defaults, *always]
                 if observer:
                     observer.on_headers(scope, message)
             await send(message)
@@ -156,9 +156,9 @@ class RequestContext:
         return [(b"access-control-allow-origin", origin.encode())] if origin in self._origins and origin else []
 
 
-def _raw(headers: Mapping[str, str], exposed: Sequence[str] = ()) -> list[tuple[bytes, bytes]]:
+def _raw(headers: Mapping[str, str], exposed_names: Sequence[str] = ()) -> list[tuple[bytes, bytes]]:
     """The headers, which scripts of web pages may read."""
-    names = ", ".join([*headers, *exposed])
+    names = ", ".join([*headers, *exposed_names])
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return [*raw, (b"access-control-expose-headers", names.encode())]
 
@@ -178,12 +178,12 @@ def _preflight(headers: Headers) -> Response | None:
     """The response to a CORS preflight; None if the request is not one."""
     if "access-control-request-method" not in headers:
         return None
-    allowed = {
+    cors_headers = {
         "Access-Control-Allow-Methods": _METHODS,
         "Access-Control-Allow-Headers": headers.get("access-control-request-headers", "Authorization, Content-Type"),
         "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
     }
-    return Response(status_code=204, headers=allowed)
+    return Response(status_code=204, headers=cors_headers)
 
 
 class ProxyHeaders:
@@ -202,12 +202,12 @@ class ProxyHeaders:
         app: ASGIApp,
         routes: Sequence[BaseRoute],
         root: str = "",
-        trusted: Sequence[str] = (),
+        proxies: Sequence[str] = (),
         *,
         linked: bool = True,
     ) -> None:
         self._app = app
-        self._of_proxies = ProxyHeadersMiddleware(cast("Any", app), list(trusted))  # it handles -For and -Proto
+        self._of_proxies = ProxyHeadersMiddleware(cast("Any", app), list(proxies))  # it handles -For and -Proto
         self._routes = routes
         self._root = root
         self._linked = linked

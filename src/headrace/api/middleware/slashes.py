@@ -41,8 +41,8 @@ def install(app: Starlette) -> None:
 
 
 def _candidates(path: str) -> Iterable[str]:
-    merged = _SLASHES.sub("/", path)
-    if merged != path:
-        yield merged
-    if not merged.endswith("/"):
-        yield f"{merged}/"
+    short_path = _SLASHES.sub("/", path)
+    if short_path != path:
+        yield short_path
+    if not short_path.endswith("/"):
+        yield f"{short_path}/"

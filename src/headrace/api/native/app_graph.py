@@ -22,15 +22,15 @@ _LONGEST_NOTE = 4000  # characters
 def graph_of(version: Version, flow: Flow) -> AppGraph:
     """The graph of a version. Secrets are masked."""
     workflow = mapping(read(version.content, f"version {version.number}").value.get("workflow")) or {}
-    drawn = mapping(workflow.get("graph")) or {}
-    nodes, edges = _entries(drawn.get("nodes")), _entries(drawn.get("edges"))
+    graph = mapping(workflow.get("graph")) or {}
+    nodes, edges = _entries(graph.get("nodes")), _entries(graph.get("edges"))
     if nodes:
-        known = {str(node.get("id")): node for node in nodes}
+        nodes_by_id = {str(node.get("id")): node for node in nodes}
         specs = {spec.id: spec for spec in flow.graph.all_nodes()}
         body: AppGraph = {
             "version_id": version.id,
-            "nodes": [_node(node, known, specs) for node in nodes],
-            "edges": [edge for entry in edges if (edge := _edge(entry, known)) is not None],
+            "nodes": [_node(node, nodes_by_id, specs) for node in nodes],
+            "edges": [edge for entry in edges if (edge := _edge(entry, nodes_by_id)) is not None],
         }
     else:  # an app without a workflow of its own
         body = {
@@ -60,7 +60,7 @@ def _undrawn(id_: str, type_: str, title: str, parent: str | None) -> GraphNode:
 
 
 def _node(
-    node: Mapping[str, Value], known: Mapping[str, Mapping[str, Value]], specs: Mapping[str, NodeSpec]
+    node: Mapping[str, Value], nodes_by_id: Mapping[str, Mapping[str, Value]], specs: Mapping[str, NodeSpec]
 ) -> GraphNode:
     data = mapping(node.get("data")) or {}
     spec = specs.get(str(node.get("id")))
@@ -68,7 +68,7 @@ def _node(
     title = spec.title if spec is not None else data.get("title")
     type_ = str(data.get("type") or _NOTE)
     body = _undrawn(str(node.get("id")), type_, str(title or ""), parent)
-    body["x"], body["y"] = _position(node, known)
+    body["x"], body["y"] = _position(node, nodes_by_id)
     body["width"], body["height"] = _number(node.get("width")), _number(node.get("height"))
     if type_ == _NOTE:
         body["text"] = _note_text(data.get("text"))
@@ -83,7 +83,7 @@ def _parent(node: Mapping[str, Value]) -> str | None:
 
 
 def _position(
-    node: Mapping[str, Value], known: Mapping[str, Mapping[str, Value]], depth: int = 0
+    node: Mapping[str, Value], nodes_by_id: Mapping[str, Mapping[str, Value]], depth: int = 0
 ) -> tuple[float | None, float | None]:
     """Where a node is on the canvas; that of a node in a container may be relative to it."""
     absolute = mapping(node.get("positionAbsolute")) or {}
@@ -92,10 +92,10 @@ def _position(
         return x, y
     relative = mapping(node.get("position")) or {}
     x, y = _number(relative.get("x")), _number(relative.get("y"))
-    container = known.get(_parent(node) or "")
+    container = nodes_by_id.get(_parent(node) or "")
     if x is None or y is None or container is None or depth > 10:
         return (x, y) if x is not None and y is not None else (None, None)
-    left, top = _position(container, known, depth + 1)
+    left, top = _position(container, nodes_by_id, depth + 1)
     return (None, None) if left is None or top is None else (left + x, top + y)
 
 
@@ -103,9 +103,9 @@ def _number(value: Value) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e9 else None
 
 
-def _edge(edge: Mapping[str, Value], known: Mapping[str, object]) -> GraphEdge | None:
+def _edge(edge: Mapping[str, Value], nodes_by_id: Mapping[str, object]) -> GraphEdge | None:
     source, target = str(edge.get("source")), str(edge.get("target"))
-    if source not in known or target not in known:
+    if source not in nodes_by_id or target not in nodes_by_id:
         return None
     handle = str(edge.get("sourceHandle") or "source")
     return {

@@ -197,8 +197,8 @@ class AppCatalogRoutes(Routes):
         Values of secret environment variables are replaced by stars. Needs the permission `manage`.
         """
         release = await self._version(request, "manage")
-        content, masked = await asyncio.to_thread(shown, release.version.content)
-        body: AppSource = {"version_id": release.version.id, "content": content, "masked": masked}
+        content, is_masked = await asyncio.to_thread(shown, release.version.content)
+        body: AppSource = {"version_id": release.version.id, "content": content, "masked": is_masked}
         return json_response(body)
 
     # -------------------------------------------------------------------------------------------------------- find
@@ -225,11 +225,11 @@ class AppCatalogRoutes(Routes):
             version, lacks = release.version, await self._lacks_of(release)
         except LoadError as error:
             release = None
-            stored = await self.api.apps.catalog.version(app.version)
-            version = stored or Version(app.version, app.id, 0, "", "", app.created_at)
+            version_record = await self.api.apps.catalog.version(app.version)
+            version = version_record or Version(app.version, app.id, 0, "", "", app.created_at)
             lacks: list[Lack] = [{"kind": "version", "name": app.name, "message": str(error)}]
-        failed = next((run for run in activity.last if run.status == FAILED), None)
-        shown = None if failed is None else await self.api.listed(release, failed)
+        failure = next((run for run in activity.last if run.status == FAILED), None)
+        line = None if failure is None else await self.api.listed(release, failure)
         return {
             "id": app.id,
             "name": app.name,
@@ -242,7 +242,7 @@ class AppCatalogRoutes(Routes):
             "version": _version_body(version),
             "last_runs": [_last_run(run) for run in reversed(activity.last)],
             "counts": {"runs_24h": activity.runs, "failed_24h": activity.failed},
-            "last_error": None if shown is None else shown.error,
+            "last_error": None if line is None else line.error,
             "lacks": lacks,
             "lacks_checked": release is not None,
         }

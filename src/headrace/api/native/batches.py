@@ -100,8 +100,8 @@ class BatchRoutes(Routes):
         its end twice.
         """
         release = await self.api.authenticate(request)
-        declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if declared not in _TYPES:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type not in _TYPES:
             raise _wrong_type()
         with tempfile.TemporaryFile() as body:
             digest = await self._receive(request, body)

@@ -27,10 +27,10 @@ class ExecutionFilter(NamedTuple):
 
     @classmethod
     def of(cls, request: Request) -> ExecutionFilter:
-        wanted = cls(_INCLUDE.of(request), _TOP.of(request), _PARENT.of(request), _ROUND.of(request))
-        if wanted.round is not None and wanted.parent is None:
+        execution_filter = cls(_INCLUDE.of(request), _TOP.of(request), _PARENT.of(request), _ROUND.of(request))
+        if execution_filter.round is not None and execution_filter.parent is None:
             raise InvalidParam("round: Input should come with a parent")
-        return wanted
+        return execution_filter
 
     def accepts(self, path: Path) -> bool:
         if self.top:

@@ -70,14 +70,14 @@ class Idempotency:
         digest = digest_of(request, body)
         until = time.monotonic() + WAIT_SECONDS
         while True:
-            stored = await self._first(app, key, digest, until)
-            if isinstance(stored, IdempotencyRecord):
-                _check(stored.digest, digest)
-                if stored.body == _STREAM:
-                    return _replayed(await handle(_id(app, key, stored.created_at)))
-                return _replayed(Response(stored.body, stored.status or 200, media_type="application/json"))
-            if stored is not None:
-                return await self._handle(app, key, *stored, handle)
+            first = await self._first(app, key, digest, until)
+            if isinstance(first, IdempotencyRecord):
+                _check(first.digest, digest)
+                if first.body == _STREAM:
+                    return _replayed(await handle(_id(app, key, first.created_at)))
+                return _replayed(Response(first.body, first.status or 200, media_type="application/json"))
+            if first is not None:
+                return await self._handle(app, key, *first, handle)
 
     async def _first(
         self, app: str, key: str, digest: str, until: float
@@ -107,8 +107,8 @@ class Idempotency:
             if now - record.created_at >= ABANDONED_SECONDS:
                 # the same time as before, because the id is derived from it
                 at = record.created_at
-                taken = await self._store.claim(app, key, digest, at, math.nextafter(at, math.inf))
-                if taken is None:
+                existing = await self._store.claim(app, key, digest, at, math.nextafter(at, math.inf))
+                if existing is None:
                     pending.digest, claimed = digest, True
                     return pending, at, False
         finally:
@@ -123,7 +123,7 @@ class Idempotency:
         """Handles the request, and stores the response. A 4xx leaves the key as if it had not been used; after any
         other error something may have been created, so the claim stays, and the next request is handled with the same
         id."""
-        stored: IdempotencyRecord | None = None
+        record: IdempotencyRecord | None = None
         try:
             response = await handle(_id(app, key, since))
             if 200 <= response.status_code < 300:
@@ -134,7 +134,7 @@ class Idempotency:
                     if isinstance(response, EventStream):
                         await response.close()
                     raise
-                stored = IdempotencyRecord(app, key, pending.digest or "", since, response.status_code, body)
+                record = IdempotencyRecord(app, key, pending.digest or "", since, response.status_code, body)
             elif response.status_code < 500:
                 await self._store.release(app, key)
             return response if new else _replayed(response)
@@ -143,11 +143,11 @@ class Idempotency:
                 await self._store.release(app, key)
             raise
         finally:
-            self._done(app, key, pending, stored)
+            self._done(app, key, pending, record)
 
-    def _done(self, app: str, key: str, pending: _Pending, stored: IdempotencyRecord | None) -> None:
+    def _done(self, app: str, key: str, pending: _Pending, record: IdempotencyRecord | None) -> None:
         del self._pending[app, key]
-        pending.done.set_result(stored)
+        pending.done.set_result(record)
 
 
 def key_of(request: Request) -> str | None:

@@ -124,11 +124,11 @@ class KeyRoutes(Routes):
         limit, older = PAGE_LIMIT.of(request), CURSOR.of(request)
         visible: list[Key] = []
         while len(visible) <= limit:
-            stored = await self._catalog.keys_of_workspace(caller.workspace, older=older, limit=_KEYS_READ)
-            visible += [key for key in stored if can_manage_key(caller, key)]
-            if len(stored) < _KEYS_READ:
+            keys = await self._catalog.keys_of_workspace(caller.workspace, older=older, limit=_KEYS_READ)
+            visible += [key for key in keys if can_manage_key(caller, key)]
+            if len(keys) < _KEYS_READ:
                 break
-            older = (stored[-1].created_at, stored[-1].id)
+            older = (keys[-1].created_at, keys[-1].id)
         page = visible[:limit]
         cursor = cursor_of(page[-1].created_at, page[-1].id) if len(visible) > limit else None
         return json_response({"data": [key_body(key) for key in page], "next_cursor": cursor})
@@ -147,7 +147,7 @@ class KeyRoutes(Routes):
         changes = await self._catalog.audit(caller.workspace, older=older, limit=limit + 1)
         page = changes[:limit]
         cursor = cursor_of(page[-1].at, page[-1].id) if len(changes) > limit else None
-        return json_response({"data": [key_change(audited) for audited in page], "next_cursor": cursor})
+        return json_response({"data": [key_change(entry) for entry in page], "next_cursor": cursor})
 
     @Operation("GET", _KEY, keys.KEY, errors=[NotFound(_NO_KEY)])
     async def get_key(self, request: Request) -> Response:

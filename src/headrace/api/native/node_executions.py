@@ -41,14 +41,14 @@ from headrace.runs.reader import RunView
 from headrace.times import milliseconds, whole_seconds
 
 
-def executions(view: RunView, wanted: ExecutionFilter = ALL) -> list[NodeExecution]:
+def executions(view: RunView, execution_filter: ExecutionFilter = ALL) -> list[NodeExecution]:
     """The nodes of a run that have started, in order of their start; those inside containers once a round, with the
     innermost iteration and loop they are in and the index of its round.
 
     One that was running when the run ended is `stopped`; `exception` is a failure that the node's error strategy
     handled. `reused`: copied from the run that this one is a retry of.
     """
-    builder = _Executions(view.release.flow, UUID(view.records[0].run), wanted)
+    builder = _Executions(view.release.flow, UUID(view.records[0].run), execution_filter)
     for record in view.records:
         builder.apply(record)
     return builder.finished()
@@ -57,10 +57,10 @@ def executions(view: RunView, wanted: ExecutionFilter = ALL) -> list[NodeExecuti
 class _Executions:
     """Folds a run's records into the executions of its nodes, by path."""
 
-    def __init__(self, flow: Flow, run: UUID, wanted: ExecutionFilter) -> None:
+    def __init__(self, flow: Flow, run: UUID, execution_filter: ExecutionFilter) -> None:
         self.executions: dict[Path, NodeExecution] = {}
         self._flow = flow
-        self._wanted = wanted
+        self._filter = execution_filter
         graph = self._graph = flow.graph
         self._run = run
         self._summary = RunSummary(graph)
@@ -106,7 +106,7 @@ class _Executions:
             self.executions[path]["status"] = status
 
     def _start(self, node: NodeTrace) -> NodeExecution | None:
-        if not self._wanted.accepts(node.path):
+        if not self._filter.accepts(node.path):
             return None
         spec, rounds = self._graph.spec_of(node.path), round_metadata(self._graph, node.path)
         execution: NodeExecution = {
@@ -161,13 +161,13 @@ class _Executions:
             total = UsageTotal()
             total.add(event.usage)
             execution["usage"] = total.body()
-            if "cost" in self._wanted.include:
+            if "cost" in self._filter.include:
                 provider, model = model_of(self._graph.spec_of(node.path), event)
                 execution["cost"] = model_cost(provider, model, str(event.usage.get("currency") or "USD"), total)
 
     def _include(self, execution: NodeExecution, node: NodeTrace) -> None:
         """What the request asks for of a node that has ended, or still runs."""
-        include = self._wanted.include
+        include = self._filter.include
         if "rounds" in include:
             execution["path"] = node.path
             execution["rounds"] = _rounds(node) if self._graph.is_container(node.path) else None
@@ -185,9 +185,9 @@ class _Executions:
             if (execution := self.executions.get(node.path)) is not None:
                 self._include(execution, node)
         for execution in self.executions.values():
-            if "cost" in self._wanted.include:
+            if "cost" in self._filter.include:
                 execution.setdefault("cost", None)
-            if "messages" in self._wanted.include:
+            if "messages" in self._filter.include:
                 process: dict[str, Any] = execution["process_data"] or {}
                 prompts: Any = process.get("prompts")
                 execution["messages"] = prompts if isinstance(prompts, list) else []

@@ -34,7 +34,7 @@ class RunIncludes:
     async def detail(self, request: Request, status: RunStatus, include: frozenset[str]) -> RunDetail:
         """A run with the fields that `include` names."""
         body, summary = status.detail(), status.summary
-        queued = summary.request
+        run_request = summary.request
         if "cost" in include:
             body["cost"] = {
                 "total_price": body["usage"]["total_price"],
@@ -42,7 +42,7 @@ class RunIncludes:
                 "by_model": [model_cost(*key, total) for key, total in summary.costs.items()],
             }
         if "version" in include:
-            body["version_number"] = await self._lines.version_number(queued.app, queued.version)
+            body["version_number"] = await self._lines.version_number(run_request.app, run_request.version)
         if "queue_time" in include:
             began = summary.started_at
             body["queue_time"] = None if began is None else duration(summary.queued_at, began)
@@ -50,14 +50,14 @@ class RunIncludes:
             records = await self._api.run_service.environment.journal.read(status.run)
             body["first_token"] = first_token(records, summary.started_at)
         if "key" in include:
-            body["key"] = await self._key(queued.key)
+            body["key"] = await self._key(run_request.key)
         if "parent" in include:
-            called = queued.source.startswith(CALLED_BY)
-            body["parent_run_id"] = queued.source.removeprefix(CALLED_BY) if called else None
+            called = run_request.source.startswith(CALLED_BY)
+            body["parent_run_id"] = run_request.source.removeprefix(CALLED_BY) if called else None
         if "children" in include:
             body["children"] = await self._children(status.run, await self._api.accessible(request))
         if "replay_of" in include:
-            body["replay_of"] = queued.replay_of
+            body["replay_of"] = run_request.replay_of
         return body
 
     async def _key(self, key_id: str | None) -> RunKey | None:
@@ -79,16 +79,16 @@ def first_token(records: Sequence[Record], began: float | None) -> float | None:
     themselves when they have ended; before, the text that was streamed shows it."""
     if began is None:
         return None
-    started: dict[str, float] = {}
+    start_times: dict[str, float] = {}
     moments: list[float] = []
     for record in records:
         match record.event:
             case NodeStarted(path):
-                started[path] = record.at
+                start_times[path] = record.at
             case NodeSucceeded(path) as event if event.usage:
                 seconds = event.usage.get("time_to_first_token")
-                if isinstance(seconds, int | float) and path in started:
-                    moments.append(started[path] + seconds)
+                if isinstance(seconds, int | float) and path in start_times:
+                    moments.append(start_times[path] + seconds)
             case Delta():
                 moments.append(record.at)
             case _:

@@ -84,8 +84,8 @@ class RunLines:
         """The number of a version; None for one that was removed."""
 
         async def find() -> int | None:
-            stored = await self._api.apps.catalog.version(version)
-            return None if stored is None or stored.app != app_id else stored.number
+            version_record = await self._api.apps.catalog.version(version)
+            return None if version_record is None or version_record.app != app_id else version_record.number
 
         return await self._numbers.get(version, find)
 

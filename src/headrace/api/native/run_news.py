@@ -59,14 +59,14 @@ class RunNews:
         self._run_service = run_service
         self._lines = lines
         self._listeners: set[_Listener] = set()
-        self._changed = asyncio.Event()
+        self._change = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._feed = ""  # names the numbers of one time of listening
         self._news: deque[_News] = deque(maxlen=_KEPT)
         self._last = 0
-        self._watched: set[str] = set()  # apps
+        self._watched_apps: set[str] = set()  # apps
         self._statuses: OrderedDict[RunId, str] = OrderedDict()
-        self._unfinished: dict[RunId, None] = {}
+        self._unfinished_runs: dict[RunId, None] = {}
 
     async def listen(self, apps: Apps, after: str | None, longest: float = LONGEST_SECONDS) -> AsyncGenerator[bytes]:
         """Server-sent events: first `ready`, or `reset` where `after` (the id of an event) is too long ago, then `run`
@@ -92,7 +92,7 @@ class RunNews:
                     await listener.news.wait()
                     listener.news.clear()
                     listener.apps = await apps()
-                    self._watched.update(listener.apps)  # all runs of an app that was added since are news
+                    self._watched_apps.update(listener.apps)  # all runs of an app that was added since are news
         except TimeoutError:
             return
         except RequestError as error:  # the response to the client's next request says what is wrong
@@ -101,7 +101,7 @@ class RunNews:
             logger.log(error.level, "the runs of a listener cannot be read: %s", error)
         finally:
             self._listeners.discard(listener)
-            self._watched.intersection_update(app for other in self._listeners for app in other.apps)
+            self._watched_apps.intersection_update(app for other in self._listeners for app in other.apps)
             if not self._listeners:
                 self._stop()
 
@@ -122,15 +122,15 @@ class RunNews:
         if self._reading is None:
             self._feed, self._last = new_id()[:8], 0
             self._news.clear()
-            self._watched.clear()
+            self._watched_apps.clear()
             self._statuses.clear()
-            self._unfinished.clear()
+            self._unfinished_runs.clear()
             self._run_service.environment.bus.observers.append(self._on_records)
             self._reading = asyncio.create_task(self._read(), name="news of runs")
 
     async def _watch(self, apps: Collection[str]) -> None:
         """Includes these apps. The runs that they have by now are not news."""
-        if not (new := [app for app in apps if app not in self._watched]):
+        if not (new := [app for app in apps if app not in self._watched_apps]):
             return
         since = time() - _LATE_SECONDS
         for which in (
@@ -140,7 +140,7 @@ class RunNews:
             _, runs = await self._run_service.runs.list_runs(which)
             for run in runs:
                 self._is_news(run)
-        self._watched.update(new)
+        self._watched_apps.update(new)
 
     def _stop(self) -> None:
         if self._reading is not None:
@@ -150,7 +150,7 @@ class RunNews:
 
     def _on_records(self, records: Sequence[Record]) -> None:
         if any(type(record.event) in RUN_EVENTS for record in records):
-            self._changed.set()
+            self._change.set()
 
     async def _read(self) -> None:
         since = time()
@@ -166,19 +166,19 @@ class RunNews:
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(_EVERY_SECONDS - _PAUSE_SECONDS):
-                    await self._changed.wait()
+                    await self._change.wait()
             except TimeoutError:
                 pass
-            self._changed.clear()
+            self._change.clear()
 
     async def _read_once(self, since: float) -> None:
         apps = {id_: app for listener in self._listeners for id_, app in listener.apps.items()}
-        runs, watched = self._run_service.runs, [app for app in apps if app in self._watched]
-        unfinished = await runs.find_runs(list(self._unfinished))
-        _, newest = await runs.list_runs(RunFilter(watched, after=since, limit=_NEWEST, counted=False))
-        changed = [run for run in {run.run: run for run in (*unfinished, *newest)}.values() if self._is_news(run)]
+        runs, watched_apps = self._run_service.runs, [app for app in apps if app in self._watched_apps]
+        unfinished_runs = await runs.find_runs(list(self._unfinished_runs))
+        _, newest = await runs.list_runs(RunFilter(watched_apps, after=since, limit=_NEWEST, counted=False))
+        news = [run for run in {run.run: run for run in (*unfinished_runs, *newest)}.values() if self._is_news(run)]
         try:
-            for run in sorted(changed, key=lambda run: run.finished_at or run.created_at):
+            for run in sorted(news, key=lambda run: run.finished_at or run.created_at):
                 if (app := apps.get(run.app)) is not None:
                     line = encode(await self._lines.line(app, run, _INCLUDE, live=False))
                     self._last += 1
@@ -194,10 +194,10 @@ class RunNews:
 
     def _is_news(self, run: ListedRun) -> bool:
         """Whether a run's status is another than before; it is known from then on."""
-        if run.finished_at is None and len(self._unfinished) < _UNFINISHED:
-            self._unfinished[run.run] = None
+        if run.finished_at is None and len(self._unfinished_runs) < _UNFINISHED:
+            self._unfinished_runs[run.run] = None
         elif run.finished_at is not None:
-            self._unfinished.pop(run.run, None)
+            self._unfinished_runs.pop(run.run, None)
         if self._statuses.get(run.run) == run.status:
             return False
         self._statuses[run.run] = run.status

@@ -59,7 +59,7 @@ class RunStatus:
         self._graph = flow.graph
         self._mask = SecretMask(flow.secrets)
         self._answer = AnswerText(flow) if flow.mode in MESSAGES else None
-        self._changed = 0  # the last record that changed the response
+        self._last_change = 0  # the last record that changed the response
         self._response: Response | None = None
 
     def apply(self, record: Record) -> None:
@@ -69,7 +69,7 @@ class RunStatus:
         self.summary.apply(record)
         text = self._answer is not None and self._answer.feed(self._mask.record(record) if self._mask else record)
         if text or self._shows(record.event):
-            self._changed, self._response = record.seq, None
+            self._last_change, self._response = record.seq, None
 
     def _shows(self, event: Event) -> bool:
         """Whether an event changes the response: of the nodes inside containers only their usage does."""
@@ -87,7 +87,7 @@ class RunStatus:
     @property
     def tag(self) -> str:
         """The ETag of the response."""
-        return f'"{self._changed}"'
+        return f'"{self._last_change}"'
 
     def response(self) -> Response:
         """The response to GET /workflow-runs/{id}. It may be sent any number of times, and must not be changed."""
@@ -97,16 +97,16 @@ class RunStatus:
 
     def detail(self) -> RunDetail:
         """The response's body."""
-        summary, queued, ended = self.summary, self._masked(self.summary.request), self._masked(self.summary.ended)
+        summary, request, end = self.summary, self._masked(self.summary.request), self._masked(self.summary.ended)
         body: RunDetail = {
             "id": self.run,
-            "workflow_id": queued.version,
-            "app_id": queued.app,
-            "task_id": queued.task,
+            "workflow_id": request.version,
+            "app_id": request.app,
+            "task_id": request.task,
             "status": summary.status,
-            "inputs": queued.inputs,
-            "outputs": ended.outputs if ended else None,
-            "error": ended.error if ended else None,
+            "inputs": request.inputs,
+            "outputs": end.outputs if end else None,
+            "error": end.error if end else None,
             "error_node": self._error_node() if summary.status == FAILED else None,
             "usage": summary.usage.body(),
             "total_tokens": summary.usage.tokens,
@@ -119,15 +119,15 @@ class RunStatus:
             "started_at_ms": milliseconds(summary.started_at),
             "finished_at_ms": milliseconds(summary.ended_at),
             "elapsed_time": summary.elapsed_so_far,
-            "user": queued.user,
-            "source": queued.source,
-            "retry_of": queued.retry_of,
-            "callback_url": queued.callback,
+            "user": request.user,
+            "source": request.source,
+            "retry_of": request.retry_of,
+            "callback_url": request.callback,
         }
         if self._answer is not None:
-            body["query"] = queued.system.get("query")
-            body["answer"] = (ended.outputs.get("answer") if ended else None) or str(self._answer)
-            body["conversation_id"] = queued.conversation
+            body["query"] = request.system.get("query")
+            body["answer"] = (end.outputs.get("answer") if end else None) or str(self._answer)
+            body["conversation_id"] = request.conversation
             body["message_id"] = self.run
         return body
 
@@ -177,9 +177,9 @@ class _WatchedRun:
         if not records:
             self.status.set_result(None)
             return
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
-        flow = await self._run_service.apps.flow(queued.app, queued.version)
+        request = records[0].event
+        assert isinstance(request, RunQueued)
+        flow = await self._run_service.apps.flow(request.app, request.version)
         status = RunStatus(self.run, flow)
         feed = RecordFeed(self._run_service.environment.journal, self.run, live, records, _CHECK_SECONDS)
         clock = asyncio.get_running_loop().time

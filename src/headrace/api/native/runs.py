@@ -126,9 +126,9 @@ class NativeRunRoutes(Routes):
 
     async def _block(self, submission: Submission, run: RunId | None) -> Response:
         """Waits for the run's end or pause. The run continues if the client disconnects meanwhile."""
-        async with self.api.run_service.open(submission, run) as started:
-            run_status = RunStatus(started.run, started.flow)
-            async for record in started.records:
+        async with self.api.run_service.open(submission, run) as started_run:
+            run_status = RunStatus(started_run.run, started_run.flow)
+            async for record in started_run.records:
                 run_status.apply(record)
         return Response(bytes(run_status.response().body), media_type=JSON)
 
@@ -161,8 +161,8 @@ class NativeRunRoutes(Routes):
         is a retry of. A run of many rounds is best read in parts: `top`, then `parent` and `round`.
         """
         release = await self.api.authenticate_run(request)
-        wanted = ExecutionFilter.of(request)
-        return json_response({"data": executions(await self._finder.view(release, request), wanted)})
+        execution_filter = ExecutionFilter.of(request)
+        return json_response({"data": executions(await self._finder.view(release, request), execution_filter)})
 
     @Operation(
         "GET",
@@ -218,8 +218,8 @@ class NativeRunRoutes(Routes):
 
 
 def _check_json(request: Request) -> None:
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared != JSON and not declared.endswith("+json"):
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != JSON and not content_type.endswith("+json"):
         raise of_status(415)
 
 

@@ -44,11 +44,13 @@ class StatsRoutes(Routes):
         apps = await self.api.choices(request)
         by = _BY.of(request) or "day"
         rows = await self.api.run_service.runs.sums([app.id for app in apps], _days(request), _GROUPS.get(by, by))
-        grouped: defaultdict[str, list[RunSums]] = defaultdict(list)
+        rows_by_group: defaultdict[str, list[RunSums]] = defaultdict(list)
         for row in rows:
-            grouped[row.name].append(row)
-        labels = await self._labels(by, list(grouped), apps)
-        groups = [_group(_key(by, name), labels.get(name, _key(by, name)), items) for name, items in grouped.items()]
+            rows_by_group[row.name].append(row)
+        labels = await self._labels(by, list(rows_by_group), apps)
+        groups = [
+            _group(_key(by, name), labels.get(name, _key(by, name)), items) for name, items in rows_by_group.items()
+        ]
         groups.sort(key=lambda group: group["key"] if by == "day" else (-group["runs"], group["key"]))
         body: Stats = {"data": groups, "total": _group("", "", rows)}
         return json_response(body)
@@ -78,11 +80,11 @@ def _key(by: str, name: str) -> str:
 
 
 def _group(key: str, label: str, rows: Iterable[RunSums]) -> StatsGroup:
-    runs = failed = tokens = price = 0
+    runs = failures = tokens = price = 0
     currencies: set[str] = set()
     durations: defaultdict[int, int] = defaultdict(int)
     for row in rows:
-        runs, failed, tokens, price = runs + row.runs, failed + row.failed, tokens + row.tokens, price + row.price
+        runs, failures, tokens, price = runs + row.runs, failures + row.failed, tokens + row.tokens, price + row.price
         durations[row.bucket] += row.runs
         if row.price or row.currency == "":
             currencies.add(row.currency)
@@ -91,7 +93,7 @@ def _group(key: str, label: str, rows: Iterable[RunSums]) -> StatsGroup:
         "key": key,
         "label": label,
         "runs": runs,
-        "failed": failed,
+        "failed": failures,
         "tokens": tokens,
         "price": None if mixed else price_text(price),
         "currency": None if mixed else next(iter(currencies), "USD"),
@@ -102,9 +104,9 @@ def _group(key: str, label: str, rows: Iterable[RunSums]) -> StatsGroup:
 
 def _percentile(durations: Mapping[int, int], runs: int, share: float) -> float | None:
     """The duration that this share of runs does not exceed, as the middle of its bucket."""
-    seen = 0
+    count = 0
     for bucket in sorted(durations):
-        seen += durations[bucket]
-        if seen >= share * runs:
+        count += durations[bucket]
+        if count >= share * runs:
             return float(f"{2 ** (bucket / BUCKETS_PER_OCTAVE):.3g}")
     return None

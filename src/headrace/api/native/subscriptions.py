@@ -54,8 +54,8 @@ class SubscriptionRoutes(Routes):
         workspace.
         """
         caller = await self._caller(request, "read")
-        stored = await self._subscriptions.store.subscriptions(caller.workspace)
-        body: SubscriptionList = {"data": [self._body(subscription, caller) for subscription in stored]}
+        subscriptions = await self._subscriptions.store.subscriptions(caller.workspace)
+        body: SubscriptionList = {"data": [self._body(subscription, caller) for subscription in subscriptions]}
         return json_response(body)
 
     @Operation(

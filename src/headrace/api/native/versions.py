@@ -67,8 +67,8 @@ class VersionRoutes(Routes):
         """
         app = await self._app(request)
         limit, before = _LIMIT.of(request), _BEFORE.of(request)
-        stored = await self.api.apps.catalog.versions(app.id)
-        page = [version for version in stored if before is None or version.number < before]
+        versions = await self.api.apps.catalog.versions(app.id)
+        page = [version for version in versions if before is None or version.number < before]
         body: VersionPage = {
             "data": [await self._body(version, app) for version in page[:limit]],
             "limit": limit,
@@ -81,12 +81,12 @@ class VersionRoutes(Routes):
         """Get a version.
 
         With its `content`. If the file has secret environment variables, their values are replaced by stars wherever
-        they occur, the file is written anew (without its comments), and `masked` is true.
+        they occur, the file is written anew (without its comments), and `is_masked` is true.
         """
         app = await self._app(request)
         version = await self._version(app, request.path_params["version_id"])
-        content, masked = await _loaded(shown, version.content)
-        body: VersionDetail = {**await self._body(version, app), "content": content, "masked": masked}
+        content, is_masked = await _loaded(shown, version.content)
+        body: VersionDetail = {**await self._body(version, app), "content": content, "masked": is_masked}
         return json_response(body)
 
     @Operation(
@@ -140,12 +140,15 @@ class VersionRoutes(Routes):
             current = _CURRENT.of(request)
             try:
                 content = await asyncio.to_thread(content_of, request, body)
-                published = await self.api.apps.publish_version(release.app, content, current=current)
+                publication = await self.api.apps.publish_version(release.app, content, current=current)
             except LoadError as error:
                 raise refused("invalid_workflow", CANNOT_LOAD, 400, error.problems) from error
-            version = await self._body_of(published.release)
-            published_version: PublishedVersion = {**version, "problems": [problem_body(p) for p in published.problems]}
-            return json_response(published_version, 201 if published.new else 200)
+            version = await self._body_of(publication.release)
+            published_version: PublishedVersion = {
+                **version,
+                "problems": [problem_body(p) for p in publication.problems],
+            }
+            return json_response(published_version, 201 if publication.new else 200)
 
         return await self._idempotency.once(request, release, body, handle)
 

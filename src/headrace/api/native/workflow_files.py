@@ -36,16 +36,16 @@ def refused(code: str, message: str, status: int, problems: Sequence[Problem]) -
 
 def content_of(request: Request, body: bytes) -> str:
     """The workflow file in a body. RequestError for another kind of body, LoadError if it is not text."""
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared in _FILES or declared.endswith("+yaml"):
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type in _FILES or content_type.endswith("+yaml"):
         return text_of(body, "content")
-    if declared != _JSON and not declared.endswith("+json"):
+    if content_type != _JSON and not content_type.endswith("+json"):
         raise of_status(415, EXPECTED)
     try:
-        parsed: Any = load_json(body)
+        fields: Any = load_json(body)
     except JSONDecodeError:
         raise of_status(400) from None
-    content = cast("dict[str, Any]", parsed).get("content") if isinstance(parsed, dict) else None
+    content = cast("dict[str, Any]", fields).get("content") if isinstance(fields, dict) else None
     if not isinstance(content, str):
         raise InvalidParam(f"content: Field required, text. {EXPECTED}")
     return content.removeprefix("\ufeff")

@@ -35,29 +35,29 @@ class Answer:
         self._reply.apply(record)
         texts = self._stream.feed(record)
         self._reply.on_text(texts, record.at)
-        added = "".join(text for text, *_ in texts) if self._json_format is None else ""
+        text_delta = "".join(text for text, *_ in texts) if self._json_format is None else ""
         self.is_done = isinstance(record.event, RunEnded | RunPaused)
         if isinstance(record.event, RunEnded | RunResumed):
             self.error = None  # that of a pause
         if isinstance(record.event, RunEnded):
-            added += self._at_end(record.event)
+            text_delta += self._at_end(record.event)
         elif isinstance(record.event, RunPaused):
             message = f"The run waits for a person. It can be followed at /v1/workflow/{self.run}/events."
             self.error = RequestError(message, "run_paused", 400)
-        self._pieces.append(added)
-        return added
+        self._pieces.append(text_delta)
+        return text_delta
 
-    def _at_end(self, ended: RunEnded) -> str:
-        if ended.status == FAILED:
-            error = failure(self._flow, ended, self._reply.summary.failure)
+    def _at_end(self, end: RunEnded) -> str:
+        if end.status == FAILED:
+            error = failure(self._flow, end, self._reply.summary.failure)
             self.error = RequestError(error.message, "run_failed", 400)
             return ""
         if self._json_format is None:
-            return self._reply.annotated(ended.outputs)
-        if ended.status == STOPPED:
+            return self._reply.annotated(end.outputs)
+        if end.status == STOPPED:
             self.error = RequestError("The run was stopped before it had outputs.", "run_stopped", 400)
             return ""
-        text = encode_text(dict(ended.outputs))
+        text = encode_text(dict(end.outputs))
         self.error = self._json_format.mismatch(text)
         return "" if self.error else text
 

@@ -42,12 +42,12 @@ class Attachment:
     @classmethod
     def of_base64(cls, data: str, where: str, mime_type: str, *, is_image: bool, filename: str) -> Attachment:
         try:
-            decoded = base64.b64decode(data, validate=True)
+            content = base64.b64decode(data, validate=True)
         except ValueError:  # also of letters that are not ASCII
             raise BadParameter("The data URL is not valid base64.", where) from None
         subtype = mime_type.partition("/")[2].partition("+")[0]
         name = filename or (f"image.{subtype}" if is_image else f"file{guess_extension(mime_type) or '.bin'}")
-        return cls(is_image, data=decoded, mime_type=mime_type or guess_type(name), filename=name)
+        return cls(is_image, data=content, mime_type=mime_type or guess_type(name), filename=name)
 
     async def mapping(self, api: Api, app: App, end_user: EndUser) -> Mapping[str, Value]:
         """As in requests of Dify's API; one whose bytes are in the request is stored."""
@@ -55,7 +55,7 @@ class Attachment:
             limit = api.upload_limit(extension_of(self.filename))
             if len(self.data) > limit:
                 raise file_too_large(limit)
-            stored = await api.files.save(
+            file = await api.files.save(
                 self.data,
                 filename=self.filename,
                 mime_type=self.mime_type,
@@ -63,8 +63,8 @@ class Attachment:
                 app=app.id,
                 owner=end_user.id,
             )
-            kind = "image" if self.is_image else stored.type
-            return {"type": kind, "transfer_method": "local_file", "upload_file_id": stored.related_id}
+            kind = "image" if self.is_image else file.type
+            return {"type": kind, "transfer_method": "local_file", "upload_file_id": file.related_id}
         if self.file_id:
             kind = "image" if self.is_image else await self._kind_of_upload(api)
             return {"type": kind, "transfer_method": "local_file", "upload_file_id": self.file_id}
@@ -87,16 +87,16 @@ def with_files(
 ) -> tuple[dict[str, Value], Sequence[Mapping[str, Value]]]:
     """(inputs, files) with the files in the first fields of the form that take their type and are free; else, where the
     app takes files, beside the inputs. BadParameter where the app takes none."""
-    placed, rest = dict(inputs), list(files)
+    new_inputs, rest = dict(inputs), list(files)
     for entry in form:
         for kind, field in entry.items():
             fitting = [file for file in rest if file["type"] in (field.get("allowed_file_types") or [file["type"]])]
-            if not fitting or field["variable"] in placed or kind not in ("file", "file-list"):
+            if not fitting or field["variable"] in new_inputs or kind not in ("file", "file-list"):
                 continue
-            taken = fitting[:1] if kind == "file" else fitting
-            placed[field["variable"]] = taken[0] if kind == "file" else taken
-            rest = [file for file in rest if file not in taken]
+            some = fitting[:1] if kind == "file" else fitting
+            new_inputs[field["variable"]] = some[0] if kind == "file" else some
+            rest = [file for file in rest if file not in some]
     if rest and not uploads.are_enabled:
         what = "images" if all(file["type"] == "image" for file in rest) else "files"
         raise BadParameter(f"This app takes no {what}.", param, "unsupported_content")
-    return placed, uploads.accepted(rest)
+    return new_inputs, uploads.accepted(rest)

@@ -67,16 +67,16 @@ class ModelCalls:
         is stopped if its last client closes `stack` before its end."""
         run, exists = await self._open_calls.run_of(release.app.id, terms)
         if exists and run is not None:
-            started = await self._existing(run)
+            started_run = await self._existing(run)
         else:
             submission = await self.submission(release, call, run)
-            started = await stack.enter_async_context(self.api.run_service.open(submission, run))
-        answer = answer_of(started.run, started.flow)
+            started_run = await stack.enter_async_context(self.api.run_service.open(submission, run))
+        answer = answer_of(started_run.run, started_run.flow)
         # a request that streams has had a response, and is not sent again
         retried = terms.key is not None or (terms.attempt is not None and not call.streamed)
-        waiting = self._open_calls.waiting(started.run, terms, lambda: answer.is_done, retried=retried)
+        waiting = self._open_calls.waiting(started_run.run, terms, lambda: answer.is_done, retried=retried)
         await stack.enter_async_context(waiting)
-        return answer, started.records
+        return answer, started_run.records
 
     async def submit(self, release: Release, call: ModelCall, terms: RetryTerms) -> RunId:
         """Starts a run that no client waits for, or finds the one of the same request."""

@@ -12,15 +12,15 @@ from headrace.values import File, Value
 
 def input_items(run: RunId, request: RunQueued) -> list[InputItem]:
     """The messages of a request, the oldest first."""
-    returned = request.metadata or {}
+    metadata = request.metadata or {}
     history = cast("Sequence[Mapping[str, str]]", request.system.get("history") or ())
-    if returned.get("instructions"):
+    if metadata.get("instructions"):
         history = history[1:]  # the first message has them
     items = [
         _item(f"msg_{run}_{place}", message["role"], [_text(message["role"], message["content"])])
         for place, message in enumerate(history)
     ]
-    text = str(request.system.get("query") or returned.get("input") or "")
+    text = str(request.system.get("query") or metadata.get("input") or "")
     files = _files([request.system.get("files"), *request.inputs.values()])
     content = [*map(_file, files), *([_text("user", text)] if text else [])]
     return [*items, _item(f"msg_{run}_{len(items)}", "user", content)] if content else items

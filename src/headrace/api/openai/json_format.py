@@ -37,17 +37,17 @@ class JsonFormat:
             return cls(param)
         if kind != "json_schema":
             raise BadParameter(f"'{param}' must be of type text, json_object or json_schema.", param)
-        described = fields.get("json_schema", fields)
-        schema = cast("dict[str, Value]", described).get("schema") if isinstance(described, dict) else None
+        description = fields.get("json_schema", fields)
+        schema = cast("dict[str, Value]", description).get("schema") if isinstance(description, dict) else None
         if not isinstance(schema, dict):
             raise BadParameter(f"'{param}' must have a schema, which is an object.", param)
         try:
-            checked = JsonSchema(cast("dict[str, Value]", schema), "2020-12")
+            validator = JsonSchema(cast("dict[str, Value]", schema), "2020-12")
         except ValueError as error:
             raise BadParameter(f"The schema is not valid: {error}", param) from None
         for keyword in _keywords(schema):
             raise BadParameter(f"A schema with '{keyword}' is not supported.", param, "unsupported_parameter")
-        return cls(param, checked)
+        return cls(param, validator)
 
     def check_app(self, flow: Flow) -> None:
         """BadParameter where the outputs of an app cannot be what the client wants."""

@@ -126,15 +126,15 @@ def _no_previous(id_: str) -> BadParameter:
 
 def _said(messages: Sequence[Any], param: str) -> tuple[str, Sequence[Attachment], Sequence[Mapping[str, str]]]:
     """(text and attachments of what the user said since the last answer, what came before)"""
-    checked = [_message(message, f"{param}[{at}]") for at, message in enumerate(messages)]
-    contents = [_content(message, f"{param}[{at}].content") for at, message in enumerate(checked)]
-    answered = max((at for at, message in enumerate(checked) if message["role"] == "assistant"), default=-1)
-    current = [at for at, message in enumerate(checked) if message["role"] == "user" and at > answered]
+    valid_messages = [_message(message, f"{param}[{at}]") for at, message in enumerate(messages)]
+    contents = [_content(message, f"{param}[{at}].content") for at, message in enumerate(valid_messages)]
+    last_answer = max((at for at, message in enumerate(valid_messages) if message["role"] == "assistant"), default=-1)
+    current = [at for at, message in enumerate(valid_messages) if message["role"] == "user" and at > last_answer]
     if not current:
         raise BadParameter("The last message must be the user's: apps do not continue an answer.", param)
     history = [
         {"role": message["role"], "content": contents[at][0]}
-        for at, message in enumerate(checked)
+        for at, message in enumerate(valid_messages)
         if at not in current and contents[at][0]
     ]
     text = "\n\n".join(contents[at][0] for at in current if contents[at][0])
@@ -154,8 +154,8 @@ def with_text(text: str, form: Sequence[Mapping[str, Value]], inputs: Mapping[st
         for kind, field in cast("Mapping[str, Mapping[str, Value]]", entry).items()
         if kind in ("text-input", "paragraph") and field["variable"] not in inputs
     ]
-    named = [field for name in _NAMES for field in fields if field["variable"] == name]
-    candidates = [*named, *[field for field in fields if field.get("required")], *fields]
+    matches = [field for name in _NAMES for field in fields if field["variable"] == name]
+    candidates = [*matches, *[field for field in fields if field.get("required")], *fields]
     return {**inputs, str(candidates[0]["variable"]): text} if candidates else dict(inputs)
 
 
@@ -186,8 +186,8 @@ def _content(message: Mapping[str, Value], where: str) -> tuple[str, list[Attach
         elif kind in _ATTACHMENTS:
             attachments.append(_attachment(fields, f"{where}[{number}]"))
         else:
-            known = ", ".join((*_TEXTS, *_ATTACHMENTS))
-            raise BadParameter(f"A part of a message must be one of {known}.", f"{where}[{number}]")
+            names = ", ".join((*_TEXTS, *_ATTACHMENTS))
+            raise BadParameter(f"A part of a message must be one of {names}.", f"{where}[{number}]")
     return "\n".join(texts), attachments
 
 
@@ -207,8 +207,8 @@ def _attachment(part: Mapping[str, Value], where: str) -> Attachment:
             return Attachment.of_url(data, where, is_image=False, filename=filename)
         return Attachment.of_base64(data, where, "", is_image=False, filename=filename)
     if not file_id:
-        needed = "An 'image_url' must have a 'url'" if is_image else "A file must have 'file_data', a 'file_url'"
-        raise BadParameter(f"{needed} or a 'file_id'.", where)
+        requirement = "An 'image_url' must have a 'url'" if is_image else "A file must have 'file_data', a 'file_url'"
+        raise BadParameter(f"{requirement} or a 'file_id'.", where)
     return Attachment(is_image, file_id=file_id, filename=filename)
 
 

@@ -165,8 +165,8 @@ class _Events:
     def open_item(self) -> bytes:
         self.has_item = True
         item = self._answer.message("in_progress")
-        added = self.event("response.output_item.added", _ADDED, {"output_index": 0, "item": item})
-        return added + self.of_part("response.content_part.added", _ADDED + 1, {"part": self._answer.part("")})
+        event = self.event("response.output_item.added", _ADDED, {"output_index": 0, "item": item})
+        return event + self.of_part("response.content_part.added", _ADDED + 1, {"part": self._answer.part("")})
 
     def close_item(self) -> bytes:
         text, status = self._answer.text, self._answer.response_status

@@ -166,11 +166,11 @@ class ResponseRoutes(Routes):
         one on, or after the one with the number `starting_after`, and those that follow until its end; disconnecting
         does not stop the run.
         """
-        streamed, after = _STREAMED.of(request), _STARTING_AFTER.of(request)
-        if after is not None and not streamed:
+        is_stream, after = _STREAMED.of(request), _STARTING_AFTER.of(request)
+        if after is not None and not is_stream:
             raise BadParameter("'starting_after' is of a stream: it needs 'stream'.", "starting_after")
         run, view = await self._view(request)
-        if not streamed:
+        if not is_stream:
             return json_response(_fed(run, view).whole())
         records = self.api.run_service.follow(run)
         stream = events(ResponseAnswer.of(run, view), records, after)
@@ -199,14 +199,14 @@ class ResponseRoutes(Routes):
             raise BadParameter(f"There is no item '{after[:100]}'.", "after")
         first = 0 if after is None else ids.index(after) + 1
         page = items[first : first + limit]
-        listed: InputItemList = {
+        item_list: InputItemList = {
             "object": "list",
             "data": page,
             "first_id": page[0]["id"] if page else None,
             "last_id": page[-1]["id"] if page else None,
             "has_more": first + limit < len(items),
         }
-        return json_response(listed)
+        return json_response(item_list)
 
     @Operation("POST", "/responses/{response_id}/cancel", Media(ResponseObject, _RESPONSE), errors=(_NO_RESPONSE,))
     async def cancel_response(self, request: Request) -> Response:

@@ -26,8 +26,8 @@ _COMPLEX = frozenset({"$ref", "allOf", "anyOf", "oneOf", "not", "if"})
 class Form:
     """The models of a form, in order of definition: `choices`, then `models`."""
 
-    def __init__(self, fields: Sequence[Input], reserved: frozenset[str]) -> None:
-        self._taken = set(reserved)
+    def __init__(self, fields: Sequence[Input], reserved_names: frozenset[str]) -> None:
+        self._class_names = set(reserved_names)
         self.choices: list[Choice] = []
         self.models: list[Model] = []
         by_name = {field.variable: field for field in fields}  # the last one of a name
@@ -42,7 +42,7 @@ class Form:
         names: dict[str, str] = {}
         for wire in wires:
             names[wire] = name_of(wire, names.values())
-        self._taken |= set(names.values())
+        self._class_names |= set(names.values())
         return names
 
     def _field(self, field: Input, name: str) -> FieldSpec:
@@ -77,8 +77,8 @@ class Form:
                 return "Any"
 
     def _choice(self, wire: str, values: Sequence[str | float]) -> str:
-        name = class_name_of(wire, self._taken)
-        self._taken.add(name)
+        name = class_name_of(wire, self._class_names)
+        self._class_names.add(name)
         self.choices.append(Choice(name, values))
         return name
 
@@ -106,8 +106,8 @@ class Form:
         return _PLAIN.get(kind, "Any") if isinstance(kind, str) else "Any"
 
     def _model(self, properties: Mapping[str, Value], schema: Mapping[str, Value], wire: str, depth: int) -> str:
-        name = class_name_of(wire, self._taken)
-        self._taken.add(name)
+        name = class_name_of(wire, self._class_names)
+        self._class_names.add(name)
         names = self._names(properties)
         required: Sequence[Value] = cast("list[Value]", schema.get("required") or [])
         fields: list[FieldSpec] = []

@@ -246,15 +246,15 @@ def _has_uploads(flow: Flow) -> bool:
 
 def _imports(body: str) -> str:
     """The imports of the names that are used; the standard library first."""
-    used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    used_names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
     groups: list[list[str]] = [[], []]
     for source, names in _FROM.items():
-        wanted = [name for name in names if name in used]
-        if not wanted:
+        imports = [name for name in names if name in used_names]
+        if not imports:
             continue
-        line = f"from {source} import {', '.join(wanted)}"
+        line = f"from {source} import {', '.join(imports)}"
         if len(line) > 88:
-            line = f"from {source} import (\n" + "".join(f"    {name},\n" for name in wanted) + ")"
+            line = f"from {source} import (\n" + "".join(f"    {name},\n" for name in imports) + ")"
         groups[source not in _STANDARD].append(line)
     return "\n\n".join("\n".join(lines) for lines in groups if lines)
 

@@ -169,11 +169,11 @@ class _Typing:
         steps: Mapping[NodeId, Sequence[NodeId]],
         without: AbstractSet[NodeId] = frozenset(),
     ) -> AbstractSet[NodeId]:
-        reached = set(begin)
-        stack = [*reached]
+        reachable = set(begin)
+        stack = [*reachable]
         while stack:
             for node in steps.get(stack.pop(), ()):
-                if node not in reached and node not in without:
-                    reached.add(node)
+                if node not in reachable and node not in without:
+                    reachable.add(node)
                     stack.append(node)
-        return reached
+        return reachable

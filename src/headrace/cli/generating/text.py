@@ -17,26 +17,26 @@ _USED = frozenset({"Any", "Literal", "Field", "bool", "dict", "float", "int", "l
 """Names in annotations, which a field of the same name would shadow."""
 
 
-def name_of(wire: str, taken: Iterable[str] = ()) -> str:
+def name_of(wire: str, taken_names: Iterable[str] = ()) -> str:
     """A Python name for any name in a file, different from those that are taken. A valid name stays as it is, in any
     script."""
-    normalized = unicodedata.normalize("NFKC", wire)
-    name = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in normalized).lstrip("_")[:_LONGEST_NAME]
+    text = unicodedata.normalize("NFKC", wire)
+    name = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in text).lstrip("_")[:_LONGEST_NAME]
     if not name.isidentifier():
         name = f"value_{name}".rstrip("_")
     if keyword.iskeyword(name) or name in _USED or hasattr(BaseModel, name):
         name += "_"
-    return _unlike(name, taken)
+    return _unlike(name, taken_names)
 
 
-def class_name_of(wire: str, taken: Iterable[str]) -> str:
+def class_name_of(wire: str, taken_names: Iterable[str]) -> str:
     """As `name_of`, for a class."""
     words = name_of(wire)[:24].split("_")
-    return _unlike("".join(word[:1].upper() + word[1:] for word in words) or "Value", taken)
+    return _unlike("".join(word[:1].upper() + word[1:] for word in words) or "Value", taken_names)
 
 
-def _unlike(name: str, taken: Iterable[str]) -> str:
-    others, number, unique = set(taken), 1, name
+def _unlike(name: str, taken_names: Iterable[str]) -> str:
+    others, number, unique = set(taken_names), 1, name
     while unique in others:
         number += 1
         unique = f"{name.rstrip('_')}_{number}"
@@ -97,8 +97,8 @@ def union(types: Iterable[str]) -> str:
     parts = dict.fromkeys(part for type_ in types for part in type_.split(" | "))
     if "Any" in parts:
         return "Any"
-    ordered = [part for part in parts if part != "None"] + [part for part in parts if part == "None"]
-    return " | ".join(ordered)
+    ordered_parts = [part for part in parts if part != "None"] + [part for part in parts if part == "None"]
+    return " | ".join(ordered_parts)
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Choice:
         if cell_len(line) <= WIDTH:
             return line
         comma = "," if len(self.values) > 1 else ""
-        listed = ",\n".join(f"    {literal(value)}" for value in self.values)
-        return f"{self.name} = Literal[\n{listed}{comma}\n]"
+        lines = ",\n".join(f"    {literal(value)}" for value in self.values)
+        return f"{self.name} = Literal[\n{lines}{comma}\n]"
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ class FieldSpec:
         else:
             line = f"{head} = Field({', '.join(arguments)})"
             if cell_len(line) > WIDTH:
-                listed = "".join(f"{indent * 2}{argument},\n" for argument in arguments)
-                line = f"{head} = Field(\n{listed}{indent})" if arguments else head
+                lines = "".join(f"{indent * 2}{argument},\n" for argument in arguments)
+                line = f"{head} = Field(\n{lines}{indent})" if arguments else head
         return f"{line}\n{docstring(self.about, indent)}" if self.about else line
 
 

@@ -70,5 +70,5 @@ class BuiltinTools:
         """Nothing is open: the services are not its own."""
 
     def _unknown(self, provider: str, name: str) -> str:
-        known = ", ".join(tool.spec.name for tool in self._tools[provider])
-        return f"The provider '{provider}' has no tool '{name}', only: {known}."
+        names = ", ".join(tool.spec.name for tool in self._tools[provider])
+        return f"The provider '{provider}' has no tool '{name}', only: {names}."

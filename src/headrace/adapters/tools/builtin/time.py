@@ -137,10 +137,10 @@ def _weekday(parameters: Mapping[str, Value]) -> str:
     if year is None or month is None or day is None:
         raise ValueError("The year, the month and the day are required.")
     try:
-        day_meant = date(int(year), int(month), int(day))
+        target_day = date(int(year), int(month), int(day))
     except (ValueError, OverflowError):
         return f"Invalid date: Year {year}, Month {month}, Day {day}."
-    return f"{calendar.month_name[day_meant.month]} {day_meant.day}, {day_meant.year} is {day_meant:%A}."
+    return f"{calendar.month_name[target_day.month]} {target_day.day}, {target_day.year} is {target_day:%A}."
 
 
 def _zone(name: str) -> tzinfo:

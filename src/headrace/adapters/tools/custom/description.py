@@ -77,18 +77,18 @@ class Description:
         self._uri = self._path.resolve().as_uri()
         registry: Registry[Any] = Registry(retrieve=self._retrieve)  # pyright: ignore[reportCallIssue]
         self._registry = registry.with_resource(self._uri, Resource.opaque(content))
-        self._found: dict[str, tuple[str, str, Schema, Schema]] = {}
+        self._operation_parts: dict[str, tuple[str, str, Schema, Schema]] = {}
         for name, operation in self._operations():
-            if name in self._found:
+            if name in self._operation_parts:
                 logger.warning(
                     "%s: %s %s has the name of another operation: %s", path, operation[1], operation[0], name
                 )
-            self._found.setdefault(name, operation)
-        self._known: dict[str, Operation] = {}
+            self._operation_parts.setdefault(name, operation)
+        self._operations_by_id: dict[str, Operation] = {}
 
     def __iter__(self) -> Iterator[Operation]:
         """The operations, without those about which the description is wrong."""
-        for name in self._found:
+        for name in self._operation_parts:
             try:
                 operation = self.operation(name)
             except HeadraceError as error:
@@ -99,12 +99,12 @@ class Description:
 
     def operation(self, name: str) -> Operation | None:
         """The operation of a tool's name. HeadraceError if the description is wrong about it."""
-        if name not in self._known and name in self._found:
+        if name not in self._operations_by_id and name in self._operation_parts:
             try:
-                self._known[name] = self._operation(name, *self._found[name])
+                self._operations_by_id[name] = self._operation(name, *self._operation_parts[name])
             except (AttributeError, KeyError, TypeError) as error:  # a list, an object or a name is expected there
                 raise HeadraceError(f"{self._path}: the operation {name!r} is malformed: {error!r}") from error
-        return self._known.get(name)
+        return self._operations_by_id.get(name)
 
     @property
     def auth(self) -> Auth | None:
@@ -140,9 +140,12 @@ class Description:
             self._inlined(parameter) for parameter in (*_items(item, "parameters"), *_items(operation, "parameters"))
         ]
         body = self._body(operation, parameters)
-        declared = {parameter["name"]: parameter for parameter in parameters if parameter.get("in") in _PLACES}
+        parameters_by_name = {
+            parameter["name"]: parameter for parameter in parameters if parameter.get("in") in _PLACES
+        }
         tool_parameters = {
-            key: _tool_parameter(key, parameter, bool(parameter.get("required"))) for key, parameter in declared.items()
+            key: _tool_parameter(key, parameter, bool(parameter.get("required")))
+            for key, parameter in parameters_by_name.items()
         }
         if body is not None:
             for key, schema in body.properties.items():
@@ -154,7 +157,7 @@ class Description:
             self._server + path,
             [
                 Parameter(key, parameter["in"], bool(parameter.get("required")), _schema(parameter).get("default"))
-                for key, parameter in declared.items()
+                for key, parameter in parameters_by_name.items()
             ],
             body,
             public=operation.get("security") == [],
@@ -257,9 +260,9 @@ def _object_body(content_type: str, schema: Schema) -> Body:
     return Body(content_type, properties, frozenset(name for part in parts for name in _items(part, "required")))
 
 
-def _tool_parameter(name: str, described: Schema, required: bool) -> ToolParameter:
+def _tool_parameter(name: str, description: Schema, required: bool) -> ToolParameter:
     """A parameter or property as one of a tool."""
-    schema = _schema(described)
+    schema = _schema(description)
     type_ = _type(schema)
     options = [option for option in _items(schema, "enum") if isinstance(option, str)] if type_ == "string" else ()
     return ToolParameter(
@@ -269,7 +272,7 @@ def _tool_parameter(name: str, described: Schema, required: bool) -> ToolParamet
         default=schema.get("default"),
         options=tuple(options),
         label=name,
-        description=str(described.get("description") or schema.get("description") or ""),
+        description=str(description.get("description") or schema.get("description") or ""),
         input_schema=dict(schema) if type_ in ("any", "array", "object") else None,
     )
 
@@ -284,16 +287,16 @@ def _type(schema: Schema) -> ParameterType:
     return PARAMETER_TYPES.get(type_, "any") if isinstance(type_, str) else "any"
 
 
-def _schema(described: Schema) -> Schema:
+def _schema(schema: Schema) -> Schema:
     """The schema of a parameter, which in Swagger 2 is the parameter itself."""
-    return _mapping(described["schema"]) if "schema" in described else described
+    return _mapping(schema["schema"]) if "schema" in schema else schema
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _items(described: Schema, name: str) -> list[Any]:
+def _items(schema: Schema, name: str) -> list[Any]:
     """A list of a description; none where it is left empty, or something else (`required: true` of a property)."""
-    value = described.get(name)
+    value = schema.get(name)
     return cast("list[Any]", value) if isinstance(value, list) else []

@@ -94,8 +94,8 @@ async def _body(
             if name in body.required:
                 message = f"Missing required parameter {name} in operation {operation.spec.name}"
                 raise NodeError(message, "ToolParameterError")
-        elif attached := [item for item in _items(value) if isinstance(item, File)]:
-            parts += [Part(name, await files.read(file), file.filename or name, file.mime_type) for file in attached]
+        elif attachments := [item for item in _items(value) if isinstance(item, File)]:
+            parts += [Part(name, await files.read(file), file.filename or name, file.mime_type) for file in attachments]
         else:
             fields[name] = coerced(schema, to_json(value))
     if parts or body.content_type == _MULTIPART:

@@ -81,9 +81,9 @@ def read_servers(path: Path | None, environ: Mapping[str, str]) -> dict[str, Ser
     servers: Any = content.get("mcpServers", content.get("servers"))
     if not isinstance(servers, dict):
         raise HeadraceError(f"{path} has no object 'mcpServers'")
-    named = cast("dict[str, object]", servers)
+    servers_by_name = cast("dict[str, object]", servers)
     try:
-        configs = {name: server_config(server, environ) for name, server in named.items()}
+        configs = {name: server_config(server, environ) for name, server in servers_by_name.items()}
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip() for problem in error.errors()

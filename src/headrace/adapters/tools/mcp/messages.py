@@ -35,8 +35,8 @@ def tool_spec(tool: Tool) -> ToolSpec:
     properties = cast("Mapping[str, Any]", schema.get("properties") or {})
     required = cast("Sequence[str]", schema.get("required") or ())
     parameters = [
-        _parameter(name, _standalone(declared, schema), required=name in required)
-        for name, declared in properties.items()
+        _parameter(name, _standalone(property_schema, schema), required=name in required)
+        for name, property_schema in properties.items()
     ]
     return ToolSpec(
         tool.name,
@@ -48,8 +48,8 @@ def tool_spec(tool: Tool) -> ToolSpec:
     )
 
 
-def _parameter(name: str, declared: Value, *, required: bool) -> ToolParameter:
-    schema = cast("dict[str, Value]", declared) if isinstance(declared, dict) else {}
+def _parameter(name: str, property_schema: Value, *, required: bool) -> ToolParameter:
+    schema = cast("dict[str, Value]", property_schema) if isinstance(property_schema, dict) else {}
     types = _types(schema) - {"null"}
     type_ = PARAMETER_TYPES.get(types.pop(), "any") if len(types) == 1 else "any"
     enum = schema.get("enum")
@@ -126,9 +126,9 @@ def messages(result: CallToolResult, spec: ToolSpec) -> Iterator[ToolMessage]:
         raise NodeError("\n".join(texts) or "The tool failed without saying why.", INVOKE_ERROR)
     for content in result.content:
         yield from _content(content)
-    structured: Any = result.structured_content
-    if spec.output_schema is not None and isinstance(structured, dict):
-        for name, value in cast("dict[str, Value]", structured).items():
+    structured_content: Any = result.structured_content
+    if spec.output_schema is not None and isinstance(structured_content, dict):
+        for name, value in cast("dict[str, Value]", structured_content).items():
             yield VariableMessage(name, value)
 
 
@@ -154,10 +154,10 @@ def _content(content: ContentBlock) -> Iterator[ToolMessage]:
 def _text(text: str) -> Iterator[ToolMessage]:
     """A text; if it is JSON of an object, or of a list of objects, those."""
     try:
-        parsed: Any = load_json(text)
+        content: Any = load_json(text)
     except ValueError:
-        parsed = None
-    items = cast("list[Any]", parsed if isinstance(parsed, list) else [parsed])
+        content = None
+    items = cast("list[Any]", content if isinstance(content, list) else [content])
     if items and all(isinstance(item, dict) for item in items):
         for item in items:
             yield JsonMessage(item)

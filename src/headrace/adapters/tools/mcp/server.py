@@ -45,11 +45,11 @@ class McpServer:
     def is_connected(self) -> bool:
         return self._connection is not None and not self._connection.is_closed
 
-    async def tools(self, wanted: str | None = None) -> Mapping[str, Tool]:
+    async def tools(self, name: str | None = None) -> Mapping[str, Tool]:
         """Its tools by name, as they were when last listed; listed again if the one that is wanted is not among them.
         NodeError if that is not possible."""
         async with self._connected() as connection:
-            if connection.tools is None or (wanted is not None and wanted not in connection.tools):
+            if connection.tools is None or (name is not None and name not in connection.tools):
                 connection.tools = await self._list(connection)
             return connection.tools
 
