@@ -35,7 +35,6 @@ PACKAGES = {
     "prometheus_client",
     "pydantic",
     "pydantic_core",
-    "pydantic_settings",
     "python_multipart",
     "sitecustomize",  # of the machine's Python, where it has one
     "sniffio",

@@ -9,7 +9,6 @@ from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
-from pydantic_settings import NoDecode
 
 from headrace.retention import days_kept
 
@@ -91,7 +90,6 @@ OptionalPath: TypeAlias = Annotated[Path | None, BeforeValidator(lambda value: v
 
 TextList: TypeAlias = Annotated[
     list[str],
-    NoDecode,
     BeforeValidator(
         lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
     ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from headrace.ports import WORKSPACE, WORKSPACE_NAME
 from headrace.ports.mail import MailSetup
@@ -31,10 +31,10 @@ PREFIX = "HEADRACE_"
 _DATA = Path(".headrace")
 
 
-class Settings(BaseSettings):
-    """The settings of an installation. Sizes in bytes, times in seconds."""
+class Settings(BaseModel):
+    """The settings of an installation: arguments, or else environment variables. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+    model_config = ConfigDict(extra="ignore", validate_default=True)
 
     data: Annotated[Path, BeforeValidator(lambda value: value or _DATA)] = Field(
         _DATA, description="Folder of the database, the files and the installation's secret"
@@ -225,6 +225,14 @@ class Settings(BaseSettings):
     oidc_client_secret: str = Field("", description="Its secret; empty for a public client")
     oidc_scopes: str = Field("openid profile", description="Scopes that are requested when people sign in")
     oidc_allow_http: bool = Field(False, description="Allow an issuer on another machine without TLS")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Variables that are not given as well, whose names may be in lower case."""
+        variables = {name.upper(): value for name, value in os.environ.items()}
+        names = {name: PREFIX + name.upper() for name in cls.model_fields}
+        return {name: variables[variable] for name, variable in names.items() if variable in variables} | given
 
     @property
     def mail(self) -> MailSetup:

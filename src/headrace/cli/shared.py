@@ -139,7 +139,6 @@ def load_dotenv() -> None:
 def settings_of(**flags: Any) -> Settings:
     """The settings of the environment, overridden by the flags. BadUsage if a value is invalid."""
     from pydantic import ValidationError
-    from pydantic_settings import SettingsError
 
     from headrace.settings import Settings
 
@@ -155,8 +154,6 @@ def settings_of(**flags: Any) -> Settings:
             where = f"--{name.replace('_', '-')}" if name in values else f"HEADRACE_{name.upper()}"
             problems.append(f"{where}: {problem['msg'].removeprefix('Value error, ')} (it is {problem['input']!r})")
         raise BadUsage(Scrubber().text("\n".join(problems))) from error
-    except SettingsError as error:
-        raise BadUsage(str(error)) from error
     if settings.log_level.upper() not in LEVELS:
         raise BadUsage(f"HEADRACE_LOG_LEVEL: must be one of {', '.join(LEVELS)} (it is {settings.log_level!r})")
     return settings
