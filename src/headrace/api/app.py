@@ -24,12 +24,8 @@ from headrace.api.form_page.routes import FormPage
 from headrace.api.health import HealthRoutes
 from headrace.api.http.routing import ApiRoute, LazyRoutes, Security
 from headrace.api.mcp import authorization
-from headrace.api.mcp.routes import McpRoutes
 from headrace.api.middleware import slashes
 from headrace.api.middleware.request_context import RequestContext
-from headrace.api.openai.calls import ModelCalls
-from headrace.api.openai.response_routes import ResponseRoutes
-from headrace.api.openai.routes import OpenAIRoutes
 from headrace.apps.catalog import Apps
 from headrace.ports.services import Speech
 from headrace.runs.service import RunService
@@ -85,29 +81,52 @@ def create_app(
         FormRoutes,
     )
     routes = app.router.routes
+    if services is not None:  # what is polled is requested most, so it is matched first
+        routes.append(
+            LazyRoutes(tuple(f"{prefix}/" for prefix in native.PREFIXES), partial(_native_routes, api, services))
+        )
     for subject in (*dify, HealthRoutes):
         routes += subject(api).mounted("/v1", _APP_KEY)
     of_dify = [route for route in routes if isinstance(route, ApiRoute) and route.security is not None]
     of_knowledge = LazyRoutes(("/v1/datasets", "/v1/workspaces/"), partial(_knowledge_routes, api))
     routes.append(of_knowledge)
     routes.append(FormPage(api).route())
-    calls = ModelCalls(api)
-    for openai in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls)):
-        routes += openai.mounted("/v1/openai", _APP_KEY)
-        routes += openai.mounted("/v1/openai/v1", _APP_KEY, documented=False)
-    routes += McpRoutes(api).mounted("/mcp", documented=False)
+    routes.append(LazyRoutes(("/v1/openai/",), partial(_openai_routes, api)))
+    routes.append(LazyRoutes(("/mcp",), partial(_mcp_routes, api)))
     if options.issuer:
         routes += authorization.AuthorizationRoutes(api).mounted(authorization.PATH, documented=False)
     if services is not None:
-        routes += native.routes(api, services, _APP_KEY)
         if knowledge is not None:
             routes.append(LazyRoutes(("/api/v1/knowledge/bases",), partial(_knowledge_base_routes, api)))
         routes += console.routes(api, of_dify, of_knowledge)
-        # what is polled is requested most, so it is matched first
-        places = {path: place for place, path in enumerate(native.FIRST)}
-        routes.sort(key=lambda route: places.get(getattr(route, "path", ""), len(places)))
     routes += DocumentationRoutes(routes, options.public_url).routes()
     return app
+
+
+def _native_routes(api: Api, services: native.NativeServices) -> list[ApiRoute]:
+    from headrace.api.native.routes import native_routes
+
+    return native_routes(api, services, _APP_KEY)
+
+
+def _openai_routes(api: Api) -> list[ApiRoute]:
+    from headrace.api.openai.calls import ModelCalls
+    from headrace.api.openai.response_routes import ResponseRoutes
+    from headrace.api.openai.routes import OpenAIRoutes
+
+    calls = ModelCalls(api)
+    return [
+        route
+        for subject in (OpenAIRoutes(api, calls), ResponseRoutes(api, calls))
+        for prefix in ("/v1/openai", "/v1/openai/v1")
+        for route in subject.mounted(prefix, _APP_KEY, documented=prefix == "/v1/openai")
+    ]
+
+
+def _mcp_routes(api: Api) -> list[ApiRoute]:
+    from headrace.api.mcp.routes import McpRoutes
+
+    return McpRoutes(api).mounted("/mcp", documented=False)
 
 
 def _knowledge_routes(api: Api) -> list[ApiRoute]:

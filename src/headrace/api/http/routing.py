@@ -92,10 +92,11 @@ class ApiRoute(Route):
 
 
 class LazyRoutes(BaseRoute):
-    """The routes below some paths. They are loaded when a request for one of these paths, or for the description, comes
-    first."""
+    """The routes below some paths, of which the first is `path`. They are loaded when a request for one of these paths,
+    or for the description, comes first."""
 
     def __init__(self, starts: tuple[str, ...], load: Callable[[], list[ApiRoute]]) -> None:
+        self.path = starts[0]
         self._starts = starts
         self._load = load
 
@@ -106,12 +107,14 @@ class LazyRoutes(BaseRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if not scope["path"].startswith(self._starts) and not scope.get("root_path"):
             return Match.NONE, {}
-        matches = [(route, *route.matches(scope)) for route in self.routes]
-        for kind in (Match.FULL, Match.PARTIAL):
-            for route, match, child_scope in matches:
-                if match is kind:
-                    return match, {**child_scope, _LAZY_ROUTE: route}
-        return Match.NONE, {}
+        partial: Scope = {}
+        for route in self.routes:
+            match, child_scope = route.matches(scope)
+            if match is Match.FULL:
+                return match, {**child_scope, _LAZY_ROUTE: route}
+            if match is Match.PARTIAL and not partial:
+                partial = {**child_scope, _LAZY_ROUTE: route}
+        return (Match.PARTIAL if partial else Match.NONE), partial
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         route: ApiRoute = scope[_LAZY_ROUTE]
