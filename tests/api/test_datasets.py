@@ -167,6 +167,28 @@ async def test_tags(bases: Bases):
     assert await bases.good("GET", "/datasets/tags") == []
 
 
+@on_both
+async def test_a_keyword_may_be_long(bases: Bases):
+    base = await bases.create()
+    document = await bases.indexed(base, "The pump starts.")
+    for path in ("/datasets", f"{base}/documents", f"{document}/segments"):
+        assert (await bases.good("GET", f"{path}?keyword={'%25' * 10_000}"))["total"] == 0
+        too_long = (400, "invalid_param", "keyword: String should have at most 10000 characters")
+        assert await bases.error("GET", f"{path}?keyword={'x' * 10_001}") == too_long
+
+
+@on_both
+async def test_many_tags_are_taken_at_once(bases: Bases):
+    path = await bases.create()
+    target = path.rpartition("/")[2]
+    tag = await bases.good("POST", "/datasets/tags", json={"name": "product"})
+    await bases.good("POST", "/datasets/tags/binding", json={"tag_ids": [tag["id"]], "target_id": target})
+    more = [str(number) for number in range(70_000)]  # than one statement of any database can name
+    body = {"tag_ids": [*more, tag["id"]], "target_id": target}
+    await bases.good("POST", "/datasets/tags/unbinding", json=body)
+    assert (await bases.good("GET", f"{path}/tags"))["total"] == 0
+
+
 async def test_what_is_no_tag_and_no_target(bases: Bases):
     path = await bases.create()
     target = path.rpartition("/")[2]

@@ -13,7 +13,7 @@ from headrace.api.auth import as_uuid
 from headrace.api.dify import examples
 from headrace.api.dify.schemas import conversations as schemas
 from headrace.api.http.errors import of_status
-from headrace.api.http.params import paging, text
+from headrace.api.http.params import keyword, paging
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content
 from headrace.api.http.routing import Operation, Routes
@@ -26,7 +26,7 @@ from headrace.values import Value
 _ACTIONS = ("enable", "disable")
 _LARGEST_PAGE = 100  # Dify's limit, whatever a request asks for
 _PAGE, _LIMIT = paging(99_999_999)
-_KEYWORD = text("keyword", "Text in the question or the answer")
+_KEYWORD = keyword("Text in the question or the answer")
 _NO_ANSWER = InvalidParam("answer: Field required")
 _ANNOTATION = Media(schemas.Annotation, examples.ANNOTATION)
 _BODY = Media(
@@ -61,7 +61,7 @@ class AnnotationRoutes(Routes):
         """
         release = await self.api.authenticate(request)
         page, limit = _PAGE.of(request), min(_LIMIT.of(request), _LARGEST_PAGE)
-        keyword = (_KEYWORD.of(request) or "").replace("\0", "")
+        keyword = _KEYWORD.of(request)
         total, annotations = await self.api.run_service.conversations.annotations(release.app.id, keyword, page, limit)
         response: schemas.AnnotationPage = {
             "data": [_response(annotation) for annotation in annotations],

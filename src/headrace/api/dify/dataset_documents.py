@@ -20,7 +20,7 @@ from headrace.api.dify.dataset_access import (
 from headrace.api.dify.dataset_downloads import zip_response
 from headrace.api.dify.dataset_responses import document_bodies, file_detail, metadata_values, status_body
 from headrace.api.dify.schemas import documents as schemas
-from headrace.api.http.params import TEXT_SCHEMA, Parameter, choice, text
+from headrace.api.http.params import TEXT_SCHEMA, Parameter, choice, keyword, text
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content, success
 from headrace.api.http.routing import Operation
@@ -33,7 +33,7 @@ _DOCUMENTS = "/datasets/{dataset_id}/documents"
 _DOCUMENT = f"{_DOCUMENTS}/{{document_id}}"
 _ACTIONS = ("enable", "disable", "archive", "un_archive")
 _ACTION = Parameter("path", "action", "What to do with the documents", TEXT_SCHEMA | {"enum": list(_ACTIONS)}, True)
-KEYWORD = text("keyword", "Text in the name")
+KEYWORD = keyword("Text in the name")
 STATUS = choice(
     "status",
     "Only documents in this state",
@@ -70,7 +70,7 @@ class DocumentRoutes(KnowledgeRoutes):
         """
         _, dataset = await self.dataset(request)
         page, limit = page_of(request)
-        keyword = (KEYWORD.of(request) or "").replace("\0", "")
+        keyword = KEYWORD.of(request)
         which = DocumentFilter(keyword, STATUS.of(request) or "", (page - 1) * limit, limit)
         documents, total = await self.knowledge.store.documents.documents(dataset.id, which)
         response: schemas.DocumentPage = {

@@ -15,7 +15,7 @@ from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation
 from headrace.errors import HeadraceError, RequestError
-from headrace.ports.knowledge import MetadataField
+from headrace.ports.knowledge import Dataset, MetadataField
 from headrace.values import Value
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class RetrievalRoutes(KnowledgeRoutes):
         fields = await self.knowledge.store.datasets.metadata_fields(dataset.id)
         response: segments.Retrieval = {
             "query": {"content": body["query"]},
-            "records": [await self._found(hit, fields) for hit in hits],
+            "records": [await self._found(dataset, hit, fields) for hit in hits],
         }
         return json_response(response)
 
-    async def _found(self, hit: Hit, fields: Sequence[MetadataField]) -> segments.Found:
+    async def _found(self, dataset: Dataset, hit: Hit, fields: Sequence[MetadataField]) -> segments.Found:
         document = hit.document
         metadata: Mapping[str, Value] = {
             field.name: document.metadata[field.id] for field in fields if field.id in document.metadata
@@ -87,6 +87,6 @@ class RetrievalRoutes(KnowledgeRoutes):
             ],
             "score": hit.score,
             "tsne_position": None,
-            "files": await attachments_of(hit.segment, self.api.apps.catalog),
+            "files": await attachments_of(hit.segment, dataset.workspace, self.api.apps.catalog),
             "summary": hit.summary,
         }

@@ -21,12 +21,12 @@ from headrace.api.dify.dataset_access import (
 )
 from headrace.api.dify.schemas import segments as schemas
 from headrace.api.dify.segment_responses import attachments_of, chunk_body, segment_body
-from headrace.api.http.params import text, texts
+from headrace.api.http.params import keyword, texts
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content
 from headrace.api.http.routing import Operation
 from headrace.errors import InvalidParam, NotFound
-from headrace.ports.knowledge import Document, Segment, SegmentFilter
+from headrace.ports.knowledge import Dataset, Document, Segment, SegmentFilter
 
 if TYPE_CHECKING:
     from headrace.knowledge.segments import NewSegment, SegmentUpdate
@@ -35,7 +35,7 @@ _SEGMENTS = "/datasets/{dataset_id}/documents/{document_id}/segments"
 _SEGMENT = f"{_SEGMENTS}/{{segment_id}}"
 _CHUNKS = f"{_SEGMENT}/child_chunks"
 _CHUNK = f"{_CHUNKS}/{{child_chunk_id}}"
-_KEYWORD = text("keyword", "Text in the content")
+_KEYWORD = keyword("Text in the content")
 _STATUS = texts("status", "Only segments in one of these states: waiting, indexing, completed, error")
 _STATUSES = ("waiting", "indexing", "completed", "error")
 NOT_COMPLETED = NotFound("Document is not completed.")
@@ -68,7 +68,7 @@ class SegmentRoutes(KnowledgeRoutes):
             for segment in body["segments"]
         ]
         segments = await self.knowledge.segments.add(dataset, document, principal.id, new)
-        response: schemas.Segments = {"data": await self._bodies(segments), "doc_form": document.doc_form}
+        response: schemas.Segments = {"data": await self._bodies(dataset, segments), "doc_form": document.doc_form}
         return json_response(response)
 
     @Operation("GET", _SEGMENTS, schemas.SEGMENT_PAGE, parameters=(PAGE, LIMIT, _STATUS, _KEYWORD), errors=_NOT_FOUND)
@@ -77,17 +77,17 @@ class SegmentRoutes(KnowledgeRoutes):
 
         In their order. A page has at most 100.
         """
-        _, _, document = await self.document(request)
+        _, dataset, document = await self.document(request)
         page, limit = page_of(request)
         which = SegmentFilter(
-            (_KEYWORD.of(request) or "").replace("\0", ""),
+            _KEYWORD.of(request),
             [status for status in _STATUSES if status in _STATUS.of(request)],
             (page - 1) * limit,
             limit,
         )
         segments, total = await self.knowledge.store.segments.segments(document.id, which)
         response: schemas.SegmentPage = {
-            "data": await self._bodies(segments),
+            "data": await self._bodies(dataset, segments),
             "doc_form": document.doc_form,
             "total": total,
             "has_more": page * limit < total,
@@ -99,8 +99,8 @@ class SegmentRoutes(KnowledgeRoutes):
     @Operation("GET", _SEGMENT, schemas.SEGMENT, errors=(*_NOT_FOUND, NO_SEGMENT))
     async def get_segment(self, request: Request) -> Response:
         """Get a segment."""
-        _, _, document, segment = await self.segment(request)
-        return await self._response(document, segment)
+        _, dataset, document, segment = await self.segment(request)
+        return await self._response(dataset, document, segment)
 
     @Operation("POST", _SEGMENT, schemas.SEGMENT, body=schemas.CHANGE, errors=(*_NOT_FOUND, NO_SEGMENT, INDEXING))
     async def change_segment(self, request: Request) -> Response:
@@ -112,7 +112,7 @@ class SegmentRoutes(KnowledgeRoutes):
         fields = parse(schemas.SegmentChange, await self.api.json(request))["segment"]
         update = cast("SegmentUpdate", {name: value for name, value in fields.items() if value is not None})
         new_segment = await self.knowledge.segments.update(dataset, document, segment, principal.id, update)
-        return await self._response(document, new_segment)
+        return await self._response(dataset, document, new_segment)
 
     @Operation("DELETE", _SEGMENT, {204: ()}, errors=(*_NOT_FOUND, NO_SEGMENT))
     async def remove_segment(self, request: Request) -> Response:
@@ -145,7 +145,7 @@ class SegmentRoutes(KnowledgeRoutes):
         page, limit = page_of(request)
         chunks, total = await self.knowledge.store.segments.chunks(
             segment.id,
-            keyword=(_KEYWORD.of(request) or "").replace("\0", ""),
+            keyword=_KEYWORD.of(request),
             offset=(page - 1) * limit,
             limit=limit,
         )
@@ -178,17 +178,20 @@ class SegmentRoutes(KnowledgeRoutes):
 
     # ------------------------------------------------------------------------------------------------------ response
 
-    async def _response(self, document: Document, segment: Segment) -> Response:
-        response: schemas.OneSegment = {"data": (await self._bodies([segment]))[0], "doc_form": document.doc_form}
+    async def _response(self, dataset: Dataset, document: Document, segment: Segment) -> Response:
+        response: schemas.OneSegment = {
+            "data": (await self._bodies(dataset, [segment]))[0],
+            "doc_form": document.doc_form,
+        }
         return json_response(response)
 
-    async def _bodies(self, segments: Sequence[Segment]) -> list[schemas.Segment]:
+    async def _bodies(self, dataset: Dataset, segments: Sequence[Segment]) -> list[schemas.Segment]:
         chunks = await self.knowledge.store.segments.chunks_of([segment.id for segment in segments])
         return [
             segment_body(
                 segment,
                 [chunk for chunk in chunks if chunk.segment == segment.id],
-                await attachments_of(segment, self.api.apps.catalog),
+                await attachments_of(segment, dataset.workspace, self.api.apps.catalog),
             )
             for segment in segments
         ]

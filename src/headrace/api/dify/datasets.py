@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headrace.api.dify.dataset_access import LIMIT, NO_API, NO_DATASET, PAGE, KnowledgeRoutes, page_of
 from headrace.api.dify.dataset_responses import dataset_bodies
 from headrace.api.dify.schemas import datasets as schemas
-from headrace.api.http.params import boolean, text, texts
+from headrace.api.http.params import boolean, keyword, texts
 from headrace.api.http.request_body import parse
 from headrace.api.http.responses import json_response, no_content
 from headrace.api.http.routing import Operation
@@ -19,7 +19,7 @@ from headrace.errors import InvalidParam, RequestError
 from headrace.ports.knowledge import Dataset, DatasetChanges
 from headrace.values import Value
 
-_KEYWORD = text("keyword", "Text in the name")
+_KEYWORD = keyword("Text in the name")
 _TAGS = texts("tag_ids", "Only knowledge bases with one of these tags")
 _ALL = boolean("include_all", "Accepted, and of no effect: a key opens all knowledge bases of its workspace")
 NAME_TAKEN = RequestError(
@@ -63,7 +63,7 @@ class DatasetRoutes(KnowledgeRoutes):
         _ALL.of(request)
         datasets, total = await self.knowledge.store.datasets.datasets(
             principal.workspace,
-            keyword=(_KEYWORD.of(request) or "").replace("\0", ""),
+            keyword=_KEYWORD.of(request),
             tags=_TAGS.of(request),
             offset=(page - 1) * limit,
             limit=limit,

@@ -10,14 +10,14 @@ from headrace.api.dify.run_responses import workflow_log
 from headrace.api.dify.runs import WITH_WORKFLOW
 from headrace.api.dify.schemas.runs import WorkflowLogPage
 from headrace.api.http.errors import not_workflow_app
-from headrace.api.http.params import choice, integer, text, time
+from headrace.api.http.params import choice, integer, keyword, text, time
 from headrace.api.http.responses import json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.http.schema import Media
 from headrace.errors import InvalidParam
 from headrace.ports import RunFilter
 
-_KEYWORD = text("keyword", "Text in the inputs, the outputs or the id")
+_KEYWORD = keyword("Text in the inputs, the outputs or the id")
 _STATUS = choice("status", "The runs' status", ("succeeded", "failed", "stopped"), None)
 _BEFORE, _AFTER = time("created_at__before", "ISO 8601"), time("created_at__after", "ISO 8601")
 _SESSION = text("created_by_end_user_session_id", "The `user` of the runs")
@@ -53,7 +53,7 @@ class RunListRoutes(Routes):
             before=_BEFORE.of(request),
             after=_AFTER.of(request),
             session=_SESSION.of(request),
-            keyword=_KEYWORD.of(request),
+            keyword=_KEYWORD.of(request) or None,
             page=_PAGE.of(request),
             limit=_LIMIT.of(request),
         )

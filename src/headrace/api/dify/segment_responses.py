@@ -63,10 +63,18 @@ def chunk_body(chunk: ChildChunk) -> segments.ChildChunk:
     }
 
 
-async def attachments_of(segment: Segment, catalog: Catalog) -> list[segments.Attachment]:
-    """The files of a segment; those that are gone are left out."""
+async def attachments_of(segment: Segment, workspace: str, catalog: Catalog) -> list[segments.Attachment]:
+    """The files of a segment; those that are gone, or of another workspace, are left out."""
     files = [await catalog.find_file(file) for file in segment.attachments]
-    return [_attachment(file) for file in files if file is not None]
+    return [_attachment(file) for file in files if file is not None and await _is_of(workspace, file, catalog)]
+
+
+async def _is_of(workspace: str, file: StoredFile, catalog: Catalog) -> bool:
+    """Whether a file was uploaded in a workspace: for a pipeline, or for an app."""
+    if file.app is None:
+        return file.owner == workspace
+    app = await catalog.app(file.app)
+    return app is not None and app.workspace == workspace
 
 
 def _attachment(file: StoredFile) -> segments.Attachment:

@@ -21,6 +21,8 @@ _Text = TypeVar("_Text", str, None)
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 _SECONDS = re.compile(r"-?\d{1,12}(\.\d{0,9})?", re.ASCII)
 
+_LONGEST_KEYWORD = 10_000  # characters: SQLite searches for patterns of up to 50,000 bytes
+
 TEXT_SCHEMA = {"type": "string"}
 MODEL_TYPES = ("text-embedding", "rerank", "llm", "tts", "speech2text", "moderation")  # Dify's
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
@@ -75,6 +77,20 @@ def texts(name: str, description: str) -> Texts:
 
 def text(name: str, description: str, *, required: bool = False) -> Query[str | None]:
     return Query("query", name, description, TEXT_SCHEMA, required, default=None, parse=str)
+
+
+def keyword(description: str) -> Query[str]:
+    """A text that is searched for; "" if there is none. It has no NULs, which databases refuse."""
+
+    error = InvalidParam(f"keyword: String should have at most {_LONGEST_KEYWORD} characters")
+
+    def parse(value: str) -> str:
+        if len(value) > _LONGEST_KEYWORD:
+            raise error
+        return value.replace("\0", "")
+
+    schema = TEXT_SCHEMA | {"maxLength": _LONGEST_KEYWORD}
+    return Query("query", "keyword", description, schema, default="", parse=parse, error=error)
 
 
 def integer(name: str, description: str, default: _Number, maximum: int, minimum: int = 1) -> Query[int | _Number]:

@@ -47,7 +47,7 @@ class KnowledgeBaseRoutes(KnowledgeRoutes):
         page, limit = page_of(request)
         datasets, total = await self.knowledge.store.datasets.datasets(
             principal.workspace,
-            keyword=(KEYWORD.of(request) or "").replace("\0", ""),
+            keyword=KEYWORD.of(request),
             offset=(page - 1) * limit,
             limit=limit,
         )
@@ -73,7 +73,7 @@ class KnowledgeBaseRoutes(KnowledgeRoutes):
         """
         _, dataset = await self.dataset(request)
         page, limit = page_of(request)
-        keyword = (KEYWORD.of(request) or "").replace("\0", "")
+        keyword = KEYWORD.of(request)
         which = DocumentFilter(keyword, STATUS.of(request) or "", (page - 1) * limit, limit)
         documents, total = await self.knowledge.store.documents.documents(dataset.id, which)
         body: schemas.KnowledgeDocumentPage = {

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.api.auth import Api
-from headrace.api.http.params import TEXT_SCHEMA, Parameter, choice, integer, text, time, uuid
+from headrace.api.http.params import TEXT_SCHEMA, Parameter, choice, integer, keyword, text, time, uuid
 from headrace.api.http.responses import EventStream, json_response
 from headrace.api.http.routing import Operation, Routes
 from headrace.api.native.cursor import CURSOR, PAGE_LIMIT, cursor_of
@@ -25,7 +25,7 @@ _VERSION = uuid("workflow_id", "Runs of this version")
 _USER = text("user", "The `user` that the runs were requested with")
 _AFTER = time("created_after", "Seconds since the epoch, or ISO 8601", seconds=True)
 _BEFORE = time("created_before", "Seconds since the epoch, or ISO 8601", seconds=True)
-_KEYWORD = text("keyword", "Found in the inputs, the outputs or the id")
+_KEYWORD = keyword("Found in the inputs, the outputs or the id")
 _SOURCE = text("source", "`service-api`, `batch:` and a batch's id, or a trigger's type, `:` and its node's id")
 _LAST_ID = Parameter("header", "Last-Event-ID", "Continue after the event with this `id`", TEXT_SCHEMA)
 _LONGEST = integer("seconds", "After which the stream ends", LONGEST_SECONDS, LONGEST_SECONDS, 0)
@@ -59,7 +59,7 @@ class RunListRoutes(Routes):
             before=_BEFORE.of(request),
             after=_AFTER.of(request),
             session=_USER.of(request),
-            keyword=_KEYWORD.of(request),
+            keyword=_KEYWORD.of(request) or None,
             limit=limit + 1,
             version=_VERSION.of(request),
             source=_SOURCE.of(request),

@@ -179,8 +179,13 @@ class SqlDatasets(KnowledgeRepository):
 
     async def unbind_tags(self, dataset: str, tags: Collection[str]) -> None:
         bindings = dataset_tag_binding.c
-        which = (bindings.dataset == clean(dataset), bindings.tag.in_(map(clean, tags)))
-        await self._execute(delete(dataset_tag_binding).where(*which))
+
+        def work(connection: Connection) -> None:
+            for some in parts(map(clean, tags)):
+                which = (bindings.dataset == clean(dataset), bindings.tag.in_(some))
+                connection.execute(delete(dataset_tag_binding).where(*which))
+
+        await self._write(work)
 
     # ------------------------------------------------------------------------------------------------- unique names
 
