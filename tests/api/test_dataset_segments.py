@@ -60,6 +60,46 @@ async def test_segments_are_listed_added_changed_and_removed(bases: Bases):
     assert len(await contents(bases, document)) == 2
 
 
+@on_both
+async def test_a_segment_of_many_words_is_found_by_the_first_ones(bases: Bases):
+    base = await bases.create(**GOOD)
+    document = await bases.indexed(base, TEXT, process_rule=RULE)
+    rare = "".join(chr(0x20000 + number * 7919 % 0xA000) for number in range(100_000))  # more than PostgreSQL indexes
+    body: Any = {"segments": [{"content": rare}]}
+    [segment] = (await bases.good("POST", f"{document}/segments", json=body))["data"]
+    assert (segment["status"], segment["error"]) == ("completed", None)
+    model = {"search_method": "full_text_search", "reranking_enable": False, "score_threshold_enabled": False}
+    body = {"query": rare[:2], "retrieval_model": {**model, "top_k": 1}}
+    result = await bases.good("POST", f"{base}/retrieve", json=body)
+    assert [record["segment"]["id"] for record in result["records"]] == [segment["id"]]
+
+
+@on_both
+async def test_a_segment_is_found_by_a_long_keyword(bases: Bases):
+    base = await bases.create()
+    document = await bases.indexed(base, TEXT, process_rule=RULE)
+    keyword = "".join(f"{number:x}" for number in range(3_000))  # more than an index of PostgreSQL has in a row
+    body = {"segments": [{"content": "A filter.", "keywords": [keyword, "filter"]}]}
+    [segment] = (await bases.good("POST", f"{document}/segments", json=body))["data"]
+    assert (segment["status"], segment["keywords"]) == ("completed", [keyword, "filter"])
+    result = await bases.good("POST", f"{base}/retrieve", json={"query": "filter"})
+    assert [record["segment"]["id"] for record in result["records"]] == [segment["id"]]
+
+
+async def test_only_files_of_the_workspace_are_attached(bases: Bases):
+    document = await bases.indexed(await bases.create(), TEXT, process_rule=RULE)
+    elsewhere = await bases.of("elsewhere")
+    files = [
+        (await those.upload("/datasets/pipeline/file-upload", b"content", "pump.md")).json["id"]
+        for those in (bases, elsewhere)
+    ]
+    body = {"segments": [{"content": "A filter.", "attachment_ids": files}]}
+    [segment] = (await bases.good("POST", f"{document}/segments", json=body))["data"]
+    assert [file["id"] for file in segment["attachments"]] == files[:1]
+    stored = await bases.good("GET", f"{document}/segments/{segment['id']}")
+    assert [file["id"] for file in stored["data"]["attachments"]] == files[:1]
+
+
 BAD: list[Any] = [
     {},
     {"segments": []},

@@ -59,6 +59,17 @@ async def test_a_cached_vector_is_of_the_same_model_and_kind(embedder: Embedder,
     assert len(embeddings.calls) == 4
 
 
+async def test_vectors_of_different_dimensions_are_refused(
+    embedder: Embedder, embeddings: FakeEmbeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def embed(texts: Sequence[str], **_: Any) -> Sequence[Vector]:
+        return [array("f", [1.0] * length) for length in (3, 2)]
+
+    monkeypatch.setattr(embeddings, "embed", embed)
+    with pytest.raises(NodeError, match=r"different dimensions: \[2, 3\]"):
+        await embedder.vectors(["a", "b"], "p", "m")
+
+
 async def test_a_call_that_fails_is_made_as_often_as_was_chosen(embeddings: FakeEmbeddings) -> None:
     embeddings.before = unavailable
     for attempts, calls in ((1, 1), (6, 7)):

@@ -78,6 +78,9 @@ class Embedder:
         if len(answer) != len(texts):
             reason = f"The model {model} returned {len(answer)} vectors for {len(texts)} texts."
             raise NodeError(reason, "InvokeBadRequestError")
+        if len(dimensions := {len(vector) for vector in answer}) > 1:
+            reason = f"The model {model} returned vectors of different dimensions: {sorted(dimensions)}."
+            raise NodeError(reason, "InvokeBadRequestError")
         return await asyncio.to_thread(_normalized, answer, model)  # tens of milliseconds
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from headrace.content.words import index_terms
 from headrace.knowledge.embedding import Embedder
 from headrace.knowledge.keywords import keywords
-from headrace.ports.knowledge import SUMMARY, ChildChunk, Dataset, IndexNode, Segment, SegmentIndex
+from headrace.ports.knowledge import SUMMARY, ChildChunk, Dataset, IndexNode, Segment, SegmentIndex, Vector
 
-_LONGEST = 100_000  # characters of a segment that are indexed as words: PostgreSQL takes a megabyte of them
+_LONGEST = 100_000  # characters of a segment that are indexed as words
+_MOST_BYTES = 1_000_000  # of words and where they are: PostgreSQL takes a megabyte
+_BYTES_OF_WORD, _BYTES_OF_PLACE = 4, 2  # besides its characters; of each place where it is
 
 
 class _Text(NamedTuple):
@@ -24,9 +27,7 @@ async def index_of(
 ) -> list[SegmentIndex]:
     """The index of each segment, which replaces the one it has. NodeError if the embedding model fails."""
     if dataset.technique != "high_quality":
-        return [
-            SegmentIndex(segment.id, keywords=segment.keywords or keywords(segment.content)) for segment in segments
-        ]
+        return await asyncio.to_thread(_by_keywords, segments)
     children: dict[str, list[ChildChunk]] = defaultdict(list)
     for chunk in chunks:
         children[chunk.segment].append(chunk)
@@ -36,17 +37,42 @@ async def index_of(
         [text.content for text in nodes], dataset.embedding_provider, dataset.embedding_model
     )
     by_node = {text.node: vector for text, vector in zip(nodes, vectors, strict=True)}
+    # for the child chunks of a large document this takes seconds
+    return await asyncio.to_thread(_by_vectors, segments, texts, by_node)
+
+
+def _by_keywords(segments: Sequence[Segment]) -> list[SegmentIndex]:
+    return [SegmentIndex(segment.id, keywords=segment.keywords or keywords(segment.content)) for segment in segments]
+
+
+def _by_vectors(
+    segments: Sequence[Segment], texts: Mapping[str, Sequence[_Text]], vectors: Mapping[str, Vector]
+) -> list[SegmentIndex]:
     return [
         SegmentIndex(
             segment.id,
-            [
-                IndexNode(text.node, by_node[text.node], " ".join(index_terms(text.content[:_LONGEST])))
-                for text in texts[segment.id]
-            ],
+            [IndexNode(text.node, vectors[text.node], words_of(text.content)) for text in texts[segment.id]],
             segment.keywords,
         )
         for segment in segments
     ]
+
+
+def words_of(text: str) -> str:
+    """The terms that a text is found by, with spaces between them: the first ones, if it has more than a database
+    takes."""
+    size = 0
+    known: set[str] = set()
+    terms: list[str] = []
+    for term in index_terms(text[:_LONGEST]):
+        size += _BYTES_OF_PLACE
+        if term not in known:
+            known.add(term)
+            size += len(term.encode()) + _BYTES_OF_WORD
+        if size > _MOST_BYTES:
+            break
+        terms.append(term)
+    return " ".join(terms)
 
 
 def _texts(dataset: Dataset, segment: Segment, chunks: Sequence[ChildChunk]) -> list[_Text]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, Table, delete, func, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports.knowledge import ChildChunk, Dataset, Document, ProcessRule, Segment, Vector
-from headrace.stores.encoding import cleaned, decode_value, encode_value
+from headrace.stores.encoding import clean, cleaned, decode_value, encode_value
 from headrace.stores.sql import knowledge_schema as tables
 from headrace.values import Value
 
@@ -23,6 +23,7 @@ _ENCODED = frozenset(
     {"retrieval_model", "summary_index", "process_rule", "metadata", "keywords", "attachments"}
 )  # fields that are stored as JSON
 _AT_ONCE = 500  # values in one statement
+_LONGEST_KEYWORD = 500  # characters: a row of PostgreSQL's index has 2,700 bytes, ids included
 
 
 def row_of(item: DataclassInstance) -> dict[str, Any]:
@@ -78,6 +79,11 @@ def parts(values: Iterable[str]) -> Iterable[Sequence[str]]:
     ordered = sorted(set(values))
     for start in range(0, len(ordered), _AT_ONCE):
         yield ordered[start : start + _AT_ONCE]
+
+
+def indexed_keywords(keywords: Iterable[str]) -> Sequence[str]:
+    """Keywords as they are stored and searched for: long ones are cut."""
+    return sorted({clean(keyword)[:_LONGEST_KEYWORD] for keyword in keywords})
 
 
 def page(connection: Connection, statement: Select[Any], offset: int, limit: int) -> tuple[Sequence[RowMapping], int]:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from headrace.ports.knowledge_search import ChangedVector, Match, StoredVector
 from headrace.stores.encoding import clean
-from headrace.stores.sql.knowledge.rows import parts
+from headrace.stores.sql.knowledge.rows import indexed_keywords, parts
 from headrace.stores.sql.knowledge_schema import (
     dataset,
     dataset_document,
@@ -74,7 +74,7 @@ class SqlKnowledgeSearch(SqlRepository):
             select(_segments.id, _segments.id.label("segment"), hits, _segments.document)
             .join_from(dataset_keyword, dataset_segment, _segments.id == _keywords.segment)
             .join(dataset_document, _documents.id == _segments.document)
-            .where(_keywords.dataset == clean(dataset), _keywords.keyword.in_(map(clean, keywords)), _FINDABLE)
+            .where(_keywords.dataset == clean(dataset), _keywords.keyword.in_(indexed_keywords(keywords)), _FINDABLE)
             .group_by(_segments.id, _segments.document, _segments.position)
             .order_by(hits.desc(), _segments.document, _segments.position)
         )

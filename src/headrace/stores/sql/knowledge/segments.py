@@ -25,6 +25,7 @@ from headrace.stores.sql.knowledge.rows import (
     delete_index,
     delete_segments,
     has_claim,
+    indexed_keywords,
     insert_all,
     next_version,
     pack_vector,
@@ -324,6 +325,6 @@ def _index_rows(indexes: Sequence[SegmentIndex], model: str) -> list[tuple[Table
     keywords = [
         {"segment": index.segment, "keyword": keyword}
         for index in indexes
-        for keyword in sorted({clean(keyword) for keyword in index.keywords})
+        for keyword in indexed_keywords(index.keywords)
     ]
     return [(dataset_vector, vectors), (dataset_text, texts), (dataset_keyword, keywords)]
