@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.ids import new_id
-from headrace.ports import Leases, ReadyRun
+from headrace.ports import ReadyRun, Storage
 from tests.real_servers import or_skipped
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def temporal_server() -> Generator[Server]:
 
 
 @asynccontextmanager
-async def own_queues(server: Server, leases: Leases) -> AsyncGenerator[TemporalDispatch]:
+async def own_queues(server: Server, storage: Storage) -> AsyncGenerator[TemporalDispatch]:
     """Dispatch by the server, of runs whose ids other tests have as well. `ready` returns when Temporal has a run."""
     from headrace.adapters.temporal import TemporalDispatch
 
@@ -134,5 +134,5 @@ async def own_queues(server: Server, leases: Leases) -> AsyncGenerator[TemporalD
         def activity_id(self, work: ReadyRun) -> str:
             return f"{self.options.task_queue}:{super().activity_id(work)}"
 
-    async with aclosing(OwnQueues(server.options(), {}, leases)) as dispatch:
+    async with aclosing(OwnQueues(server.options(), {}, storage.leases, storage.claims)) as dispatch:
         yield dispatch

@@ -236,7 +236,7 @@ async def _plugins(settings: Settings) -> Sequence[Finding]:
 async def _temporal(settings: Settings) -> Sequence[Finding]:
     if not settings.temporal_address:
         return []
-    dispatch = temporal_dispatch(settings, os.environ, memory_storage().leases)
+    dispatch = temporal_dispatch(settings, os.environ, memory_storage())
     backlog = await dispatch.backlog()  # it connects, and checks the namespace
     message = f"{settings.temporal_address}, {backlog.waiting} runs wait"
     return [Finding("temporal", Status.OK, f"{message}, for {backlog.oldest:.0f} s" if backlog.waiting else message)]

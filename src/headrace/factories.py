@@ -17,7 +17,7 @@ from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.background import MAX_PAUSE, back_off
 from headrace.dispatch import LocalDispatch, SharedDispatch
 from headrace.errors import HeadraceError, LoadError, Problem, StoreError
-from headrace.ports import App, Backlogs, CodeFlow, FileBlobs, Leases, ModelSlots, Storage, Wire
+from headrace.ports import App, Backlogs, CodeFlow, FileBlobs, ModelSlots, Storage, Wire
 from headrace.ports.services import Models
 from headrace.rate_limits import PlanFile
 from headrace.runs.queue_limits import QueueLimits
@@ -169,7 +169,7 @@ def queue_limits_of(settings: Settings, waiting: Backlogs | None) -> QueueLimits
     return QueueLimits(waiting, settings.max_queued_of_workspace, settings.max_queued)
 
 
-def temporal_dispatch(settings: Settings, environ: Mapping[str, str], leases: Leases) -> TemporalDispatch:
+def temporal_dispatch(settings: Settings, environ: Mapping[str, str], storage: Storage) -> TemporalDispatch:
     """Temporal as what brings runs to workers. HeadraceError if its package is not installed."""
     try:
         from headrace.adapters.temporal import TemporalDispatch, TemporalOptions
@@ -183,7 +183,7 @@ def temporal_dispatch(settings: Settings, environ: Mapping[str, str], leases: Le
         settings.temporal_heartbeat,
         settings.max_seconds + 60,
     )
-    return TemporalDispatch(options, environ, leases)
+    return TemporalDispatch(options, environ, storage.leases, storage.claims)
 
 
 def host_wire(url: str, secret: bytes) -> HostWire | None:

@@ -254,7 +254,7 @@ async def service(
         apps.access.identity = identity
         temporal = None
         if settings.temporal_address and not memory:
-            temporal = temporal_dispatch(settings, environ, storage.leases)
+            temporal = temporal_dispatch(settings, environ, storage)
             await temporal.connection.open()
             stack.push_async_callback(temporal.aclose)
         polls = polls if wire or not serves else None

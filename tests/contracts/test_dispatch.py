@@ -32,7 +32,7 @@ async def dispatch(
 ) -> AsyncGenerator[Dispatch]:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
     if request.param == "temporal":
-        async with own_queues(request.getfixturevalue("temporal_server"), memory_storage().leases) as temporal:
+        async with own_queues(request.getfixturevalue("temporal_server"), memory_storage()) as temporal:
             yield temporal
     elif request.param == "memory":
         yield LocalDispatch(memory_storage().leases)

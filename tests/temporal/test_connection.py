@@ -22,7 +22,8 @@ from tests.temporal_server import Server, free_port, program
 
 
 def dispatch(address: str, namespace: str = "", **environ: str) -> TemporalDispatch:
-    return TemporalDispatch(TemporalOptions(address, namespace), environ, memory_storage().leases)
+    storage = memory_storage()
+    return TemporalDispatch(TemporalOptions(address, namespace), environ, storage.leases, storage.claims)
 
 
 @pytest.fixture

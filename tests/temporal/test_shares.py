@@ -25,7 +25,7 @@ from tests.temporal_server import Server, own_queues
 
 @pytest.fixture
 async def dispatch(temporal_server: Server) -> AsyncIterator[TemporalDispatch]:
-    async with own_queues(temporal_server, memory_storage().leases) as dispatch:
+    async with own_queues(temporal_server, memory_storage()) as dispatch:
         yield dispatch
 
 
@@ -48,7 +48,8 @@ async def test_a_run_that_somebody_waits_for_is_started_before_those_of_a_flood(
                 await asyncio.get_running_loop().create_future()
             started.set()
 
-    flooded = Flooded(TemporalOptions("127.0.0.1:1"), {}, memory_storage().leases)
+    storage = memory_storage()
+    flooded = Flooded(TemporalOptions("127.0.0.1:1"), {}, storage.leases, storage.claims)
     for number in range(200):
         await flooded.ready(work(str(number)))
     await flooded.ready(work("interactive", priority=Priority.INTERACTIVE))
@@ -73,7 +74,7 @@ async def test_what_a_fair_server_needs_to_know_is_part_of_an_activity(
 
 async def test_a_run_is_refused_where_too_many_of_its_workspace_wait(temporal_server: Server, tmp_path: Path) -> None:
     store = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
-    async with aclosing(TemporalDispatch(temporal_server.options(), {}, store.leases)) as dispatch:
+    async with aclosing(TemporalDispatch(temporal_server.options(), {}, store.leases, store.claims)) as dispatch:
         service = run_service(store, dispatch=dispatch)
         release = await publish(service, ECHO)
         other = await service.apps.publish("other.yml", ECHO, "other")

@@ -78,7 +78,9 @@ class Fleet:
         async with AsyncExitStack() as stack:
             store = await SqlStorage.open(f"sqlite:///{self._folder}/headrace.db")
             stack.push_async_callback(store.aclose)
-            dispatch = await stack.enter_async_context(aclosing(TemporalDispatch(self.options, {}, store.leases)))
+            dispatch = await stack.enter_async_context(
+                aclosing(TemporalDispatch(self.options, {}, store.leases, store.claims))
+            )
             timers = await stack.enter_async_context(aclosing(self.timers()))
             http = HttpClient(("127.0.0.1",))
             stack.push_async_callback(http.aclose)
@@ -94,7 +96,7 @@ class Fleet:
             yield Process(service, store, sender, batch_runner, ScheduleTimer(TriggerService(service), 3600.0))
 
     def timers(self) -> TemporalTimers:
-        return TemporalTimers(Connection(self.options, {}), self.clock)
+        return TemporalTimers(Connection(self.options, {}, "some process"), self.clock)
 
     @asynccontextmanager
     async def alive(self, process: Process) -> AsyncGenerator[None]:
@@ -453,7 +455,7 @@ async def test_a_host_whose_clock_is_behind_waits_for_its_own(fleet: Fleet) -> N
     handled = asyncio.Event()
     at = time.time() + 1.5
     async with aclosing(fleet.timers()) as here:
-        ahead = TemporalTimers(Connection(fleet.options, {}), lambda: time.time() + 30)
+        ahead = TemporalTimers(Connection(fleet.options, {}, "another process"), lambda: time.time() + 30)
         async with aclosing(ahead), here.serving(TimerKind.FORM, Rows()):
             ahead.set(Timer(TimerKind.FORM, "row", at))
             async with asyncio.timeout(60):

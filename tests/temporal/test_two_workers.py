@@ -36,7 +36,7 @@ class Fleet:
         self.services = [run_service(store, dispatch=self.dispatch(store)) for store in stores]
 
     def dispatch(self, store: SqlStorage) -> TemporalDispatch:
-        return TemporalDispatch(self.options, {}, store.leases)
+        return TemporalDispatch(self.options, {}, store.leases, store.claims)
 
     def redispatcher(self) -> Redispatcher:
         """One that looks at a run twice before it restores it."""

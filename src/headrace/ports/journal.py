@@ -55,6 +55,16 @@ class Leases(Protocol):
     """
 
     @property
+    def worker(self) -> str:
+        """The id of this worker."""
+        ...
+
+    @property
+    def expired(self) -> bool:
+        """Whether this worker has not shown for a whole lease that it is alive, so that others may have its runs."""
+        ...
+
+    @property
     def shared(self) -> bool:
         """Whether another worker was alive at the last heartbeat: only then can it have written to runs driven here."""
         ...
@@ -79,6 +89,15 @@ class Leases(Protocol):
         """The unfinished runs (see `Journal.unfinished`) without an owner or of this worker, oldest first: what a
         reconciler dispatches. Those that wait in the `RunQueue`, and those whose records this version cannot read, are
         left out."""
+        ...
+
+    async def undriven(self, most: int) -> list[RunId]:
+        """At most so many unfinished runs that no living worker has begun to drive: those of dead workers first, then
+        those without an owner and those that nobody has started, oldest first."""
+        ...
+
+    async def living(self) -> set[str]:
+        """The ids of the workers that are alive, as far as the database knows."""
         ...
 
     async def acquire(self, of: Collection[RunId]) -> set[RunId]:

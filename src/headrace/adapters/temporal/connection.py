@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TypeVar
@@ -20,11 +22,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from headrace.errors import HeadraceError, StoreError
 from headrace.frozen import frozen
+from headrace.ports.timers import TimerKind
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+DRIVE, TIMER = "HeadraceDrive", "HeadraceTimer"  # the types of the activities
 RUN = SearchAttributeKey.for_keyword("HeadraceRun")
 APP = SearchAttributeKey.for_keyword("HeadraceApp")
 WORKSPACE = SearchAttributeKey.for_keyword("HeadraceWorkspace")
@@ -53,6 +57,9 @@ class TemporalOptions:
     def interactive_queue(self) -> str:
         return f"{self.task_queue}-interactive"
 
+    def timer_queue(self, kind: TimerKind) -> str:
+        return f"{self.task_queue}-{kind}"
+
 
 class TemporalUnavailable(StoreError):
     """The server does not answer; the same may succeed later."""
@@ -61,8 +68,9 @@ class TemporalUnavailable(StoreError):
 class Connection:
     """Connects when that is first needed, so that a process starts while the server is away."""
 
-    def __init__(self, options: TemporalOptions, environ: Mapping[str, str]) -> None:
+    def __init__(self, options: TemporalOptions, environ: Mapping[str, str], worker: str) -> None:
         self.options = options
+        self._worker = worker
         self._environ = environ
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
@@ -79,7 +87,7 @@ class Connection:
         """TemporalUnavailable while the server cannot be reached."""
         async with self._connecting:
             if self._client is None:
-                self._client = await connect(self.options, self._environ)
+                self._client = await connect(self.options, self._environ, identity_of(self._worker))
             return self._client
 
     async def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
@@ -109,7 +117,17 @@ def search_attributes(run: str = "", app: str = "", workspace: str = "") -> Type
     return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in pairs if value])
 
 
-async def connect(options: TemporalOptions, environ: Mapping[str, str]) -> Client:
+def identity_of(worker: str) -> str:
+    """How Temporal names the process of a worker, to people and to `worker_of`."""
+    return f"{os.getpid()}@{socket.gethostname()}/{worker}"
+
+
+def worker_of(identity: str) -> str | None:
+    """The id of the worker that Temporal names so; None if it is not one of Headrace."""
+    return identity.rpartition("/")[2] if "/" in identity else None
+
+
+async def connect(options: TemporalOptions, environ: Mapping[str, str], identity: str) -> Client:
     """TemporalUnavailable if the server does not answer, HeadraceError if the configuration is not usable."""
     try:
         config = ClientConfig.load_client_connect_config(override_env_vars=dict(environ))
@@ -119,7 +137,7 @@ async def connect(options: TemporalOptions, environ: Mapping[str, str]) -> Clien
     if options.namespace:
         config["namespace"] = options.namespace
     try:
-        client = await Client.connect(**config)
+        client = await Client.connect(**config, identity=identity)
         await _check(client, options)
     except (RuntimeError, RPCError) as error:
         raise failure_of(error, options) from error

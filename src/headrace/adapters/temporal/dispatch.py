@@ -24,20 +24,20 @@ from temporalio.common import Priority as TaskPriority
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
-from headrace.adapters.temporal.connection import RETRY, RUN, Connection, TemporalOptions, search_attributes
+from headrace.adapters.temporal.connection import DRIVE, RETRY, RUN, Connection, TemporalOptions, search_attributes
 from headrace.adapters.temporal.polling import BENIGN, GRACE, Polling, beat, left_to_others
 from headrace.adapters.temporal.slots import tuner
 from headrace.adapters.temporal.starts import AT_ONCE, MOST, Starts
+from headrace.adapters.temporal.takeover import Takeover
 from headrace.adapters.temporal.timers import TemporalTimers
 from headrace.background import Periodic, background, cancel
 from headrace.errors import StoreError
 from headrace.kernel.events import RunId
 from headrace.ports.dispatch import Backlog, Claim, Drive, Priority, ReadyRun, Slots
-from headrace.ports.journal import Leases
+from headrace.ports.journal import Claims, Leases
 
 logger = logging.getLogger(__name__)
 
-DRIVE = "HeadraceDrive"  # the type of the activities
 RENEW_SECONDS = 3.0  # of this process's lease, which its claims of background work need
 _POLLS = 2  # open polls of a worker: those of a paused process go on taking tasks
 _FINISHING_SECONDS = 1.0  # in which the server has surely heard of the end of an activity
@@ -48,19 +48,21 @@ class TemporalDispatch:
     """Implements Dispatch. `on_dead_worker` is called when another worker was found dead: what it did without an
     activity is to be looked for."""
 
-    def __init__(self, options: TemporalOptions, environ: Mapping[str, str], leases: Leases) -> None:
+    def __init__(self, options: TemporalOptions, environ: Mapping[str, str], leases: Leases, claims: Claims) -> None:
         self.leases = leases
         self.options = options
-        self.connection = Connection(options, environ)
+        self.connection = Connection(options, environ, leases.worker)
         self.timers = TemporalTimers(self.connection)
         self.on_dead_worker: Callable[[], None] = lambda: None
+        self._takeover = Takeover(self.connection, leases, claims)
         self._starts = Starts(self.connection)
         # one that a caller waits for does not wait for those of a flood
         self._room = {priority: asyncio.Semaphore(AT_ONCE) for priority in Priority}
         self._drive: Drive | None = None
         self._drives: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._locks: WeakValueDictionary[RunId, asyncio.Lock] = WeakValueDictionary()
-        self._waiting: set[RunId] = set()  # for their locks
+        self._waiting: dict[RunId, str] = {}  # for their locks: runs by their activities
+        self._renewing = asyncio.Lock()
         self._here: dict[str, asyncio.Event] = {}  # activities of this process; set when the server knows of the end
         self._slots: Mapping[str, Slots] = {}  # by task queue
         self._polling = Polling(self.connection, self._workers, self._end, "no runs are taken from Temporal")
@@ -137,13 +139,18 @@ class TemporalDispatch:
         self._drive = drive
         self._slots = {self.options.interactive_queue: slots.twin(), self.options.task_queue: slots}
         heartbeat = Periodic("heartbeat", self._heartbeat, RENEW_SECONDS)
-        async with background("heartbeat", heartbeat.run()):
+        pause = await heartbeat.once()  # before any poll: others would take what a worker has that they do not know
+        async with (
+            background("heartbeat", heartbeat.run(pause)),
+            background("taking over", self._takeover.run()),
+        ):
             await self._polling.run()
 
     async def _heartbeat(self) -> float:
         """Returns the time until the next one."""
         if await self.leases.heartbeat():
             self.on_dead_worker()
+            self._takeover.begin()
         return min(RENEW_SECONDS, self.leases.next_expiry)
 
     def _workers(self, client: Client) -> list[Worker]:
@@ -171,19 +178,19 @@ class TemporalDispatch:
     @activity.defn(name=DRIVE)
     async def _activity(self, run: str, seq: int) -> None:
         """`seq` is part of what people see of it, and of its id."""
-        if run in self._waiting:
-            return  # the drive that waits has not read the journal yet
         info = activity.info()
+        if self._waiting.get(run, info.activity_id) != info.activity_id:
+            return  # the drive that waits has not read the journal yet
         end = self._here[info.activity_id] = asyncio.Event()
         heartbeat = asyncio.create_task(beat(self.options.beat_seconds), name=f"{run}: heartbeat")
         lock = self._locks.setdefault(run, asyncio.Lock())
-        self._waiting.add(run)  # while the last drive of the run still ends
+        self._waiting[run] = info.activity_id  # while the last drive of the run still ends
         try:
             async with lock:
-                self._waiting.discard(run)
+                self._waiting.pop(run, None)
                 await self._run(Claim(run, info.attempt, exclusive=True))
         finally:
-            self._waiting.discard(run)
+            self._waiting.pop(run, None)
             heartbeat.cancel()
             asyncio.get_running_loop().call_later(_FINISHING_SECONDS, self._forget, info.activity_id, end)
 
@@ -191,6 +198,8 @@ class TemporalDispatch:
         assert self._drive is not None
         if self._polling.ends:
             raise left_to_others()
+        if self.leases.expired:
+            await self._renew_for(claim.run)
         drive = asyncio.create_task(self._drive(claim), name=f"worker: {claim.run}")
         self._drives[drive] = None
         try:
@@ -209,6 +218,18 @@ class TemporalDispatch:
             trace = error if claim.attempt == 1 and not isinstance(error, StoreError | OSError) else None
             logger.log(level, "run %s cannot continue yet, and is retried: %s", claim.run, error, exc_info=trace)
             raise ApplicationError(str(error), type=type(error).__name__, category=BENIGN) from error
+
+    async def _renew_for(self, run: RunId) -> None:
+        """Others may have the run, and think that this worker is dead. ApplicationError if it may not drive the run."""
+        try:
+            async with self._renewing:
+                if self.leases.expired:
+                    await self._heartbeat()
+            acquired = await self.leases.acquire([run])
+        except StoreError as error:
+            raise ApplicationError(str(error), type=type(error).__name__, category=BENIGN) from error
+        if not acquired:
+            raise ApplicationError("another worker has the run", category=BENIGN)
 
     def _forget(self, id_: str, end: asyncio.Event) -> None:
         end.set()

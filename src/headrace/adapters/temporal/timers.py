@@ -22,7 +22,7 @@ from temporalio.common import ActivityIDConflictPolicy, ActivityIDReusePolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
-from headrace.adapters.temporal.connection import RETRY, Connection, search_attributes
+from headrace.adapters.temporal.connection import RETRY, TIMER, Connection, search_attributes
 from headrace.adapters.temporal.polling import BENIGN, GRACE, Polling, beat, left_to_others
 from headrace.adapters.temporal.starts import AT_ONCE, MOST, Starts
 from headrace.background import background, cancel
@@ -31,7 +31,6 @@ from headrace.ports.timers import DueRows, HandledElsewhere, Timer, TimerKind
 
 logger = logging.getLogger(__name__)
 
-TIMER = "HeadraceTimer"  # the type of the activities
 LOOK_SECONDS = 60.0  # between looks at the database for what no timer has brought
 _POLLS = 1  # open polls for each kind: those of a paused process go on taking tasks
 _HANDLED_AT_ONCE = 1000  # rows of each kind
@@ -68,8 +67,8 @@ class TemporalTimers:
         await client.start_activity(
             TIMER,
             args=[timer.row, timer.at],
-            id=f"{self.queue(timer.kind)}:{timer.row}:{timer.at:.3f}",
-            task_queue=self.queue(timer.kind),
+            id=f"{options.timer_queue(timer.kind)}:{timer.row}:{timer.at:.3f}",
+            task_queue=options.timer_queue(timer.kind),
             start_delay=_delay(left) if left > 0 else None,
             heartbeat_timeout=timedelta(seconds=options.heartbeat_seconds),
             start_to_close_timeout=_LONGEST_WORK,
@@ -78,9 +77,6 @@ class TemporalTimers:
             retry_policy=RETRY,
             search_attributes=search_attributes(timer.run, timer.app),
         )
-
-    def queue(self, kind: TimerKind) -> str:
-        return f"{self.connection.options.task_queue}-{kind}"
 
     def look_seconds(self, usual: float) -> float:
         return max(usual, LOOK_SECONDS)
@@ -111,7 +107,7 @@ class _Served:
         return [
             Worker(
                 client,
-                task_queue=self._timers.queue(self._kind),
+                task_queue=self._timers.connection.options.timer_queue(self._kind),
                 activities=[self._activity],
                 max_concurrent_activities=_HANDLED_AT_ONCE,
                 activity_task_poller_behavior=PollerBehaviorSimpleMaximum(_POLLS),

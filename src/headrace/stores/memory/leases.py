@@ -12,6 +12,8 @@ from headrace.ports import Journal
 class MemoryLeases:
     """Implements Leases: every unfinished run belongs to this worker."""
 
+    worker = "the only one"
+    expired = False
     shared = False
     others = 0
     next_expiry = inf
@@ -24,6 +26,12 @@ class MemoryLeases:
 
     async def orphaned(self) -> list[RunId]:
         return await self._journal.unfinished()
+
+    async def undriven(self, most: int) -> list[RunId]:
+        return []  # no worker could have died
+
+    async def living(self) -> set[str]:
+        return {self.worker}
 
     async def acquire(self, of: Collection[RunId]) -> set[RunId]:
         return {*of} & {*await self._journal.unfinished()}

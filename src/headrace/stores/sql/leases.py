@@ -19,8 +19,9 @@ from collections.abc import Collection, Sequence
 from functools import cache, partial
 from math import inf
 from pathlib import Path
+from time import monotonic
 
-from sqlalchemy import ColumnElement, Connection, Double, and_, cast, delete, extract, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Double, and_, case, cast, delete, extract, func, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.errors import StoreError
@@ -30,7 +31,7 @@ from headrace.stores.encoding import VERSION, clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.journal import JournalWork
 from headrace.stores.sql.repository import SqlRepository, inserting
-from headrace.stores.sql.schema import UNFINISHED, claims, ready_runs, runs, workers
+from headrace.stores.sql.schema import UNFINISHED, claims, events, ready_runs, runs, workers
 from headrace.stores.sql.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,14 @@ class SqlLeases(SqlRepository):
         self._journal = journal
         self.worker = new_id()
         self.registered = False  # the worker's row is there
+        self._shown_at = -inf  # by this process's clock
         self._looked_at: float | None = None  # by the database's clock, as all times here
         self._others: dict[str, tuple[float, float]] = {}  # `seen_at` of other workers, and since when it is the same
         self.next_expiry = inf
+
+    @property
+    def expired(self) -> bool:
+        return monotonic() - self._shown_at > LEASE_SECONDS
 
     @property
     def shared(self) -> bool:
@@ -64,6 +70,7 @@ class SqlLeases(SqlRepository):
         return len(self._others)
 
     async def heartbeat(self) -> bool:
+        began = monotonic()
         rows = await self._database.look(_look)
         dead = self._silent(rows)
         own = next((row for row in rows if row["id"] == self.worker), None)
@@ -71,6 +78,7 @@ class SqlLeases(SqlRepository):
             # on PostgreSQL a transaction may wait for another process; that does not make this one dead
             postgresql = self._database.engine.dialect.name == "postgresql"
             await (self._database.heartbeat if postgresql else self._write)(partial(self._renew, dead=dead))
+        self._shown_at = began
         self._looked_at = rows[0]["now"] if rows else None
         self.registered = True
         self._journal.owner = self.worker  # only now: others would acquire runs whose owner has no row
@@ -129,6 +137,19 @@ class SqlLeases(SqlRepository):
         orphaned = (*UNFINISHED, available(self.worker), ~queued)
         statement = select(runs.c.run).where(*orphaned).order_by(runs.c.created_at, runs.c.run)
         return [row["run"] for row in await self._database.rows(statement)]
+
+    async def undriven(self, most: int) -> list[RunId]:
+        # a scalar subquery, since PostgreSQL never makes a join of it, which could read all events
+        later = select(events.c.seq).where(events.c.run == runs.c.run, events.c.seq > 1).limit(1).scalar_subquery()
+        living = select(workers.c.id).where(workers.c.id == runs.c.owner).exists()
+        dead = and_(runs.c.owner.is_not(None), ~living)
+        undriven = or_(runs.c.owner.is_(None), dead, later.is_(None))
+        statement = select(runs.c.run).where(*UNFINISHED, runs.c.min_version <= VERSION, undriven)
+        statement = statement.order_by(case((dead, 0), else_=1), runs.c.created_at, runs.c.run).limit(most)
+        return [row["run"] for row in await self._database.rows(statement)]
+
+    async def living(self) -> set[str]:
+        return {row["id"] for row in await self._database.rows(select(workers.c.id))}
 
     async def acquire(self, of: Collection[RunId]) -> set[RunId]:
         ids = [clean(run) for run in of]
