@@ -13,7 +13,7 @@ from pathlib import Path
 from time import time
 
 import pytest
-from sqlalchemy import Double, literal, select
+from sqlalchemy import Double, literal, select, update
 
 from headrace.dispatch import LOOK_SECONDS
 from headrace.errors import StoreError
@@ -295,6 +295,42 @@ async def test_nobody_is_dead_for_one_lease_after_the_database_or_its_clock_was_
         assert await clock.look(other) is False
     assert await clock.look(other, jump) is False
     assert await clock.looks_until_dead(other) == 16
+
+
+async def test_what_no_living_worker_has_begun_is_undriven_that_of_dead_ones_first(two: Two, url: str) -> None:
+    mine, other = two
+    idle = await SqlStorage.open(url)
+    await idle.journal.append(numbered("waits", [queued("waits")], at=1000))
+    await other.journal.append(numbered("accepted", [queued("accepted")], at=1001))
+    for at, (store, run) in enumerate([(other, "other's"), (mine, "mine"), (other, "other's too")], 1002):
+        await store.journal.append(numbered(run, [queued(run)], at=at))
+        await store.journal.append(numbered(run, [RunStarted(), NodeStarted("n")], at=at, after=1))
+    await other.journal.append(numbered("ended", [queued("ended"), RunStarted(), RunEnded("succeeded")]))
+    await other.journal.append(numbered("paused", [queued("paused"), RunStarted(), RunPaused()]))
+    assert await mine.leases.undriven(10) == ["waits", "accepted"]
+    assert await mine.leases.living() == {mine.leases.worker, other.leases.worker}
+    with other.database.engine.connect() as connection:
+        dead = update(workers).where(workers.c.id == other.leases.worker).values(pid=99999999)
+        connection.execute(dead)
+        connection.commit()
+    assert await mine.leases.heartbeat() is True
+    assert await mine.leases.living() == {mine.leases.worker}
+    # what a dead worker has accepted may be in an engine that gives it to others
+    assert await mine.leases.undriven(10) == ["accepted", "other's", "other's too", "waits"]
+    assert await mine.leases.undriven(2) == ["accepted", "other's"]
+    await idle.aclose()
+
+
+async def test_a_lease_expires_that_is_not_renewed(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, _ = two
+    now = leases.monotonic()
+    monkeypatch.setattr(leases, "monotonic", lambda: now)
+    await mine.leases.heartbeat()
+    assert not mine.leases.expired
+    now += leases.LEASE_SECONDS + 0.1
+    assert mine.leases.expired
+    await mine.leases.heartbeat()
+    assert not mine.leases.expired
 
 
 async def test_a_silent_worker_is_found_dead_when_its_lease_expires(two: Two, clock: Clock) -> None:
