@@ -52,6 +52,10 @@ class Stopped:
         service = self._client.workflow_service
         self._polls += [asyncio.create_task(service.poll_activity_task_queue(request)) for _ in range(times)]
 
+    async def has_taken(self) -> None:
+        """Until one of its requests is answered."""
+        await asyncio.wait(self._polls, return_when=asyncio.FIRST_COMPLETED)
+
     async def taken(self) -> list[str]:
         """The activities that it has got, once all its requests are answered."""
         return [response.activity_id for response in await asyncio.gather(*self._polls)]
@@ -83,6 +87,12 @@ class Fleet:
     def takeover(self) -> Takeover:
         return Takeover(self.dispatch.connection, self.store.leases, self.store.claims)
 
+    async def listed(self, id: str) -> None:
+        """Until queries find an activity."""
+        async with asyncio.timeout(60):
+            while not (await self.client.count_activities(f"ActivityId = '{id}'")).count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     async def drive_of(self, run: RunId) -> ActivityExecutionDescription:
         return await self.client.get_activity_handle(f"{run}:1").describe()
 
@@ -107,7 +117,7 @@ async def test_a_run_that_a_stopped_worker_has_taken_again_and_again_is_given_to
     served = await publish(service, ECHO)
     stopped.poll(stopped.options.task_queue, times=3)
     run = (await service.submit(submission_of(served, q="a"))).run
-    await asyncio.wait(stopped._polls, return_when=asyncio.FIRST_COMPLETED)
+    await stopped.has_taken()
     await stopped.die()
     async with working(service):
         assert (await ended(service, run)).status == "succeeded"
@@ -124,7 +134,8 @@ async def test_each_look_takes_back_what_was_lost_since_the_last_one(fleet: Flee
     served = await publish(service, ECHO)
     stopped.poll(stopped.options.task_queue, times=2)
     run = (await service.submit(submission_of(served, q="a"))).run
-    await asyncio.wait(stopped._polls, return_when=asyncio.FIRST_COMPLETED)
+    await stopped.has_taken()
+    await fleet.listed(f"{run}:1")
     takeover = fleet.takeover()
     assert await takeover.look() == 0, "its row is there: it is alive"
     assert (await fleet.drive_of(run)).attempt == 1
@@ -145,6 +156,7 @@ async def test_what_a_living_worker_drives_stays_with_it(fleet: Fleet) -> None:
     async with working(service):
         run = (await service.submit(submission_of(served))).run
         await begun(1)
+        await fleet.listed(f"{run}:1")
         await stopped.die()
         await fleet.store.leases.disown(run)  # so that it is looked at
         assert await fleet.store.leases.undriven(10) == [run]
@@ -159,6 +171,7 @@ async def test_a_batch_that_a_stopped_worker_has_taken_is_brought_again(fleet: F
     stopped.poll(stopped.options.timer_queue(TimerKind.BATCH))
     timers.set(Timer(TimerKind.BATCH, "some batch", 0.0))
     [taken] = await stopped.taken()
+    await fleet.listed(taken)
     await stopped.die()
     await fleet.store.leases.heartbeat()
     assert await fleet.takeover().look() == 1
