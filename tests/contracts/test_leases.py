@@ -308,13 +308,13 @@ async def test_what_no_living_worker_has_begun_is_undriven_that_of_dead_ones_fir
     await other.journal.append(numbered("ended", [queued("ended"), RunStarted(), RunEnded("succeeded")]))
     await other.journal.append(numbered("paused", [queued("paused"), RunStarted(), RunPaused()]))
     assert await mine.leases.undriven(10) == ["waits", "accepted"]
-    assert await mine.leases.living() == {mine.leases.worker, other.leases.worker}
+    assert await mine.leases.living_workers() == {mine.leases.worker, other.leases.worker}
     with other.database.engine.connect() as connection:
         dead = update(workers).where(workers.c.id == other.leases.worker).values(pid=99999999)
         connection.execute(dead)
         connection.commit()
     assert await mine.leases.heartbeat() is True
-    assert await mine.leases.living() == {mine.leases.worker}
+    assert await mine.leases.living_workers() == {mine.leases.worker}
     # what a dead worker has accepted may be in an engine that gives it to others
     assert await mine.leases.undriven(10) == ["accepted", "other's", "other's too", "waits"]
     assert await mine.leases.undriven(2) == ["accepted", "other's"]

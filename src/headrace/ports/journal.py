@@ -96,7 +96,7 @@ class Leases(Protocol):
         those without an owner and those that nobody has started, oldest first."""
         ...
 
-    async def living(self) -> set[str]:
+    async def living_workers(self) -> set[str]:
         """The ids of the workers that are alive, as far as the database knows."""
         ...
 

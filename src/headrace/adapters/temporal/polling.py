@@ -92,6 +92,6 @@ async def beat(seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def left_to_others() -> ApplicationError:
-    """The worker ends: another one gets the activity at once."""
-    return ApplicationError("the worker ends", next_retry_delay=_AT_ONCE, category=BENIGN)
+def left_to_others(why: str = "the worker ends") -> ApplicationError:
+    """Another worker gets the activity at once."""
+    return ApplicationError(why, next_retry_delay=_AT_ONCE, category=BENIGN)

@@ -49,13 +49,13 @@ class Takeover:
         self._leases = leases
         self._claims = claims
         self._until = -inf
-        self._seen: dict[str, tuple[float, float]] = {}  # runs and timers: when they are looked at again, and a pause
+        self._looks: dict[str, tuple[float, float]] = {}  # runs and timers: when they are looked at again, and a pause
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._looking = Periodic("taking over from a dead worker", self._look)
 
     def begin(self) -> None:
         self._until = monotonic() + POLL_SECONDS
-        self._seen.clear()
+        self._looks.clear()
         self._looking.wake()
 
     async def run(self) -> None:
@@ -64,7 +64,7 @@ class Takeover:
     async def _look(self) -> float:
         """Returns the time until the next look."""
         if monotonic() > self._until:
-            self._seen.clear()
+            self._looks.clear()
             await self._claims.release([_CLAIM])
             return inf
         # one process at a time: another one would end the attempts that follow those that this one ends
@@ -75,25 +75,25 @@ class Takeover:
     async def look(self) -> int:
         """Returns how many attempts of dead workers were ended."""
         runs = self._due(await self._leases.undriven(_MOST))
-        found: list[ActivityExecution] = []
+        activities: list[ActivityExecution] = []
         for start in range(0, len(runs), _NAMED):
-            found += await self._connection.call(partial(_listed, _drives_of(runs[start : start + _NAMED])))
-        timers = {timer.activity_id: timer for timer in await self._connection.call(partial(_listed, self._timers()))}
-        found += [timers[id] for id in self._due(timers)]
-        given = [item for item in await asyncio.gather(*map(self._given, found)) if item is not None]
-        if not given:
+            activities += await self._connection.call(partial(_list, _drives_of(runs[start : start + _NAMED])))
+        timers = {timer.activity_id: timer for timer in await self._connection.call(partial(_list, self._timers()))}
+        activities += [timers[id] for id in self._due(timers)]
+        attempts = [item for item in await asyncio.gather(*map(self._attempt, activities)) if item is not None]
+        if not attempts:
             return 0
-        living = await self._leases.living()  # read now: a worker is among them before anything is given to it
-        lost = [item for item in given if worker_of(item.last_worker_identity or "") not in {None, *living}]
-        return sum(await asyncio.gather(*map(self._end, lost)))
+        living = await self._leases.living_workers()  # read now: a worker is among them before anything is given to it
+        orphans = [item for item in attempts if worker_of(item.last_worker_identity or "") not in {None, *living}]
+        return sum(await asyncio.gather(*map(self._end, orphans)))
 
     def _due(self, of: Iterable[str]) -> list[str]:
         """What was not looked at lately: most of it waits for a worker, and is looked at less and less often."""
         now = monotonic()
-        due = [id for id in of if self._seen.get(id, (now, 0.0))[0] <= now]
+        due = [id for id in of if self._looks.get(id, (now, 0.0))[0] <= now]
         for id in due:
-            pause = max(_EVERY, self._seen.get(id, (0.0, 0.0))[1] * _FACTOR)
-            self._seen[id] = (now + pause, pause)
+            pause = max(_EVERY, self._looks.get(id, (0.0, 0.0))[1] * _FACTOR)
+            self._looks[id] = (now + pause, pause)
         return due
 
     def _timers(self) -> str:
@@ -102,23 +102,23 @@ class Takeover:
         at = (datetime.now(UTC) + _CLOCKS).isoformat()
         return f"ActivityType = '{TIMER}' AND TaskQueue IN ({queues}) AND {_OPEN} AND ExecutionTime <= '{at}'"
 
-    async def _given(self, item: ActivityExecution) -> ActivityExecutionDescription | None:
+    async def _attempt(self, item: ActivityExecution) -> ActivityExecutionDescription | None:
         """An activity of which a worker has an attempt."""
         async with self._room:
-            return await self._connection.call(partial(_described, item))
+            return await self._connection.call(partial(_attempt_of, item))
 
-    async def _end(self, lost: ActivityExecutionDescription) -> bool:
+    async def _end(self, orphan: ActivityExecutionDescription) -> bool:
         """Ends the attempt of a dead worker, and returns whether it was still there."""
         async with self._room:
             # an attempt cannot be named, and Temporal may have given the next one to a living worker in the meantime
-            item = await self._connection.call(partial(_described, lost))
-            if item is None or item.attempt != lost.attempt:
+            item = await self._connection.call(partial(_attempt_of, orphan))
+            if item is None or item.attempt != orphan.attempt:
                 return False
             ended = await self._connection.call(partial(_fail, item))
         if ended:
-            self._seen.pop(lost.activity_id, None)
-            self._seen.pop(lost.activity_id.rpartition(":")[0], None)
-            logger.info("%s is taken from a dead worker, %s", lost.activity_id, lost.last_worker_identity)
+            self._looks.pop(orphan.activity_id, None)
+            self._looks.pop(orphan.activity_id.rpartition(":")[0], None)
+            logger.info("%s is taken from a dead worker, %s", orphan.activity_id, orphan.last_worker_identity)
         return ended
 
 
@@ -127,26 +127,26 @@ def _drives_of(runs: Collection[RunId]) -> str:
     return f"{RUN.name} IN ({names}) AND ActivityType = '{DRIVE}' AND {_OPEN}"
 
 
-async def _listed(query: str, client: Client) -> list[ActivityExecution]:
+async def _list(query: str, client: Client) -> list[ActivityExecution]:
     return [item async for item in client.list_activities(query, limit=_MOST)]
 
 
-async def _described(item: ActivityExecution, client: Client) -> ActivityExecutionDescription | None:
+async def _attempt_of(item: ActivityExecution, client: Client) -> ActivityExecutionDescription | None:
     """An activity of which a worker has an attempt; None if it waits, or has ended."""
     handle = client.get_activity_handle(item.activity_id, run_id=item.activity_run_id)
     try:
-        described = await handle.describe()
+        description = await handle.describe()
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
         raise
-    return described if described.run_state is PendingActivityState.STARTED else None
+    return description if description.run_state is PendingActivityState.STARTED else None
 
 
 async def _fail(item: ActivityExecution, client: Client) -> bool:
     handle = client.get_async_activity_handle(activity_id=item.activity_id, run_id=item.activity_run_id)
     try:
-        await handle.fail(left_to_others())
+        await handle.fail(left_to_others("the lease of the worker has expired"))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return False

@@ -30,7 +30,7 @@ class MemoryLeases:
     async def undriven(self, most: int) -> list[RunId]:
         return []  # no worker could have died
 
-    async def living(self) -> set[str]:
+    async def living_workers(self) -> set[str]:
         return {self.worker}
 
     async def acquire(self, of: Collection[RunId]) -> set[RunId]:

@@ -148,7 +148,7 @@ class SqlLeases(SqlRepository):
         statement = statement.order_by(case((dead, 0), else_=1), runs.c.created_at, runs.c.run).limit(most)
         return [row["run"] for row in await self._database.rows(statement)]
 
-    async def living(self) -> set[str]:
+    async def living_workers(self) -> set[str]:
         return {row["id"] for row in await self._database.rows(select(workers.c.id))}
 
     async def acquire(self, of: Collection[RunId]) -> set[RunId]:
