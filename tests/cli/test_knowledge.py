@@ -43,6 +43,15 @@ def test_from_files_to_a_search(invoke: Invoke, files: list[Path]):
     assert listed(invoke) == []
 
 
+def test_what_is_found_cannot_control_the_terminal(invoke: Invoke, tmp_path: Path):
+    file = tmp_path / "pump.md"
+    file.write_text("The pump \x9b31mstarts.\nThen it stops.")
+    assert invoke("knowledge", "add", "Manuals", str(file), "--economy").exit_code == 0
+    assert invoke("knowledge", "search", "Manuals", "pump").stdout == (
+        "[pump.md #1]\nThe pump \\x9b31mstarts.\nThen it stops.\n\n"
+    )
+
+
 def test_workspaces_are_apart(invoke: Invoke, files: list[Path]):
     assert invoke("knowledge", "add", "Manuals", str(files[0]), "--economy", "--workspace", "team").exit_code == 0
     assert (listed(invoke), len(listed(invoke, "--workspace", "team"))) == ([], 1)

@@ -309,6 +309,13 @@ def test_an_unknown_method_is_an_error() -> None:
         parse_settings({"search_method": "magic"})
 
 
+@pytest.mark.parametrize("weight", ["much", [1], {"x": 1}, "nan", float("inf")])
+def test_a_weight_that_is_no_number_is_an_error(weight: Any) -> None:
+    weights = {"vector_setting": {"vector_weight": weight}, "keyword_setting": {"keyword_weight": 0.3}}
+    with pytest.raises(InvalidParam, match=r"^vector_weight has to be a number\.$"):
+        parse_settings({**WEIGHTED, "weights": weights})
+
+
 async def test_passages_of_several_bases_have_scores_of_one_kind() -> None:
     texts = {"the pump starts with the float": 0.2, "oil": 0.9, "a pump": None}
     passages = [Passage(text, "", score) for text, score in texts.items()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import HeadraceError, NodeError
+from headrace.errors import HeadraceError, InvalidParam, NodeError
 from headrace.knowledge.router import KnowledgeRouter, split_ids
 from headrace.ports.catalog import App
 from headrace.ports.knowledge import Dataset
@@ -17,6 +17,7 @@ from headrace.stores.sql import SqlStorage
 from headrace.values import Value
 
 OURS, THEIRS = "8a9b1c2d-0000-4000-8000-000000000001", "8a9b1c2d-0000-4000-8000-000000000002"
+NOBODYS = "8a9b1c2d-0000-4000-8000-000000000003"
 
 
 class Local:
@@ -36,6 +37,8 @@ class Local:
         return [Passage(f"{dataset.name}: {retrieval.query}", dataset.name, 1.0)]
 
     async def scores(self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]) -> Sequence[float]:
+        if self.failure is not None:
+            raise self.failure
         return [7.0 for _ in passages]
 
 
@@ -55,7 +58,7 @@ class Elsewhere:
         raise AssertionError
 
     def missing(self, dataset: str) -> str | None:
-        return f"{dataset} is nowhere"
+        return f"{dataset} is nowhere" if dataset in ("other", NOBODYS) else None
 
 
 @pytest.fixture
@@ -95,17 +98,26 @@ async def test_a_base_of_another_workspace_is_not_found(router: KnowledgeRouter)
     assert await content(router, OURS, "unknown") == "elsewhere: why?"
 
 
+async def test_a_base_that_no_server_has_is_an_error(router: KnowledgeRouter) -> None:
+    with pytest.raises(NodeError, match=f"^Knowledge base '{NOBODYS}': the workspace has none with this id\\.$"):
+        await content(router, NOBODYS)
+
+
 async def test_names_and_descriptions(router: KnowledgeRouter) -> None:
     assert await router.describe(OURS, "a1") == ("Ours", "")
     assert await router.describe("dify:1", "a1") == ("Elsewhere", "All of theirs")
 
 
-async def test_passages_have_new_scores_only_if_something_orders_them(router: KnowledgeRouter) -> None:
+async def test_passages_have_new_scores_only_if_something_orders_them(router: KnowledgeRouter, local: Local) -> None:
     scored, unscored = [Passage("a", "", 0.5), Passage("b", "", None)], [Passage("a", "", None)]
     assert await router.scores("q", scored, {}) == [0.5, None]
     assert await router.scores("q", scored, {"reranking_enable": False}) == [0.5, None]
     assert await router.scores("q", scored, {"reranking_enable": True}) == [7.0, 7.0]
     assert await router.scores("q", unscored, {}) == [7.0]
+    local.failure = InvalidParam("vector_weight has to be a number.")
+    with pytest.raises(NodeError, match="vector_weight has to be a number") as raised:
+        await router.scores("q", scored, {"reranking_enable": True})
+    assert raised.value.kind == "KnowledgeRetrievalNodeError"
 
 
 async def test_other_ids_are_left_to_other_servers(router: KnowledgeRouter, local: Local) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import NodeError
+from headrace.errors import NodeError, StoreError
 from headrace.node import Result
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval, retriever_resources
 from headrace.ports.services import ChatChunk, Passage, Retrieval, ToolCall, Usage
@@ -145,6 +145,16 @@ async def test_a_query_that_is_no_text(query: Value) -> None:
     error = await failure(Base({"a": []}), config("a"), query)
     assert str(error) == "Query variable is not string type."
     assert error.kind == "KnowledgeRetrievalNodeError"
+
+
+async def test_an_error_of_the_database_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(retrieval: Retrieval) -> Sequence[Passage]:
+        raise StoreError("the database is gone")
+
+    base = Base({})
+    monkeypatch.setattr(base, "retrieve", fail)
+    with pytest.raises(StoreError, match="the database is gone"):
+        await retrieve(base, config("a", "b"))
 
 
 async def test_a_base_that_fails_fails_the_node_and_is_named() -> None:

@@ -14,7 +14,7 @@ import click
 
 from headrace.cli.apps import json_option
 from headrace.cli.catalog import installation, when
-from headrace.cli.shared import BadUsage, data_option, say, table, wait_for
+from headrace.cli.shared import BadUsage, data_option, printable_lines, say, table, wait_for
 
 if TYPE_CHECKING:
     from headrace.knowledge.service import DocumentSettings, KnowledgeService
@@ -156,7 +156,9 @@ def search(base: str, query: str, workspace: str | None, data: Path | None) -> N
             hits = await bases.retriever.retrieve(dataset, query, settings)
         for hit in hits:
             score = "" if hit.score is None else f" {hit.score:.3f}"
-            click.echo(f"[{hit.document.name} #{hit.segment.position}{score}]\n{hit.segment.content}\n")
+            click.echo(
+                printable_lines(f"[{hit.document.name} #{hit.segment.position}{score}]\n{hit.segment.content}\n")
+            )
         if not hits:
             say("Nothing was found.")
 

@@ -7,6 +7,7 @@ returned once, with the best score of its nodes.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -212,7 +213,8 @@ class Retriever:
 
 
 def parse_settings(raw: Mapping[str, Any]) -> Settings:
-    """Dify's `retrieval_model`. InvalidParam for a method or an operator that is not known."""
+    """Dify's `retrieval_model`. InvalidParam for a method or an operator that is not known, or a weight that is no
+    number."""
     method = raw.get("search_method") or "semantic_search"
     if method not in get_args(SearchMethod):
         raise InvalidParam(f"search_method '{method}' is not one of {', '.join(get_args(SearchMethod))}.")
@@ -235,7 +237,17 @@ def _weights(weights: Mapping[str, Any]) -> tuple[float, float] | None:
         return None
     meaning = _mapping(weights.get("vector_setting")).get("vector_weight")
     words = _mapping(weights.get("keyword_setting")).get("keyword_weight")
-    return float(meaning or 0.0), float(words or 0.0)
+    return _weight("vector_weight", meaning), _weight("keyword_weight", words)
+
+
+def _weight(name: str, value: Any) -> float:
+    try:
+        weight = float(value or 0.0)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise InvalidParam(f"{name} has to be a number.")
+    return weight
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

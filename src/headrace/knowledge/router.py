@@ -101,10 +101,14 @@ class KnowledgeRouter:
         by_keywords = all(passage.score is None for passage in passages)  # nothing else tells them apart
         if not (settings.get("reranking_enable") or by_keywords):
             return [passage.score for passage in passages]
-        return await self._bases.scores(query, passages, settings)
+        try:
+            return await self._bases.scores(query, passages, settings)
+        except HeadraceError as error:
+            raise NodeError(str(error), ERROR) from error
 
     async def _dataset(self, dataset: str, app: str) -> Dataset | None:
-        """One of the workspace of an app. NodeError if the map names one that the workspace does not have."""
+        """One of the workspace of an app. NodeError if neither the workspace has the one that the map names, nor any
+        server has one with this id."""
         local_id = self._local_id(dataset)
         if local_id is None or not await self._bases.is_used():
             local = None
@@ -113,6 +117,8 @@ class KnowledgeRouter:
             local = await self._bases.store.datasets.find_dataset(owner.workspace, local_id) if owner else None
         if local is None and dataset in self._ids:
             raise NodeError(f"Knowledge base '{dataset}': the workspace has none with the id {local_id}.", ERROR)
+        if local is None and local_id is not None and self._others.missing(dataset) is not None:
+            raise NodeError(f"Knowledge base '{dataset}': the workspace has none with this id.", ERROR)
         return local
 
     def _local_id(self, dataset: str) -> str | None:

@@ -233,11 +233,11 @@ def _sum(usages: Sequence[Usage]) -> dict[str, Value]:
 
 
 async def _gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results, in order, of calls made at the same time. Raises the first NodeError and cancels the others."""
+    """The results, in order, of calls made at the same time. Raises the first error and cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]
-    except* NodeError as failed:
+    except* Exception as failed:
         first = failed.exceptions[0]
     else:
         return [task.result() for task in tasks]
