@@ -21,14 +21,14 @@ def measure(quick: bool) -> list[Row]:
     with helper("others.py") as port, load() as ask:
         environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
         with serving("start_end.yml") as bare, serving("tool.yml") as tool:
-            without, with_tool = _medians(ask, requests, *(call(served, {"query": "hello"}) for served in (bare, tool)))
+            without, with_tool = _medians(ask, requests, *(call(server, {"query": "hello"}) for server in (bare, tool)))
         names = ("1-0-1-1", f"1-0-{1 + CALLS}-1", f"1-0-1-{1 + ROUNDS}")
         with (
             serving("agent.yml", environ, MODEL_NAME=names[0]) as one,
             serving("agent.yml", environ, MODEL_NAME=names[1]) as calls,
             serving("agent.yml", environ, MODEL_NAME=names[2]) as rounds,
         ):
-            jobs = [call(served, {"query": "hello"}) for served in (one, calls, rounds)]
+            jobs = [call(server, {"query": "hello"}) for server in (one, calls, rounds)]
             base, more_calls, more_rounds = _medians(ask, requests, *jobs)
         with helper("bare_fastapi.py", "500") as bare_port:
             bare_job = {**_direct(bare_port), "path": "/run"}

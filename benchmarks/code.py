@@ -34,7 +34,7 @@ def measure(quick: bool) -> list[Row]:
     rounds, requests = (3, 50) if quick else (9, 150)
     pairs: list[tuple[float, float]] = []
     with load() as ask, serving("start_end.yml") as without, serving("code.yml") as with_code, _forks() as forks:
-        jobs = [call(served, {"query": "hello"}) for served in (with_code, without)]
+        jobs = [call(server, {"query": "hello"}) for server in (with_code, without)]
         for job in jobs:
             _median(ask, job, 20)
         for _ in range(rounds):
@@ -45,8 +45,8 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _median(ask: Load, job: dict[str, Any], requests: int) -> float:
-    checked = {"expect": '"status":"succeeded"', "seconds": SECONDS, **job}
-    return statistics.median(ask(**checked, connections=1, requests=requests)["latencies"])
+    job_with_check = {"expect": '"status":"succeeded"', "seconds": SECONDS, **job}
+    return statistics.median(ask(**job_with_check, connections=1, requests=requests)["latencies"])
 
 
 def _median_fork(forks: subprocess.Popen[str], count: int) -> float:

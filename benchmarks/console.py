@@ -24,7 +24,7 @@ from playwright.async_api import Browser, CDPSession, Page
 
 from benchmarks.history import fill
 from benchmarks.peers import HERE
-from benchmarks.service import Served, serving
+from benchmarks.service import RunningServer, serving
 from benchmarks.table import Row, Target
 from tests.browsers import CHROMIUM, chromium
 
@@ -64,19 +64,19 @@ def measure(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "many.yml"
         file.write_text(json.dumps(_flow()))
-        with serving(file) as served:
+        with serving(file) as server:
             runs = FEW_RUNS if quick else RUNS
-            asyncio.run(fill(served.data / "headrace.db", served.app, runs))
-            lists, run = asyncio.run(_measure(served, 3 if quick else 7))
+            asyncio.run(fill(server.data / "headrace.db", server.app, runs))
+            lists, run = asyncio.run(_measure(server, 3 if quick else 7))
             return [*_rows(LIST.format(runs=runs), lists), *_rows(RUN, run)]
 
 
-async def _measure(served: Served, loads: int) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+async def _measure(server: RunningServer, loads: int) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """The figures of each load of the list, and of a run."""
-    run = await asyncio.to_thread(_run, served)
+    run = await asyncio.to_thread(_run, server)
     async with chromium() as browser:
-        lists = [await _list(browser, served) for _ in range(loads)]
-        return lists, [await _run_page(browser, served, run) for _ in range(loads)]
+        lists = [await _list(browser, server) for _ in range(loads)]
+        return lists, [await _run_page(browser, server, run) for _ in range(loads)]
 
 
 _TARGETS = {
@@ -102,9 +102,9 @@ def _rows(group: str, loads: list[dict[str, float]]) -> list[Row]:
 
 
 @asynccontextmanager
-async def _signed_in(browser: Browser, served: Served) -> AsyncIterator[Page]:
-    url = f"http://127.0.0.1:{served.port}"
-    link = await asyncio.to_thread(_link, served, url)
+async def _signed_in(browser: Browser, server: RunningServer) -> AsyncIterator[Page]:
+    url = f"http://127.0.0.1:{server.port}"
+    link = await asyncio.to_thread(_link, server, url)
     context = await browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
     page = await context.new_page()
     await page.goto(link)
@@ -121,13 +121,13 @@ async def _signed_in(browser: Browser, served: Served) -> AsyncIterator[Page]:
         await context.close()
 
 
-def _link(served: Served, url: str) -> str:
-    command = [sys.executable, "-m", "headrace", "console", "--data", str(served.data), "--url", url]
+def _link(server: RunningServer, url: str) -> str:
+    command = [sys.executable, "-m", "headrace", "console", "--data", str(server.data), "--url", url]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-async def _list(browser: Browser, served: Served) -> dict[str, float]:
-    async with _signed_in(browser, served) as page:
+async def _list(browser: Browser, server: RunningServer) -> dict[str, float]:
+    async with _signed_in(browser, server) as page:
         await page.goto("runs")
         await page.locator("tr[data-row]").first.wait_for()
         figures = {
@@ -151,8 +151,8 @@ async def _list(browser: Browser, served: Served) -> dict[str, float]:
         return figures
 
 
-async def _run_page(browser: Browser, served: Served, run: str) -> dict[str, float]:
-    async with _signed_in(browser, served) as page:
+async def _run_page(browser: Browser, server: RunningServer, run: str) -> dict[str, float]:
+    async with _signed_in(browser, server) as page:
         await page.goto(f"runs/{run}")
         await page.locator(".stepper .rounds button").first.wait_for()
         await page.locator("[data-node=row]").wait_for()
@@ -161,18 +161,18 @@ async def _run_page(browser: Browser, served: Served, run: str) -> dict[str, flo
             "until the steps are shown": await page.evaluate("performance.now()"),
             "longest task while it loads": await _longest_task(page),
         }
-        chosen = [
+        clicks = [
             await page.evaluate(_CLICKED, [f"[data-node=n{number}]", ".np h2", f"Step {number}"])
             for number in range(10, 60, 10)
         ]
-        figures["from a click on a node to its panel"] = statistics.median(chosen)
+        figures["from a click on a node to its panel"] = statistics.median(clicks)
         await page.evaluate(_CLICKED, ["[data-node=row]", ".np h2", "Check the row"])
         size = math.ceil(ROUNDS / await page.locator(".stepper .rounds button").count())  # rounds of a mark
-        opened = [
+        run_pages = [
             await page.evaluate(_CLICKED, [f".stepper .rounds :nth-child({mark + 1})", ".np", f"row {mark * size} is"])
             for mark in range(10, 60, 10)
         ]
-        figures["from a click to another round"] = statistics.median(opened)
+        figures["from a click to another round"] = statistics.median(run_pages)
         figures["JavaScript memory"] = await _memory(page)
         return figures
 
@@ -195,11 +195,11 @@ async def _memory(page: Page) -> float:
     return (await session.send("Runtime.getHeapUsage"))["usedSize"] / 1e6
 
 
-def _run(served: Served) -> str:
+def _run(server: RunningServer) -> str:
     """The id of a run of all nodes and rounds, which has ended."""
     body = json.dumps({"inputs": {}, "response_mode": "blocking", "user": "benchmark"}).encode()
-    url = f"http://127.0.0.1:{served.port}/v1/workflows/run"
-    with urllib.request.urlopen(urllib.request.Request(url, body, served.headers), timeout=300) as response:
+    url = f"http://127.0.0.1:{server.port}/v1/workflows/run"
+    with urllib.request.urlopen(urllib.request.Request(url, body, server.headers), timeout=300) as response:
         run = json.load(response)
     if run["data"]["status"] != "succeeded":
         raise RuntimeError(f"the run has not succeeded: {run['data']['error']}")

@@ -32,7 +32,7 @@ def measure(quick: bool) -> list[Row]:
                 "HEADRACE_TEMPORAL_ADDRESS": engine.address,
             },
         }
-        served = {name: stack.enter_context(serving("start_end.yml", environ)) for name, environ in environs.items()}
+        servers = {name: stack.enter_context(serving("start_end.yml", environ)) for name, environ in environs.items()}
         jobs = {
             name: {
                 **call(process, {"query": "hello"}),
@@ -40,17 +40,17 @@ def measure(quick: bool) -> list[Row]:
                 "seconds": SECONDS,
                 "connections": 64,
             }
-            for name, process in served.items()
+            for name, process in servers.items()
         }
         requests = {name: count // _FEWER if name == "temporal" else count for name in jobs}
         results: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
-        spent: Counter[str] = Counter()  # seconds of processor time, of processes and their servers
+        seconds_spent: Counter[str] = Counter()  # seconds of processor time, of processes and their servers
         for job in jobs.values():
             ask(**job, requests=100)
         for _ in range(rounds):
             for name, job in jobs.items():
                 processes: dict[str, Callable[[], float]] = {
-                    name: lambda name=name: processor_seconds(served[name].pid)
+                    name: lambda name=name: processor_seconds(servers[name].pid)
                 }
                 if name != "sqlite":
                     processes[f"{name}: database"] = lambda: processor_seconds_of_server(database.pid)
@@ -59,9 +59,9 @@ def measure(quick: bool) -> list[Row]:
                 before = {process: seconds() for process, seconds in processes.items()}
                 results[name].append(ask(**job, requests=requests[name]))
                 for process, seconds in processes.items():
-                    spent[process] += (seconds() - before[process]) / (rounds * requests[name])
+                    seconds_spent[process] += (seconds() - before[process]) / (rounds * requests[name])
     rates = {name: [len(result["latencies"]) / result["elapsed"] for result in of] for name, of in results.items()}
-    each = {name: f"{1e6 * seconds:.0f} us" for name, seconds in spent.items()}
+    each = {name: f"{1e6 * seconds:.0f} us" for name, seconds in seconds_spent.items()}
     return [
         ratio(
             GROUP,

@@ -11,7 +11,7 @@ from statistics import median
 
 import aiohttp
 
-from benchmarks.service import Served, helper, serving
+from benchmarks.service import RunningServer, helper, serving
 from benchmarks.table import Row, Target
 from tests import postgresql, valkey
 
@@ -57,7 +57,7 @@ def _rows(name: str, environ: Mapping[str, str], service: str, runs: int) -> lis
     ]
 
 
-async def _delays(driving: Served, other: Served, runs: int) -> dict[str, list[float]]:
+async def _delays(driving: RunningServer, other: RunningServer, runs: int) -> dict[str, list[float]]:
     """In seconds, of each run: by how much the later of two looks at its end is later, and a stop slower."""
     async with _session(driving, driving) as here, _session(other, driving) as there:
         looks: dict[str, Look] = {"a wait": _wait, "a poll": _poll, "a stream": _stream}
@@ -72,13 +72,13 @@ async def _delays(driving: Served, other: Served, runs: int) -> dict[str, list[f
         return delays
 
 
-def _session(served: Served, owner: Served) -> Session:
-    return aiohttp.ClientSession(f"http://127.0.0.1:{served.port}", headers=owner.headers)
+def _session(server: RunningServer, owner: RunningServer) -> Session:
+    return aiohttp.ClientSession(f"http://127.0.0.1:{server.port}", headers=owner.headers)
 
 
-async def _submit(at: Session, served: Served) -> str:
+async def _submit(at: Session, server: RunningServer) -> str:
     body = {"inputs": {"query": "hello"}, **_USER}
-    async with at.post(f"/api/v1/workflows/{served.app}/run", json=body) as response:
+    async with at.post(f"/api/v1/workflows/{server.app}/run", json=body) as response:
         return (await response.json())["workflow_run_id"]
 
 

@@ -80,7 +80,7 @@ def measure(quick: bool) -> list[Row]:
     rounds, times = (3, 3) if quick else (9, 5)
     with ExitStack() as stack:
         here: dict[str, Contestant] = {}
-        gone: dict[str, str] = {}
+        other_versions: dict[str, str] = {}
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         for name, how in ((MEMORY, "memory"), (SQLITE, "sqlite"), (FULL_SYNC, "full-sync")):
             data = Path(folder) / how
@@ -90,13 +90,13 @@ def measure(quick: bool) -> list[Row]:
             try:
                 here[name] = stack.enter_context(_peer(name, folder))
             except (Missing, RuntimeError) as reason:
-                gone[name] = f"({reason})"
+                other_versions[name] = f"({reason})"
 
         figures = {shape: _rounds(here, shape, 100, rounds, times) for shape in ("chain", "fan_out")}
         ours = {MEMORY: here[MEMORY], SQLITE: here[SQLITE], FULL_SYNC: here[FULL_SYNC]}
         waiting = _rounds(ours, "waiting_fan_out", 100, rounds, times)
         inside = {shape: _rounds(ours, shape, 2000, 3, 3) for shape in ("rounds", "waiting_rounds")}
-        kept = _left_behind(here[SQLITE])
+        leftovers = _left_behind(here[SQLITE])
         long = {name: list(_alternating(here[name], 3 if quick else 7)) for name in (MEMORY, SQLITE)}
         versions = {name: f"{name} {peer.version}" for name, peer in here.items() if name in PEERS}
 
@@ -105,10 +105,10 @@ def measure(quick: bool) -> list[Row]:
         of = figures[shape]
         for name, most in IN_MEMORY.items():
             label = f"{what}, in memory, of {versions.get(name, name)}'s"
-            rows += _beside_peer(label, of, MEMORY, name, name, Target(most), gone)
+            rows += _beside_peer(label, of, MEMORY, name, name, Target(most), other_versions)
         for name, most in SAVED.items():
             label = f"{what}, SQLite, of {name}'s with SQLite"
-            rows += _beside_peer(label, of, SQLITE, f"{name}, SQLite", name, Target(most), gone)
+            rows += _beside_peer(label, of, SQLITE, f"{name}, SQLite", name, Target(most), other_versions)
         what_syncs = f"{what}, waiting for the disk at each commit, of SQLite's without"
         rows.append(ratio(GROUP, what_syncs, pairs(of, FULL_SYNC, SQLITE), "ms", "without"))
     what = "fan-out of 100 that each wait a turn, SQLite, of that in memory"
@@ -123,7 +123,7 @@ def measure(quick: bool) -> list[Row]:
                 ratio(GROUP, f"{what}, {how}, of a node of a chain", pairs_of, "ms", "chain", Target(_ROUNDS[shape]))
             )
     what = "memory (RSS) that an iteration over 50,000 items takes beyond one over 1,000, SQLite"
-    rows.append(Row(GROUP, what, kept, "MB", Target(50), note="includes its items and results"))
+    rows.append(Row(GROUP, what, leftovers, "MB", Target(50), note="includes its items and results"))
     what = "a node of a 10,000-node chain, of one of a 100-node chain"
     for name, how in ((MEMORY, "in memory"), (SQLITE, "SQLite")):
         rows.append(figure(GROUP, f"{what}, {how}", long[name], "x", Target(1.5)))
@@ -135,11 +135,11 @@ def pairs(of: dict[str, list[float]], ours: str, theirs: str) -> list[tuple[floa
 
 
 def _beside_peer(
-    what: str, of: dict[str, list[float]], ours: str, theirs: str, name: str, target: Target, gone: dict[str, str]
+    what: str, of: dict[str, list[float]], ours: str, theirs: str, name: str, target: Target, versions: dict[str, str]
 ) -> list[Row]:
     """The cost of a node, of the peer's; none where the peer does not have the shape."""
-    if theirs in gone:
-        return [Row(GROUP, what, None, "x", target, note=f"{gone[theirs]}; Headrace {number(median(of[ours]))} ms")]
+    if theirs in versions:
+        return [Row(GROUP, what, None, "x", target, note=f"{versions[theirs]}; Headrace {number(median(of[ours]))} ms")]
     if theirs not in of:
         return []
     return [ratio(GROUP, what, pairs(of, ours, theirs), "ms", name, target, missed=MISSED)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.service import FLOWS, Served, call, helper, serving
+from benchmarks.service import FLOWS, RunningServer, call, helper, serving
 from benchmarks.table import Row, Target
 from tests import postgresql, temporal_server
 
@@ -43,12 +43,12 @@ def measure(quick: bool) -> list[Row]:
 
 def _rows(name: str, environ: Mapping[str, str], service: str, flood: int, calls: int) -> Iterator[Row]:
     environ = {**environ, "HEADRACE_EGRESS_ALLOW": "127.0.0.1", "HEADRACE_CONCURRENCY": str(SLOTS)}
-    with serving("http.yml", environ, SERVICE_URL=service) as served:
-        other = _other_workspace(served, environ, service)
-        keys = {"another workspace": other, "the same workspace": served.headers}
-        alone = {whose: _latencies(served, headers, calls) for whose, headers in keys.items()}
-        asyncio.run(_flood(served, flood))
-        behind = {whose: _latencies(served, headers, calls) for whose, headers in keys.items()}
+    with serving("http.yml", environ, SERVICE_URL=service) as headrace:
+        other = _other_workspace(headrace, environ, service)
+        keys = {"another workspace": other, "the same workspace": headrace.headers}
+        alone = {whose: _latencies(headrace, headers, calls) for whose, headers in keys.items()}
+        asyncio.run(_flood(headrace, flood))
+        behind = {whose: _latencies(headrace, headers, calls) for whose, headers in keys.items()}
     target = None if "HEADRACE_TEMPORAL_ADDRESS" in environ else Target(100)  # it depends on the engine, too
     for whose, latencies in behind.items():
         delay = 1e3 * (median(latencies) - median(alone[whose]))
@@ -57,33 +57,33 @@ def _rows(name: str, environ: Mapping[str, str], service: str, flood: int, calls
         yield Row(GROUP, what, delay, "ms", target, note=f"at most {worst:.0f} ms")
 
 
-async def _flood(served: Served, count: int) -> None:
+async def _flood(headrace: RunningServer, count: int) -> None:
     """Submits runs; the responses do not wait for them."""
     connector = aiohttp.TCPConnector(limit=50)
-    path, body = f"/api/v1/workflows/{served.app}/run", {"inputs": {"query": "flood"}, "user": "benchmark"}
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{served.port}", connector=connector) as session:
+    path, body = f"/api/v1/workflows/{headrace.app}/run", {"inputs": {"query": "flood"}, "user": "benchmark"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{headrace.port}", connector=connector) as session:
 
         async def submit() -> None:
-            async with session.post(path, json=body, headers=served.headers) as answer:
+            async with session.post(path, json=body, headers=headrace.headers) as answer:
                 if answer.status != 202:
                     raise RuntimeError(f"a run was not accepted: {await answer.text()}")
 
         await asyncio.gather(*(submit() for _ in range(count)))
 
 
-def _other_workspace(served: Served, environ: Mapping[str, str], service: str) -> dict[str, str]:
+def _other_workspace(headrace: RunningServer, environ: Mapping[str, str], service: str) -> dict[str, str]:
     """The headers of a caller of the same workflow in another workspace."""
-    file = served.data.parent / "other.yml"
+    file = headrace.data.parent / "other.yml"
     file.write_text((FLOWS / "http.yml").read_text().replace("SERVICE_URL", service))
-    command = [sys.executable, "-m", "headrace", "apps", "add", str(file), "--data", str(served.data)]
+    command = [sys.executable, "-m", "headrace", "apps", "add", str(file), "--data", str(headrace.data)]
     environ = {**os.environ, **environ, "HEADRACE_WORKSPACE": "other"}
-    printed = subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
-    return {**served.headers, "Authorization": f"Bearer {json.loads(printed)['key']}"}
+    output = subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+    return {**headrace.headers, "Authorization": f"Bearer {json.loads(output)['key']}"}
 
 
-def _latencies(served: Served, headers: Mapping[str, str], calls: int) -> list[float]:
-    job: dict[str, Any] = call(served, {"query": "hello"})
-    url = f"http://127.0.0.1:{served.port}{job['path']}"
+def _latencies(headrace: RunningServer, headers: Mapping[str, str], calls: int) -> list[float]:
+    job: dict[str, Any] = call(headrace, {"query": "hello"})
+    url = f"http://127.0.0.1:{headrace.port}{job['path']}"
     latencies: list[float] = []
     for _ in range(calls):
         began = time.perf_counter()

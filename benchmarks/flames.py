@@ -54,11 +54,11 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--source", type=Path)
     parser.add_argument("--seconds", type=int, default=15)
-    given = parser.parse_args()
-    environ = {"PYTHONPATH": str(given.source.resolve())} if given.source else {}
-    root = tree(sampled(given.what, environ, given.seconds))
-    given.file.write_text(drawn(root), "utf-8")
-    print(f"{given.file}: {root.samples} samples", file=sys.stderr)
+    options = parser.parse_args()
+    environ = {"PYTHONPATH": str(options.source.resolve())} if options.source else {}
+    root = tree(sampled(options.what, environ, options.seconds))
+    options.file.write_text(drawn(root), "utf-8")
+    print(f"{options.file}: {root.samples} samples", file=sys.stderr)
 
 
 def sampled(what: str, environ: dict[str, str], seconds: int) -> str:
@@ -66,19 +66,19 @@ def sampled(what: str, environ: dict[str, str], seconds: int) -> str:
     with ExitStack() as stack:
         ask = stack.enter_context(load())
         if what == "run":
-            served = stack.enter_context(serving("start_end.yml", environ))
+            server = stack.enter_context(serving("start_end.yml", environ))
             job: dict[str, Any] = {"expect": '"status":"succeeded"', "connections": 64}
             turn, mode = 4_000, "blocking"
         else:
             model = stack.enter_context(helper("others.py"))
             environ = {**environ, "OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{model}/v1"}
-            served = stack.enter_context(serving("model.yml", environ, MODEL_NAME="400-0"))
+            server = stack.enter_context(serving("model.yml", environ, MODEL_NAME="400-0"))
             job = {"expect": '"event":"workflow_finished"', "connections": 100}
             turn, mode = 200, "streaming"
-        job = {**call(served, {"query": "hello"}, mode), **job, "seconds": 120}
+        job = {**call(server, {"query": "hello"}, mode), **job, "seconds": 120}
         ask(**job, requests=turn)
         file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "stacks"
-        record = [UV, "tool", "run", "--from", SAMPLER, "py-spy", "record", "--pid", str(served.pid)]
+        record = [UV, "tool", "run", "--from", SAMPLER, "py-spy", "record", "--pid", str(server.pid)]
         record += ["--format", "raw", "--output", str(file), "--rate", str(RATE), "--duration", str(seconds)]
         with subprocess.Popen([*record, "--nonblocking"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sampler:
             while sampler.poll() is None:
@@ -112,10 +112,10 @@ def drawn(root: Frame) -> str:
 
 def _boxes(frame: Frame, left: float, depth: int, total: int) -> Iterator[tuple[Frame, float, int]]:
     yield frame, left, depth
-    for called in sorted(frame.called.values(), key=lambda called: called.name):
-        if called.samples >= SMALLEST * total:
-            yield from _boxes(called, left, depth + 1, total)
-            left += called.samples / total
+    for child in sorted(frame.called.values(), key=lambda called: called.name):
+        if child.samples >= SMALLEST * total:
+            yield from _boxes(child, left, depth + 1, total)
+            left += child.samples / total
 
 
 def _box(frame: Frame, left: float, depth: int, total: int) -> str:

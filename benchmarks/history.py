@@ -31,19 +31,19 @@ async def fill(database: Path, app: str, runs: int) -> None:
     """Adds `runs` ended runs of an app in its current version, evenly over the last month."""
     store = await SqlStorage.open(f"sqlite:///{database}")
     try:
-        served = await store.catalog.app(app)
-        if served is None:
+        app_record = await store.catalog.app(app)
+        if app_record is None:
             raise LookupError(f"{database} has no app {app}")
         chance = random.Random(runs)
         now = time.time()
         for start in range(0, runs, _AT_ONCE):
             numbers = range(start, min(runs, start + _AT_ONCE))
             ends = [now - _DAYS * 86_400 * (runs - number) / runs for number in numbers]
-            written = (
-                store.journal.append(list(_records(number, served.id, served.version, at, chance)))
+            rows = (
+                store.journal.append(list(_records(number, app_record.id, app_record.version, at, chance)))
                 for number, at in zip(numbers, ends, strict=True)
             )
-            await asyncio.gather(*written)
+            await asyncio.gather(*rows)
     finally:
         await store.aclose()
 

@@ -30,19 +30,19 @@ def measure(quick: bool) -> list[Row]:
 
 def _measure(rounds: int, environ: dict[str, str]) -> list[Row]:
     ready: list[tuple[float, float]] = []
-    imported: list[tuple[float, float]] = []
+    import_times: list[tuple[float, float]] = []
     version: list[tuple[float, float]] = []
     memory: list[float] = []
-    with serving("start_end.yml", environ) as served:
-        compiling = served.ready
+    with serving("start_end.yml", environ) as server:
+        compiling = server.ready
     _seconds(environ, "-c", IMPORTS)
     for _ in range(rounds):
         fastapi, python = _seconds(environ, "-c", IMPORTS), _seconds(environ, "-c", "pass")
-        with serving("start_end.yml", environ) as served:
-            ready.append((served.ready, fastapi))
+        with serving("start_end.yml", environ) as server:
+            ready.append((server.ready, fastapi))
             time.sleep(0.5)  # includes what it does right after it is ready
-            memory.append(proportional_mb(served.pid))
-        imported.append((_seconds(environ, "-c", "import headrace"), python))
+            memory.append(proportional_mb(server.pid))
+        import_times.append((_seconds(environ, "-c", "import headrace"), python))
         version.append((_seconds(environ, "-m", "headrace", "--version"), python))
     note = f"{compiling:.2f} s the first time, when Python compiles everything"
     return [
@@ -57,7 +57,7 @@ def _measure(rounds: int, environ: dict[str, str]) -> list[Row]:
             MISSED_MEMORY,
         ),
         ratio(GROUP, "from process start to ready", ready, "s", IMPORTS, Target(1.2), note, MISSED_READY),
-        ratio(GROUP, "import headrace, including Python's start", imported, "s", "python", Target(1.5)),
+        ratio(GROUP, "import headrace, including Python's start", import_times, "s", "python", Target(1.5)),
         ratio(GROUP, "headrace --version", version, "s", "python"),
     ]
 

@@ -31,8 +31,8 @@ _BATCH = 1_000
 
 def measure(quick: bool) -> list[Row]:
     count, tries = (10_000, 50) if quick else (CHUNKS, QUERIES)
-    made = _vectors(count + tries)
-    rows = _measure(MADE, made[:count], made[count:])
+    all_vectors = _vectors(count + tries)
+    rows = _measure(MADE, all_vectors[:count], all_vectors[count:])
     try:
         texts, queries = vectors(count, DIMENSION, tries)
     except Missing as missing:
@@ -40,23 +40,27 @@ def measure(quick: bool) -> list[Row]:
     return [*rows, *_measure(REAL, texts, queries)]
 
 
-def _measure(group: str, stored: Any, queries: Any) -> list[Row]:
+def _measure(group: str, vectors: Any, queries: Any) -> list[Row]:
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/headrace.db"
-        asyncio.run(_fill(url, stored))
+        asyncio.run(_fill(url, vectors))
         (Path(folder) / "queries").write_bytes(queries.tobytes())
         command = [sys.executable, "-m", "benchmarks.knowledge", url, f"{folder}/queries"]
-        searched = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    exact = np.argsort(-(queries @ stored.T), axis=1, kind="stable")[:, :BEST]
-    found = [
-        len({int(node) for node in nodes} & set(best)) for nodes, best in zip(searched["found"], exact, strict=True)
+        result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    exact = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :BEST]
+    recalls = [
+        len({int(node) for node in nodes} & set(best)) for nodes, best in zip(result["found"], exact, strict=True)
     ]
-    times = searched["milliseconds"]
+    times = result["milliseconds"]
     return [
         Row(
-            group, f"recall@{BEST} against exact search", sum(found) / (BEST * len(found)), "", Target(0.99, more=True)
+            group,
+            f"recall@{BEST} against exact search",
+            sum(recalls) / (BEST * len(recalls)),
+            "",
+            Target(0.99, more=True),
         ),
         Row(
             group,
@@ -67,8 +71,8 @@ def _measure(group: str, stored: Any, queries: Any) -> list[Row]:
             spread=(min(times), max(times)),
             note="the database's included",
         ),
-        Row(group, "memory beyond the process", searched["megabytes"], "MB", Target(100), note="numpy included"),
-        Row(group, "first query, which reads all vectors", searched["first"], "s", note="processor time"),
+        Row(group, "memory beyond the process", result["megabytes"], "MB", Target(100), note="numpy included"),
+        Row(group, "first query, which reads all vectors", result["first"], "s", note="processor time"),
     ]
 
 
@@ -78,8 +82,8 @@ def _vectors(count: int) -> Any:
     chance = np.random.default_rng(18)
     centres = chance.normal(size=(200, 48))
     points = centres[chance.integers(200, size=count)] + 0.6 * chance.normal(size=(count, 48))
-    turned = points @ chance.normal(size=(48, DIMENSION)) / 48**0.5 + 0.3 * chance.normal(size=(count, DIMENSION))
-    return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+    rotation = points @ chance.normal(size=(48, DIMENSION)) / 48**0.5 + 0.3 * chance.normal(size=(count, DIMENSION))
+    return (rotation / np.linalg.norm(rotation, axis=1, keepdims=True)).astype(np.float32)
 
 
 async def _fill(url: str, vectors: Any) -> None:
@@ -116,17 +120,17 @@ async def _search(url: str, numbers: array[float]) -> dict[str, Any]:
     await store.search.version("d1")
     before = resident_mb(os.getpid())
     index = vector_index(store.search)
-    found: list[list[str]] = []
+    all_names: list[list[str]] = []
     seconds: list[float] = []
     for query in [queries[0], *queries]:
         began = time.process_time()
         matches = await index.search("d1", "m", query, BEST)
         seconds.append(time.process_time() - began)
-        found.append([match.node for match in matches])
+        all_names.append([match.node for match in matches])
     megabytes = resident_mb(os.getpid()) - before
     await storage.aclose()
     milliseconds = [1000 * second for second in seconds[1:]]
-    return {"found": found[1:], "milliseconds": milliseconds, "first": seconds[0], "megabytes": megabytes}
+    return {"found": all_names[1:], "milliseconds": milliseconds, "first": seconds[0], "megabytes": megabytes}
 
 
 if __name__ == "__main__":

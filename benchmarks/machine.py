@@ -36,14 +36,14 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def family(pid: int) -> list[int]:
     """A process and its descendants."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(pid): int(parent) for pid, parent in (line.split() for line in listed.splitlines())}
+    output = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(pid): int(parent) for pid, parent in (line.split() for line in output.splitlines())}
     members = [pid]
     for member in members:
         members += [child for child, parent in parents.items() if parent == member]
@@ -79,5 +79,5 @@ def proportional_mb(pid: int) -> float:
 def resident_mb(pid: int) -> float:
     """The resident memory of a process and its children, in MB (10^6 bytes); shared pages count in each of them."""
     pids = ",".join(map(str, family(pid)))
-    listed = subprocess.run(["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True, check=False).stdout
-    return sum(int(line) for line in listed.split()) * 1024 / 1e6
+    output = subprocess.run(["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True, check=False).stdout
+    return sum(int(line) for line in output.split()) * 1024 / 1e6

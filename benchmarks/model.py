@@ -71,12 +71,12 @@ def load_of(runs: int, figures: Figures) -> Mapping[str, str]:
     mean = runs / DAY
     peak = PEAK * mean
     tokens = peak * volume.TOKENS
-    stored = runs * figures.stored * KEPT_DAYS
+    stored_bytes = runs * figures.stored * KEPT_DAYS
     server_cores = peak * figures.server / BUSY
     bounds = {
         "WAL": peak * figures.wal / WAL_LIMIT,
         "processor time": server_cores / SERVER_CORES,
-        "stored data": stored / STORED_LIMIT,
+        "stored data": stored_bytes / STORED_LIMIT,
     }
     first = max(bounds, key=lambda name: bounds[name])
     cells = max(1, math.ceil(bounds[first]))
@@ -89,7 +89,7 @@ def load_of(runs: int, figures: Figures) -> Mapping[str, str]:
         "rows of the journal a second at the peak": _number(peak * figures.records),
         "WAL a second at the peak": _bytes(peak * figures.wal),
         "stored a day": _bytes(runs * figures.stored),
-        f"stored in {KEPT_DAYS} days": _bytes(stored),
+        f"stored in {KEPT_DAYS} days": _bytes(stored_bytes),
         "databases (cells)": f"{cells}" if cells == 1 else f"{cells}; the first limit is {first}",
         "wire": "LISTEN/NOTIFY or Valkey" if tokens / cells <= NOTIFY_LIMIT else "Valkey",
     }
@@ -103,8 +103,10 @@ def end_of_one(figures: Figures) -> str:
         "stored data": STORED_LIMIT / figures.stored / KEPT_DAYS,
         "LISTEN/NOTIFY": NOTIFY_LIMIT / volume.TOKENS / PEAK * DAY,
     }
-    listed = ", ".join(f"{name} {runs / 1e6:.1f}" for name, runs in sorted(ends.items(), key=lambda item: item[1]))
-    return f"Where each part of one database ends, in million runs a day: {listed}."
+    ends_in_words = ", ".join(
+        f"{name} {runs / 1e6:.1f}" for name, runs in sorted(ends.items(), key=lambda item: item[1])
+    )
+    return f"Where each part of one database ends, in million runs a day: {ends_in_words}."
 
 
 def table(figures: Figures) -> str:
@@ -115,12 +117,12 @@ def table(figures: Figures) -> str:
         f"{figures.records:g} rows, {_bytes(figures.stored)} stored, {_bytes(figures.wal)} of WAL, "
         f"{1000 * figures.worker:g} ms of a host's processor time and {1000 * figures.server:g} ms of PostgreSQL's."
     )
-    assumed = (
+    assumptions = (
         f"Assumed: a peak of {PEAK} times the mean, cores that are {BUSY:.0%} busy at the peak, and one database that "
         f"carries {_bytes(WAL_LIMIT)} of WAL a second, {SERVER_CORES} cores and {_bytes(STORED_LIMIT)}, and "
         f"{_number(NOTIFY_LIMIT)} tokens a second by LISTEN/NOTIFY, if every token goes to another host."
     )
-    head = [costs, "", assumed, "", "| | 1 million runs a day | 100 million runs a day |", "|---|---|---|"]
+    head = [costs, "", assumptions, "", "| | 1 million runs a day | 100 million runs a day |", "|---|---|---|"]
     return "\n".join([*head, *rows, "", end_of_one(figures)])
 
 

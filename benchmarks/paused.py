@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import processor_seconds, resident_mb
-from benchmarks.service import Served, call, load, serving
+from benchmarks.service import RunningServer, call, load, serving
 from benchmarks.table import Row, Target
 
 GROUP = "Paused: 10,000 runs of start -> human-input -> end that wait, SQLite"
@@ -26,15 +26,15 @@ def measure(quick: bool) -> list[Row]:
         data = Path(folder) / "data"
         with serving(FLOW, data=data):
             pass
-        with serving(FLOW, data=data) as served:
+        with serving(FLOW, data=data) as server:
             before = _size(data)
-            alone = _idle(served.pid, seconds)
-            job = {**call(served, {"query": "hello"}), "seconds": 600, "expect": '"status":"paused"'}
+            alone = _idle(server.pid, seconds)
+            job = {**call(server, {"query": "hello"}), "seconds": 600, "expect": '"status":"paused"'}
             ask(**job, connections=64, requests=runs)
-            answers = sorted(_answer(served, form) for form in _forms(served))
+            answers = sorted(_answer(server, form) for form in _forms(server))
         size = _size(data) - before
-        with serving(FLOW, data=data) as served:
-            together = _idle(served.pid, seconds)
+        with serving(FLOW, data=data) as server:
+            together = _idle(server.pid, seconds)
     note = f"{runs:,} runs; measured for {seconds} s"
     return [
         Row(GROUP, "processor time while idle, share of one core", together[0], "%", None, {"none": alone[0]}, note),
@@ -63,21 +63,21 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _forms(served: Served) -> list[str]:
+def _forms(server: RunningServer) -> list[str]:
     """The tokens of some forms."""
-    return [form["form_token"] for form in _ask(served, f"/api/v1/forms?limit={ANSWERS}")["data"]]
+    return [form["form_token"] for form in _ask(server, f"/api/v1/forms?limit={ANSWERS}")["data"]]
 
 
-def _answer(served: Served, token: str) -> float:
+def _answer(server: RunningServer, token: str) -> float:
     """The seconds until an answer is accepted."""
     begin = time.perf_counter()
     body = {"inputs": {"comment": "fine"}, "action": "approve", "user": "benchmark"}
-    _ask(served, f"/v1/form/human_input/{token}", body)
+    _ask(server, f"/v1/form/human_input/{token}", body)
     return time.perf_counter() - begin
 
 
-def _ask(served: Served, path: str, body: object = None) -> dict[str, Any]:
+def _ask(server: RunningServer, path: str, body: object = None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{served.port}{path}", data, served.headers)
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", data, server.headers)
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)

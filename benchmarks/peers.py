@@ -19,24 +19,24 @@ class Missing(Exception):
 def environment(name: str, requirements: str, python: str) -> Path:
     """The interpreter of an environment with these requirements, created if needed. `python` is in uv's syntax."""
     folder = HERE / name
-    wanted = (HERE / requirements).read_text()
+    requirement_lines = (HERE / requirements).read_text()
     stamp = folder / "requirements.installed"
     interpreter = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if interpreter.exists() and stamp.exists() and stamp.read_text() == wanted:
+    if interpreter.exists() and stamp.exists() and stamp.read_text() == requirement_lines:
         return interpreter
     print(f"Making {folder.name} ...", file=sys.stderr)
     _uv("venv", "--quiet", "--clear", "--no-project", "--python", python, str(folder))
     _uv("pip", "install", "--quiet", "--python", str(folder), "-r", str(HERE / requirements))
-    stamp.write_text(wanted)
+    stamp.write_text(requirement_lines)
     return interpreter
 
 
 def python_for_graphon() -> str:
     """A Python that graphon runs on: uv's (downloaded if necessary) or pyenv's. Raises Missing if there is none."""
     for version in ("3.12", "3.13"):
-        found = _output_of(UV, "python", "find", "--no-project", "--no-python-downloads", version)
-        if found:
-            return found
+        python_path = _output_of(UV, "python", "find", "--no-project", "--no-python-downloads", version)
+        if python_path:
+            return python_path
     for version in _output_of("pyenv", "versions", "--bare").split():
         prefix = _output_of("pyenv", "prefix", version) if version.startswith(("3.12.", "3.13.")) else ""
         if prefix:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.machine import processor_seconds
-from benchmarks.service import Served, helper_process, serving
+from benchmarks.service import RunningServer, helper_process, serving
 from benchmarks.table import Row, Target, ratio
 
 GROUP = "Asynchronous API: 1,000 runs that wait, each polled once a second over 100 connections"
@@ -24,12 +24,12 @@ def measure(quick: bool) -> list[Row]:
         where = f"http://127.0.0.1:{port}/slow/120"
         allow = {"HEADRACE_EGRESS_ALLOW": "127.0.0.1"}
         with (
-            serving("http.yml", allow | {"HEADRACE_CONCURRENCY": "1"}, SERVICE_URL=where) as served,
+            serving("http.yml", allow | {"HEADRACE_CONCURRENCY": "1"}, SERVICE_URL=where) as server,
             helper_process("bare_fastapi.py", "500") as (bare_port, bare),
         ):
-            shares = asyncio.run(_shares(served, bare_port, bare, rounds, seconds))
-        with serving("http.yml", allow, SERVICE_URL=where) as served:
-            late = asyncio.run(_waited(served))
+            shares = asyncio.run(_shares(server, bare_port, bare, rounds, seconds))
+        with serving("http.yml", allow, SERVICE_URL=where) as server:
+            late = asyncio.run(_waited(server))
     return [
         ratio(
             GROUP,
@@ -56,20 +56,22 @@ def _session(port: int, headers: dict[str, str]) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector, headers=headers)
 
 
-async def _submit(session: aiohttp.ClientSession, served: Served, many: int) -> list[str]:
+async def _submit(session: aiohttp.ClientSession, server: RunningServer, many: int) -> list[str]:
     async def one() -> str:
         body = {"inputs": {"query": "hello"}, "user": "benchmark"}
-        async with session.post(f"/api/v1/workflows/{served.app}/run", json=body) as reply:
+        async with session.post(f"/api/v1/workflows/{server.app}/run", json=body) as reply:
             response: dict[str, Any] = await reply.json()
             return response["workflow_run_id"]
 
     return await asyncio.gather(*(one() for _ in range(many)))
 
 
-async def _shares(served: Served, bare_port: int, bare: int, rounds: int, seconds: int) -> list[tuple[float, float]]:
+async def _shares(
+    server: RunningServer, bare_port: int, bare: int, rounds: int, seconds: int
+) -> list[tuple[float, float]]:
     """The shares of a core that Headrace and a bare endpoint use, in turn."""
-    async with _session(served.port, served.headers) as session, _session(bare_port, {}) as bare_session:
-        runs = await _submit(session, served, RUNS)
+    async with _session(server.port, server.headers) as session, _session(bare_port, {}) as bare_session:
+        runs = await _submit(session, server, RUNS)
 
         async def poll(number: int) -> None:
             async with session.get(f"/api/v1/workflow-runs/{runs[number]}") as answer:
@@ -82,7 +84,7 @@ async def _shares(served: Served, bare_port: int, bare: int, rounds: int, second
                 await answer.read()
 
         await asyncio.gather(*(poll(number) for number in range(RUNS)))  # the first poll of each run is not counted
-        return [(await _cost(served.pid, poll, seconds), await _cost(bare, ask, seconds)) for _ in range(rounds)]
+        return [(await _cost(server.pid, poll, seconds), await _cost(bare, ask, seconds)) for _ in range(rounds)]
 
 
 async def _cost(pid: int, ask: Any, seconds: int) -> float:
@@ -99,9 +101,9 @@ async def _cost(pid: int, ask: Any, seconds: int) -> float:
     return 100 * (processor_seconds(pid) - before) / (time.monotonic() - begin)
 
 
-async def _waited(served: Served) -> list[float]:
-    async with _session(served.port, served.headers) as session:
-        runs = await _submit(session, served, WAITING)
+async def _waited(server: RunningServer) -> list[float]:
+    async with _session(server.port, server.headers) as session:
+        runs = await _submit(session, server, WAITING)
 
         async def wait(run: str) -> float:
             async with session.get(f"/api/v1/workflow-runs/{run}?wait=30") as answer:

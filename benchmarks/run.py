@@ -77,21 +77,21 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--write", action="store_true", help=f"put the figures into {PAGE.relative_to(ROOT)}")
-    given = parser.parse_args(arguments)
-    if unknown := [name for name in given.names if name not in BENCHMARKS]:
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in BENCHMARKS]:
         parser.error(f"no such benchmark: {', '.join(unknown)}")
-    if given.write and given.quick:
+    if options.write and options.quick:
         parser.error("--write is for figures that are measured in full")
 
     about = f"{machine.facts()}; {machine.load()}"
     print(about, file=sys.stderr)
     rows: list[table.Row] = []
     broken = False
-    for name in given.names or [name for name in BENCHMARKS if name not in ON_REQUEST]:
+    for name in options.names or [name for name in BENCHMARKS if name not in ON_REQUEST]:
         print(f"{name} ...", file=sys.stderr)
         began = time.monotonic()
         try:
-            rows += BENCHMARKS[name](given.quick)
+            rows += BENCHMARKS[name](options.quick)
         except Exception as error:
             # the others are still worth their figures; the table and the exit code tell of this one
             traceback.print_exc()
@@ -100,12 +100,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(table.plain(rows))
     print(f"\n{table.summary(rows)}\n{about}")
-    if given.write:
+    if options.write:
         if broken:
             print(f"{PAGE.name} stays as it is: not all could be measured.", file=sys.stderr)
         else:
             page = PAGE.read_text("utf-8")
-            new = with_groups(figures_of(page), rows, _measured(about)) if given.names else figures(rows, about)
+            new = with_groups(figures_of(page), rows, _measured(about)) if options.names else figures(rows, about)
             PAGE.write_text(with_figures(page, new), "utf-8")
     return 1 if broken else 0
 

@@ -19,7 +19,7 @@ import httpx
 from headrace_client import AsyncClient, Client
 from headrace_client.event_reader import WORKFLOW_ENDS, EventReader
 
-from benchmarks.service import Served, helper, serving
+from benchmarks.service import RunningServer, helper, serving
 from benchmarks.table import Row, Target
 
 GROUP = "Python SDK: one process, compared with bare httpx on the same server"
@@ -49,11 +49,11 @@ def _beside(ours: Callable[[], Any], bare: Callable[[], Any], rounds: int) -> tu
 
 
 def _calls(rounds: int) -> list[tuple[str, float, float, float]]:
-    with serving("start_end.yml") as served:
-        url = f"http://127.0.0.1:{served.port}"
+    with serving("start_end.yml") as server:
+        url = f"http://127.0.0.1:{server.port}"
         body = {"inputs": {"query": "hello"}, "user": "u"}
-        with Client(served.key, url, user="u") as client, httpx.Client(headers=served.headers) as bare:
-            run = client.create_workflow_run(served.app, {"query": "hello"}).workflow_run_id
+        with Client(server.key, url, user="u") as client, httpx.Client(headers=server.headers) as bare:
+            run = client.create_workflow_run(server.app, {"query": "hello"}).workflow_run_id
             client.wait(run)
 
             def bare_run() -> Any:
@@ -69,10 +69,10 @@ def _calls(rounds: int) -> list[tuple[str, float, float, float]]:
             ]
 
 
-async def _streamed(served: Served, rounds: int) -> tuple[float, float, float]:
+async def _streamed(server: RunningServer, rounds: int) -> tuple[float, float, float]:
     """(tokens a second through the SDK, through bare httpx, time of the one by the other), STREAMS at once: medians of
     rounds in turn, either first in half of them, so that neither noise nor order favours one."""
-    url = f"http://127.0.0.1:{served.port}"
+    url = f"http://127.0.0.1:{server.port}"
     inputs = {"query": "hello"}
 
     async def one(client: AsyncClient) -> int:
@@ -100,8 +100,8 @@ async def _streamed(served: Served, rounds: int) -> tuple[float, float, float]:
 
     limits = httpx.Limits(max_connections=None)
     async with (
-        AsyncClient(served.key, url) as client,
-        httpx.AsyncClient(headers=served.headers, limits=limits, timeout=60) as bare,
+        AsyncClient(server.key, url) as client,
+        httpx.AsyncClient(headers=server.headers, limits=limits, timeout=60) as bare,
     ):
         await one(client), await bare_one(bare)
         pairs: list[tuple[float, float]] = []
@@ -118,8 +118,8 @@ async def _streamed(served: Served, rounds: int) -> tuple[float, float, float]:
 def _streams(rounds: int) -> tuple[float, float, float]:
     with helper("others.py") as port:
         environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        with serving("model.yml", environ, MODEL_NAME=f"{TOKENS}-0") as served:
-            return asyncio.run(_streamed(served, rounds))
+        with serving("model.yml", environ, MODEL_NAME=f"{TOKENS}-0") as server:
+            return asyncio.run(_streamed(server, rounds))
 
 
 def _events(rounds: int) -> tuple[float, float, float]:

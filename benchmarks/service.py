@@ -24,7 +24,7 @@ READY_SECONDS = 120.0  # on a busy machine
 
 
 @dataclass
-class Served:
+class RunningServer:
     """A serving Headrace with one app. `ready` is the seconds from the start of the process to its ready file."""
 
     port: int
@@ -52,25 +52,25 @@ def serving(
     *,
     data: Path | None = None,
     options: Sequence[str] = (),
-    **replaced: str,
-) -> Iterator[Served]:
-    """Serves flows/`flow` with SQLite, from a new data folder unless one is given. `replaced`: NAME -> text in the
+    **replacements: str,
+) -> Iterator[RunningServer]:
+    """Serves flows/`flow` with SQLite, from a new data folder unless one is given. `replacements`: NAME -> text in the
     file; `options`: more of the command's."""
     with tempfile.TemporaryDirectory() as folder:
         source = FLOWS / flow
         text = source.read_text()
-        for name, value in replaced.items():
+        for name, value in replacements.items():
             text = text.replace(name, value)
         file = Path(folder) / source.name
         file.write_text(text)
         ready = Path(folder) / "ready.json"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         command = [sys.executable, "-m", "headrace", "serve", str(file), "--host", "127.0.0.1", "--port", "0", *options]
         data = data or Path(folder) / "data"
         command += ["--data", str(data), "--ready-file", str(ready), "--log-level", "warning"]
         with (Path(folder) / "log").open("w+") as log:
             began = time.perf_counter()
-            process = subprocess.Popen(command, stdout=log, stderr=log, env={**inherited, **(environ or {})})
+            process = subprocess.Popen(command, stdout=log, stderr=log, env={**environment, **(environ or {})})
             try:
                 while not ready.exists():
                     if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
@@ -78,22 +78,22 @@ def serving(
                         raise RuntimeError(f"Headrace did not start:\n{log.read()[-3000:]}")
                     time.sleep(0.001)
                 elapsed = time.perf_counter() - began
-                announced = json.loads(ready.read_text())
-                port = int(announced["url"].rsplit(":", 1)[1])
-                app = announced["apps"][0]
-                yield Served(port, app["app_id"], app["key"], process.pid, elapsed, data)
+                ready_content = json.loads(ready.read_text())
+                port = int(ready_content["url"].rsplit(":", 1)[1])
+                app = ready_content["apps"][0]
+                yield RunningServer(port, app["app_id"], app["key"], process.pid, elapsed, data)
             finally:
                 end(process)
 
 
 @contextmanager
-def working(served: Served, environ: Mapping[str, str]) -> Iterator[int]:
+def working(server: RunningServer, environ: Mapping[str, str]) -> Iterator[int]:
     """The process id of a worker on the data of a served Headrace."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.json"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        command = [sys.executable, "-m", "headrace", "worker", "--data", str(served.data), "--ready-file", str(ready)]
-        process = subprocess.Popen([*command, "--log-level", "warning"], env={**inherited, **environ})
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        command = [sys.executable, "-m", "headrace", "worker", "--data", str(server.data), "--ready-file", str(ready)]
+        process = subprocess.Popen([*command, "--log-level", "warning"], env={**environment, **environ})
         try:
             began = time.perf_counter()
             while not ready.exists():
@@ -179,7 +179,7 @@ def load() -> Iterator[Load]:
         process.stdout.close()
 
 
-def call(served: Served, inputs: Mapping[str, Any], mode: str = "blocking") -> dict[str, Any]:
+def call(server: RunningServer, inputs: Mapping[str, Any], mode: str = "blocking") -> dict[str, Any]:
     """The address and the request of a job."""
     body = json.dumps({"inputs": inputs, "response_mode": mode, "user": "benchmark"})
-    return {"port": served.port, "path": "/v1/workflows/run", "headers": served.headers, "body": body}
+    return {"port": server.port, "path": "/v1/workflows/run", "headers": server.headers, "body": body}

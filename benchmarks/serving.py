@@ -28,10 +28,10 @@ MISSED = {
 def measure(quick: bool) -> list[Row]:
     rounds, many, few = (3, 2_000, 300) if quick else (7, 6_000, 1_000)
     pairs: dict[int, list[tuple[dict[str, Any], dict[str, Any]]]] = {64: [], 1: []}
-    with load() as ask, serving("start_end.yml") as served:
-        job = {**call(served, {"query": "hello"}), "expect": '"status":"succeeded"', "seconds": SECONDS}
+    with load() as ask, serving("start_end.yml") as server:
+        job = {**call(server, {"query": "hello"}), "expect": '"status":"succeeded"', "seconds": SECONDS}
         warm = ask(**job, connections=64, requests=WARM_UP)
-        stored, requested = _stored(served.data), WARM_UP
+        sizes, runs = _stored(server.data), WARM_UP
         with helper("bare_fastapi.py", str(warm["body"])) as port:
             peer = {**job, "port": port, "path": "/run", "headers": {"Content-Type": "application/json"}}
             ask(**peer, connections=64, requests=WARM_UP)
@@ -39,10 +39,10 @@ def measure(quick: bool) -> list[Row]:
                 for connections, requests in ((64, many), (1, few)):
                     turn = {"connections": connections, "requests": requests}
                     pairs[connections].append((ask(**job, **turn), ask(**peer, **turn)))
-                    requested += requests
-        if (logged := served.logged_runs()) != requested:
-            raise RuntimeError(f"{requested} runs were answered, and {logged} are in the log")
-        grown = {part: size - stored[part] for part, size in _stored(served.data).items()}
+                    runs += requests
+        if (logged_runs := server.logged_runs()) != runs:
+            raise RuntimeError(f"{runs} runs were answered, and {logged_runs} are in the log")
+        growth = {part: size - sizes[part] for part, size in _stored(server.data).items()}
     p99 = {number: 1000 * statistics.median(_quantile(ours, 0.99) for ours, _ in of) for number, of in pairs.items()}
     return [
         ratio(
@@ -68,10 +68,10 @@ def measure(quick: bool) -> list[Row]:
         Row(
             GROUP,
             "database a run",
-            grown["database"] / (requested - WARM_UP),
+            growth["database"] / (runs - WARM_UP),
             "bytes",
             Target(STORED_BEFORE / 2),
-            {"journal": grown["events"] / (requested - WARM_UP), "before": STORED_BEFORE},
+            {"journal": growth["events"] / (runs - WARM_UP), "before": STORED_BEFORE},
             "does not depend on the machine",
             missed=MISSED["stored"],
         ),
@@ -85,7 +85,7 @@ def _of_workers(rounds: int, requests: int) -> list[Row]:
     environ = {"HEADRACE_WORKERS": str(count)}
     with load() as ask, serving("start_end.yml", environ) as several, serving("start_end.yml") as one:
         turn = {"expect": '"status":"succeeded"', "seconds": SECONDS, "connections": 64}
-        jobs = [{**call(served, {"query": "hello"}), **turn} for served in (several, one)]
+        jobs = [{**call(server, {"query": "hello"}), **turn} for server in (several, one)]
         for job in jobs:
             ask(**job, requests=WARM_UP)
         pairs = [tuple(_throughput(ask(**job, requests=requests)) for job in jobs) for _ in range(rounds)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.service import Served, call, helper, load, serving
+from benchmarks.service import RunningServer, call, helper, load, serving
 from benchmarks.table import Row, Target, ratio
 
 GROUP = "Streams: start -> llm -> end, over server-sent events"
@@ -21,15 +21,15 @@ def measure(quick: bool) -> list[Row]:
     rounds, tokens, firsts = (3, 100, 40) if quick else (7, 400, 100)
     with helper("others.py") as port, helper("bare_proxy.py", str(port)) as proxy, load() as ask:
         environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        with serving("model.yml", environ, MODEL_NAME=f"{tokens}-0") as served:
-            jobs = _jobs(served, port, proxy, f"{tokens}-0")
+        with serving("model.yml", environ, MODEL_NAME=f"{tokens}-0") as server:
+            jobs = _jobs(server, port, proxy, f"{tokens}-0")
             ask(**jobs["Headrace"], connections=20, requests=40)
             rates = [
                 {name: _rate(ask(**job, connections=STREAMS, requests=STREAMS), tokens) for name, job in jobs.items()}
                 for _ in range(rounds)
             ]
-        with serving("model.yml", environ, MODEL_NAME="5-2") as served:
-            jobs = _jobs(served, port, proxy, "5-2")
+        with serving("model.yml", environ, MODEL_NAME="5-2") as server:
+            jobs = _jobs(server, port, proxy, "5-2")
             for job in jobs.values():
                 ask(**job, connections=1, requests=50)
             first_ms = [
@@ -67,10 +67,10 @@ def measure(quick: bool) -> list[Row]:
     ]
 
 
-def _jobs(served: Served, port: int, proxy: int, model: str) -> dict[str, dict[str, Any]]:
+def _jobs(server: RunningServer, port: int, proxy: int, model: str) -> dict[str, dict[str, Any]]:
     """The same stream through Headrace, from the model, and through a proxy that passes on what it reads."""
     direct = _direct(port, model)
-    through_headrace = _through_headrace(call(served, {"query": "hello"}, "streaming"))
+    through_headrace = _through_headrace(call(server, {"query": "hello"}, "streaming"))
     return {"Headrace": through_headrace, MODEL: direct, PROXY: {**direct, "port": proxy}}
 
 

@@ -125,8 +125,8 @@ def plain(rows: Sequence[Row]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(5)]
 
     def line(texts: Sequence[str]) -> str:
-        fixed = "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=False))
-        return "  ".join(part for part in (fixed, *texts[5:]) if part).rstrip()
+        columns = "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=False))
+        return "  ".join(part for part in (columns, *texts[5:]) if part).rstrip()
 
     lines.append(line([*HEADINGS[:6], ""]))
     group = None
@@ -173,10 +173,10 @@ def summary_of_page(figures: str) -> str:
 
 
 def _summary(verdicts: Sequence[tuple[str, str, str]]) -> str:
-    failed = [(group, what, verdict) for group, what, verdict in verdicts if verdict in (MISSED, NOT_MEASURED)]
-    met = sum(verdict == MET for _, _, verdict in verdicts)
-    line = f"{met} of {met + len(failed)} targets met."
-    if failed:
-        named = (f"{group.partition(':')[0]}: {what} ({verdict})" for group, what, verdict in failed)
-        line += f" Not met: {'; '.join(named)}."
+    misses = [(group, what, verdict) for group, what, verdict in verdicts if verdict in (MISSED, NOT_MEASURED)]
+    met_count = sum(verdict == MET for _, _, verdict in verdicts)
+    line = f"{met_count} of {met_count + len(misses)} targets met."
+    if misses:
+        names = (f"{group.partition(':')[0]}: {what} ({verdict})" for group, what, verdict in misses)
+        line += f" Not met: {'; '.join(names)}."
     return line

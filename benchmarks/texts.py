@@ -28,14 +28,14 @@ def vectors(count: int, dimension: int, queries: int) -> tuple[Any, Any]:
     from benchmarks.peers import HERE, Missing, environment
 
     python = environment(_ENVIRONMENT, "knowledge-requirements.txt", sys.executable)
-    made = HERE / _ENVIRONMENT / f"{count}-{dimension}-{queries}.npz"
-    if not made.exists():
+    file = HERE / _ENVIRONMENT / f"{count}-{dimension}-{queries}.npz"
+    if not file.exists():
         print("Making vectors of texts ...", file=sys.stderr)
         try:
-            subprocess.run([python, __file__, str(made), str(count), str(dimension), str(queries)], check=True)
+            subprocess.run([python, __file__, str(file), str(count), str(dimension), str(queries)], check=True)
         except subprocess.CalledProcessError as error:
             raise Missing("the vectors of texts cannot be made") from error
-    with np.load(made) as arrays:
+    with np.load(file) as arrays:
         return arrays["texts"], arrays["queries"]
 
 

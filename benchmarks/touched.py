@@ -76,7 +76,7 @@ async def _serve(folder: Path, profile: Profile | None) -> None:
     settings = Settings(data=folder, host="127.0.0.1", port=0, demo_model=True)
     flow = ROOT / "benchmarks" / "flows" / "model.yml"
     server = asyncio.create_task(
-        serve(settings, [WorkflowFile(flow)], on_ready=lambda _, url, served: ready.set_result((url, served[0][2])))
+        serve(settings, [WorkflowFile(flow)], on_ready=lambda _, url, server: ready.set_result((url, server[0][2])))
     )
     url, key = await ready
     for _ in range(WARM_UP):

@@ -33,9 +33,9 @@ def measure(quick: bool) -> list[Row]:
         url = server.new_database()
         environ = {"OPENAI_API_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1", "HEADRACE_DATABASE_URL": url}
         name = f"{TOKENS}-{1000 * SECONDS // TOKENS}"
-        served = stack.enter_context(serving("model.yml", environ, MODEL_NAME=name))
+        headrace = stack.enter_context(serving("model.yml", environ, MODEL_NAME=name))
         job: dict[str, Any] = {
-            **call(served, {"query": "hello"}, "streaming"),
+            **call(headrace, {"query": "hello"}, "streaming"),
             "seconds": 300,
             "expect": '"event":"workflow_finished"',
         }
@@ -44,7 +44,7 @@ def measure(quick: bool) -> list[Row]:
             EVENTS: lambda: _query(url, "SELECT sum(1 + more) FROM events"),
             STORED: lambda: _query(url, "SELECT pg_database_size(current_database())"),
             WAL: lambda: _query(url, "SELECT pg_current_wal_insert_lsn() - '0/0'"),
-            WORKER: lambda: processor_seconds(served.pid),
+            WORKER: lambda: processor_seconds(headrace.pid),
             SERVER: lambda: processor_seconds_of_server(server.pid),
         }
         before = {name: figure() for name, figure in figures.items()}

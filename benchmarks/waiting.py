@@ -16,15 +16,15 @@ def measure(quick: bool) -> list[Row]:
     """One shot of a thousand (and a few before, so that nothing is new to the service)."""
     with helper("others.py") as port, load() as ask:
         where = f"http://127.0.0.1:{port}/slow/{WAIT}"
-        with serving("http.yml", {"HEADRACE_EGRESS_ALLOW": "127.0.0.1"}, SERVICE_URL=where) as served:
-            job = {**call(served, {"query": "hello"}), "seconds": 60, "expect": '"status":200'}
+        with serving("http.yml", {"HEADRACE_EGRESS_ALLOW": "127.0.0.1"}, SERVICE_URL=where) as server:
+            job = {**call(server, {"query": "hello"}), "seconds": 60, "expect": '"status":200'}
             ask(**job, connections=5, requests=5)
             ask.start(**job, connections=RUNS, requests=RUNS)
-            peak = _Peak(served.pid)
+            peak = _Peak(server.pid)
             result = ask.finish()
             most = peak.stop()
-            if (logged := served.logged_runs()) != RUNS + 5:
-                raise RuntimeError(f"{RUNS + 5} runs were answered, and {logged} are in the log")
+            if (logged_runs := server.logged_runs()) != RUNS + 5:
+                raise RuntimeError(f"{RUNS + 5} runs were answered, and {logged_runs} are in the log")
     first = min(result["latencies"])
     return [
         ratio(

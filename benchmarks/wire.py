@@ -32,9 +32,9 @@ def measure(quick: bool) -> list[Row]:
             "PostgreSQL": (database.url(), lambda: processor_seconds_of_server(database.pid)),
             "Valkey": (cache.url, lambda: processor_seconds(cache.pid)),
         }
-        for name, (url, spent) in servers.items():
+        for name, (url, seconds_spent) in servers.items():
             for followers, target in ((1, Target(10)), (5, None)):
-                rows.append(_row(name, url, spent, followers, target, seconds))
+                rows.append(_row(name, url, seconds_spent, followers, target, seconds))
         rows.append(_idle(database.new_database(), seconds))
     return rows
 
@@ -50,23 +50,25 @@ def _idle(url: str, seconds: float) -> Row:
     return Row(GROUP, "an idle process, one of two on PostgreSQL", share, "% of a core", Target(1))
 
 
-def _row(name: str, url: str, spent: Callable[[], float], followers: int, target: Target | None, seconds: float) -> Row:
+def _row(
+    name: str, url: str, seconds_spent: Callable[[], float], followers: int, target: Target | None, seconds: float
+) -> Row:
     with ExitStack() as stack:
         secret = os.urandom(32).hex()
         following = [stack.enter_context(_helper("follow", url, secret, str(RUNS))) for _ in range(followers)]
         numbers = (str(RATE), str(seconds), str(RUNS))
         publishing = stack.enter_context(_helper("publish", url, secret, *numbers))
-        before = spent()
+        before = seconds_spent()
         for process in (*following, publishing):
             _tell(process)
         publisher = _result(publishing)
-        server = spent() - before
+        server = seconds_spent() - before
         for process in following:
             _tell(process)
         results = [_result(process) for process in following]
     latencies = sorted(ms for result in results for ms in result["latencies"])
     pieces = publisher["published"] + publisher["dropped"]  # once for each follower
-    sent = pieces / followers
+    per_second = pieces / followers
     follower = sum(result["spent"] for result in results) / followers
     who = "another process" if followers == 1 else f"each of {followers} other processes"
     return Row(
@@ -76,8 +78,8 @@ def _row(name: str, url: str, spent: Callable[[], float], followers: int, target
         "ms",
         target,
         {"50": _quantile(latencies, 0.5), "99": _quantile(latencies, 0.99)},
-        f"processor time a token: {1e6 * publisher['spent'] / sent:.0f} us where it is sent, "
-        f"{1e6 * follower / sent:.0f} us where it arrives, {1e6 * server / sent:.0f} us at the server; "
+        f"processor time a token: {1e6 * publisher['spent'] / per_second:.0f} us where it is sent, "
+        f"{1e6 * follower / per_second:.0f} us where it arrives, {1e6 * server / per_second:.0f} us at the server; "
         f"{pieces - len(latencies)} of {pieces} did not arrive",
     )
 

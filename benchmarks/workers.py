@@ -16,7 +16,7 @@ import psycopg
 
 from benchmarks import machine
 from benchmarks.machine import processor_seconds, processor_seconds_of_server
-from benchmarks.service import Served, serving, working
+from benchmarks.service import RunningServer, serving, working
 from benchmarks.table import Row
 from tests import postgresql
 
@@ -34,37 +34,37 @@ def measure(quick: bool) -> list[Row]:
         ]
 
 
-def _rows(name: str, url: str | None, spent: Callable[[], float], runs: int) -> Iterator[Row]:
+def _rows(name: str, url: str | None, seconds_spent: Callable[[], float], runs: int) -> Iterator[Row]:
     environ = {} if url is None else {"HEADRACE_DATABASE_URL": url}
     with ExitStack() as stack:
-        served = stack.enter_context(serving("start_end.yml", environ, options=["--no-worker"]))
+        server = stack.enter_context(serving("start_end.yml", environ, options=["--no-worker"]))
         database: Any = stack.enter_context(
-            closing(sqlite3.connect(served.data / "headrace.db"))
+            closing(sqlite3.connect(server.data / "headrace.db"))
             if url is None
             else psycopg.connect(url, autocommit=True)
         )
         beside: dict[str, float | str] = {}
         workers: list[int] = []
         for count in WORKERS:
-            workers.append(stack.enter_context(working(served, environ)))
-            _drain(served, database, workers, runs // 10)  # they do much for the first time
-            before = sum(map(processor_seconds, workers)), spent()
-            seconds = _drain(served, database, workers, runs)
+            workers.append(stack.enter_context(working(server, environ)))
+            _drain(server, database, workers, runs // 10)  # they do much for the first time
+            before = sum(map(processor_seconds, workers)), seconds_spent()
+            seconds = _drain(server, database, workers, runs)
             each = 1e6 * (sum(map(processor_seconds, workers)) - before[0]) / runs
-            of_server = f" and the server's {1e6 * (spent() - before[1]) / runs:.0f} us" if url else ""
+            of_server = f" and the server's {1e6 * (seconds_spent() - before[1]) / runs:.0f} us" if url else ""
             what = f"{name}, {count} worker{'s' if count > 1 else ''}"
             note = f"processor time a run: {each:.0f} us{of_server}; {machine.cores()} cores"
             yield Row(GROUP, what, runs / seconds, "runs/s", None, dict(beside), note)
             beside.setdefault("1 worker", runs / seconds)
 
 
-def _drain(served: Served, database: Any, workers: Sequence[int], runs: int) -> float:
+def _drain(server: RunningServer, database: Any, workers: Sequence[int], runs: int) -> float:
     """The seconds that the workers need for so many runs, which wait for all of them."""
     time.sleep(1)  # one that is stopped as it writes to SQLite keeps everybody else from writing
     for pid in workers:  # for less than their lease
         os.kill(pid, signal.SIGSTOP)
     try:
-        asyncio.run(_submit(served, runs))
+        asyncio.run(_submit(server, runs))
     finally:
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
@@ -74,11 +74,11 @@ def _drain(served: Served, database: Any, workers: Sequence[int], runs: int) -> 
     return time.perf_counter() - began
 
 
-async def _submit(served: Served, count: int) -> None:
+async def _submit(server: RunningServer, count: int) -> None:
     connector = aiohttp.TCPConnector(limit=50)
-    path, body = f"/api/v1/workflows/{served.app}/run", {"inputs": {"query": "hello"}, "user": "benchmark"}
-    url = f"http://127.0.0.1:{served.port}"
-    async with aiohttp.ClientSession(url, connector=connector, headers=served.headers) as session:
+    path, body = f"/api/v1/workflows/{server.app}/run", {"inputs": {"query": "hello"}, "user": "benchmark"}
+    url = f"http://127.0.0.1:{server.port}"
+    async with aiohttp.ClientSession(url, connector=connector, headers=server.headers) as session:
 
         async def submit() -> None:
             async with session.post(path, json=body) as answer:

@@ -28,8 +28,8 @@ def main() -> str | None:
             return None
         if secure:
             # the certificate is for the public host, not for this one
-            unverified = ssl._create_unverified_context()
-            connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=unverified)
+            context = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=context)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
         connection.request("GET", "/readyz")

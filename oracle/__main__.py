@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from oracle.case import Case
 from oracle.compare import compare
 from oracle.engines import Engines, engines
-from oracle.explained import Seen, reason
+from oracle.explained import Finding, reason
 from oracle.graphs import cases
 from oracle.shrink import shrink
 
@@ -34,35 +34,35 @@ class Campaign:
         self.unexplained: Counter[Signature] = Counter()
         self.first: dict[Signature, Case] = {}
 
-    def seen(self, case: Case) -> Seen | None:
+    def finding(self, case: Case) -> Finding | None:
         """What differs, if anything does and it is not explained."""
         ours, theirs = self._both.run(case)
         self._last = ours, theirs
         if "defect" in theirs:
             raise RuntimeError(theirs["defect"])
         difference = compare(case, ours, theirs)
-        return Seen(case, difference, ours, theirs) if difference is not None else None
+        return Finding(case, difference, ours, theirs) if difference is not None else None
 
     def take(self, case: Case) -> None:
-        found = self.seen(case)
+        finding = self.finding(case)
         theirs = self._last[1]
         self.nodes.update(case.types[node["id"]] for node in theirs.get("nodes", ()))
         self.ends[theirs.get("status") or "refused"] += 1
-        if found is None:
+        if finding is None:
             return
-        if (why := reason(found)) is not None:
+        if (why := reason(finding)) is not None:
             self.explained[why] += 1
             return
-        self.unexplained[found.difference.signature] += 1
-        self.first.setdefault(found.difference.signature, case)
+        self.unexplained[finding.difference.signature] += 1
+        self.first.setdefault(finding.difference.signature, case)
 
     def save(self, folder: Path) -> None:
         """A folder for every kind of difference, each shrunk."""
         for number, (signature, case) in enumerate(self.first.items(), 1):
 
             def same(candidate: Case, signature: Signature = signature) -> bool:
-                found = self.seen(candidate)
-                return found is not None and found.difference.signature == signature and reason(found) is None
+                finding = self.finding(candidate)
+                return finding is not None and finding.difference.signature == signature and reason(finding) is None
 
             small = shrink(case, same)
             ours, theirs = self._both.run(small)
@@ -77,14 +77,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/oracle-cases"))
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     began = time.monotonic()
-    with engines(chosen.python) as both:
+    with engines(options.python) as both:
         campaign = Campaign(both)
 
-        @seed(chosen.seed)
+        @seed(options.seed)
         @settings(
-            max_examples=chosen.count,
+            max_examples=options.count,
             phases=[Phase.generate],
             database=None,
             deadline=None,
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> int:
             print("nothing unexplained")
             return 0
         print(f"{sum(campaign.unexplained.values())} graphs differ without an explanation:")
-        campaign.save(chosen.out)
+        campaign.save(options.out)
     return 1
 
 

@@ -40,8 +40,8 @@ class Difference:
         return self.kind, self.place, f"{_sort(self.ours)}/{_sort(self.theirs)}", words
 
     def __str__(self) -> str:
-        said = f"  ({self.error})" if self.error else ""
-        return f"{self.kind} {self.node} {self.place}: Headrace {_cut(self.ours)}, Dify {_cut(self.theirs)}{said}"
+        error_text = f"  ({self.error})" if self.error else ""
+        return f"{self.kind} {self.node} {self.place}: Headrace {_cut(self.ours)}, Dify {_cut(self.theirs)}{error_text}"
 
 
 def compare(case: Case, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:
@@ -55,8 +55,8 @@ def compare(case: Case, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> D
     for node, kind in case.types.items():
         if kind.endswith("-start") or kind == "loop-end" or (failed and _unequal(case, node, left[node], right[node])):
             continue
-        if (found := _of_node(case, kind, node, left[node], right[node])) is not None:
-            return found
+        if (difference := _of_node(case, kind, node, left[node], right[node])) is not None:
+            return difference
     end, other = _end(ours), _end(theirs)
     if (place := _place(end, other)) is not None:
         return Difference(_RUN, "", *place, error=ours.get("error") or theirs.get("error"))
@@ -117,8 +117,8 @@ def _place(ours: Any, theirs: Any, at: str = "") -> tuple[str, str | None, str |
             inner = f"{at}.{name}" if at else name
             if name not in ours or name not in theirs:
                 return inner, *(_text(side[name]) if name in side else None for side in (ours, theirs))
-            if (found := _place(ours[name], theirs[name], inner)) is not None:
-                return found
+            if (place := _place(ours[name], theirs[name], inner)) is not None:
+                return place
         return None
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         return next(filter(None, (_place(*pair, f"{at}[]") for pair in zip(ours, theirs, strict=True))), None)
@@ -130,14 +130,14 @@ def _text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _sort(told: str | None) -> str:
+def _sort(text: str | None) -> str:
     """A value's type, and the value where it is a word of the engines'."""
-    if told is None:
+    if text is None:
         return "absent"
-    value = json.loads(told)
+    value = json.loads(text)
     words = ("succeeded", "failed", "exception", "partial-succeeded", "stopped")
     return value if value in words else type(value).__name__
 
 
-def _cut(told: str | None) -> str:
-    return "nothing" if told is None else told if len(told) < 300 else told[:300] + " ..."
+def _cut(text: str | None) -> str:
+    return "nothing" if text is None else text if len(text) < 300 else text[:300] + " ..."

@@ -24,7 +24,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path, _, query = self.path.partition("?")
-        told = {
+        answer = {
             "method": self.command,
             "path": path,
             "query": parse_qsl(query, keep_blank_values=True),
@@ -33,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
             "body": _body(self.headers.get("Content-Type") or "", body),
         }
         kind = "application/json" if self.path.startswith("/json") else "text/plain; charset=utf-8"
-        content = json.dumps(told, ensure_ascii=False, sort_keys=True).encode()
+        content = json.dumps(answer, ensure_ascii=False, sort_keys=True).encode()
         self.send_response(404 if "/1" in self.path else 200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
@@ -54,8 +54,10 @@ def _body(kind: str, content: bytes) -> Any:
         return content.decode("utf-8", "backslashreplace")
     message = BytesParser().parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + content)
     parts = [part for part in message.get_payload() if not isinstance(part, str)]
-    told = [(part.get_param("name", header="content-disposition"), part.get_payload(decode=True)) for part in parts]
-    return [(name, value.decode("utf-8", "backslashreplace")) for name, value in told if name != PLACEHOLDER]
+    form_parts = [
+        (part.get_param("name", header="content-disposition"), part.get_payload(decode=True)) for part in parts
+    ]
+    return [(name, value.decode("utf-8", "backslashreplace")) for name, value in form_parts if name != PLACEHOLDER]
 
 
 @contextmanager

@@ -66,10 +66,10 @@ def engines(python: Path) -> Iterator[Engines]:
     """`python`: of the environment that Dify's engine is in."""
     with tempfile.TemporaryDirectory() as folder, echo_server() as echo, asyncio.Runner() as runner:
         dify = Dify(python)
-        opened = headrace_side.resources(Path(folder))
-        resources = runner.run(opened.__aenter__())
+        side_resources = headrace_side.resources(Path(folder))
+        resources = runner.run(side_resources.__aenter__())
         try:
             yield Engines(runner, resources, dify, echo)
         finally:
-            runner.run(opened.__aexit__(None, None, None))
+            runner.run(side_resources.__aexit__(None, None, None))
             dify.close()

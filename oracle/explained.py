@@ -15,7 +15,7 @@ _REFERENCE = re.compile(r"\{\{#([^#{}]+)#\}\}")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Finding:
     """A case that differs: what Headrace put out, and what Dify's engine did."""
 
     case: Case
@@ -44,64 +44,64 @@ class Seen:
 @dataclass(frozen=True)
 class Reason:
     text: str
-    applies: Callable[[Seen], bool]
+    applies: Callable[[Finding], bool]
 
 
-def _failed_inside(seen: Seen) -> bool:
+def _failed_inside(finding: Finding) -> bool:
     """A node failed inside of an iteration or a loop that goes on."""
-    inside = {node["id"] for node in seen.case.nodes if node.get("parentId")}
-    return any(run["status"] in ("failed", "exception") and run["id"] in inside for run in seen.ours["nodes"])
+    inside = {node["id"] for node in finding.case.nodes if node.get("parentId")}
+    return any(run["status"] in ("failed", "exception") and run["id"] in inside for run in finding.ours["nodes"])
 
 
-def _merged_query(seen: Seen) -> bool:
+def _merged_query(finding: Finding) -> bool:
     """The URL has a query of its own, and the node has parameters."""
-    node = next(node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node)
-    return seen.difference.place == "outputs.body" and "?" in node["url"] and bool(node["params"])
+    node = next(node["data"] for node in finding.case.nodes if node["id"] == finding.difference.node)
+    return finding.difference.place == "outputs.body" and "?" in node["url"] and bool(node["params"])
 
 
-def _nameless(seen: Seen) -> bool:
+def _nameless(finding: Finding) -> bool:
     """Dify's engine has told the names of values that are not there, and Headrace nothing in their place."""
-    it = seen.difference
+    it = finding.difference
     if (it.kind, it.place) != ("run", "outputs.answer"):
         return False
     ours, theirs = json.loads(it.ours or '""'), json.loads(it.theirs or '""')
-    for node in seen.case.nodes:
+    for node in finding.case.nodes:
         for name in _REFERENCE.findall(node["data"].get("answer", "")):
             ours, theirs = ours.replace(name, ""), theirs.replace(name, "")
     return ours == theirs
 
 
-def _unparsed_body(seen: Seen) -> bool:
+def _unparsed_body(finding: Finding) -> bool:
     """A JSON body is no JSON, to Dify's engine."""
-    node = next((node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node), {})
-    return node.get("body", {}).get("type") == "json" and seen.fails_only_there(
+    node = next((node["data"] for node in finding.case.nodes if node["id"] == finding.difference.node), {})
+    return node.get("body", {}).get("type") == "json" and finding.fails_only_there(
         "http-request", pattern="Failed to parse JSON"
     )
 
 
-def _backtick(seen: Seen) -> bool:
+def _backtick(finding: Finding) -> bool:
     """The name of a class has one."""
-    node = next((node["data"] for node in seen.case.nodes if node["id"] == seen.difference.node), {})
-    return any("`" in item["name"] for item in node.get("classes", ())) and seen.fails_only_there(
+    node = next((node["data"] for node in finding.case.nodes if node["id"] == finding.difference.node), {})
+    return any("`" in item["name"] for item in node.get("classes", ())) and finding.fails_only_there(
         "question-classifier", pattern="invalid json object"
     )
 
 
-def _empty_list(seen: Seen) -> bool:
+def _empty_list(finding: Finding) -> bool:
     """A list of truth values is compared with what is not one, there or inside of it."""
-    at = seen.difference.node
-    nodes = [node["data"] for node in seen.case.nodes if at in (node["id"], node.get("parentId"))]
+    at = finding.difference.node
+    nodes = [node["data"] for node in finding.case.nodes if at in (node["id"], node.get("parentId"))]
     cases = [case for node in nodes if node["type"] == "if-else" for case in node["cases"]]
     types = [condition["varType"] for case in cases for condition in case["conditions"]]
-    return "array[boolean]" in types and seen.fails_only_there("if-else", "iteration", pattern=_NO_BOOLEAN)
+    return "array[boolean]" in types and finding.fails_only_there("if-else", "iteration", pattern=_NO_BOOLEAN)
 
 
-def _json_body(seen: Seen) -> bool:
+def _json_body(finding: Finding) -> bool:
     """A JSON body arrived otherwise, and nothing else did."""
-    it, node = seen.difference, next(node for node in seen.case.nodes if node["id"] == seen.difference.node)
+    it, node = finding.difference, next(node for node in finding.case.nodes if node["id"] == finding.difference.node)
     if it.kind != "http-request" or it.place != "outputs.body" or node["data"]["body"]["type"] != "json":
         return False
-    ours, theirs = (json.loads(json.loads(told)) for told in (it.ours, it.theirs))
+    ours, theirs = (json.loads(json.loads(text)) for text in (it.ours, it.theirs))
     return {**ours, "body": None} == {**theirs, "body": None}
 
 
@@ -116,36 +116,36 @@ _UNDECIDED = (
 REASONS = (
     Reason(
         "Dify 1.12.1: failures passed over inside iterations and loops do not count (recorded); later they do",
-        lambda seen: seen.differs("run", "status", "succeeded", "partial-succeeded") and _failed_inside(seen),
+        lambda finding: finding.differs("run", "status", "succeeded", "partial-succeeded") and _failed_inside(finding),
     ),
     Reason(
         "http-request: values in a JSON body arrive as what they are (docs/compatibility.md)",
-        lambda seen: _unparsed_body(seen) or (seen.difference.kind == "http-request" and _json_body(seen)),
+        lambda finding: _unparsed_body(finding) or (finding.difference.kind == "http-request" and _json_body(finding)),
     ),
     Reason("a run has one text: a value that is not there is left out of it (docs/compatibility.md)", _nameless),
     Reason("question-classifier: a class with a backtick in its name can be chosen (docs/compatibility.md)", _backtick),
     Reason(
         "http-request: parameters are added to the URL's own, as by Dify 1.12.1's HTTP client; later they replace them",
-        lambda seen: seen.difference.kind == "http-request" and _merged_query(seen),
+        lambda finding: finding.difference.kind == "http-request" and _merged_query(finding),
     ),
     Reason(
         "if-else and loop: numbers are compared as numbers, however they are written, and a blank text equals none",
-        lambda seen: seen.fails_only_there(
+        lambda finding: finding.fails_only_there(
             "if-else", "loop", pattern=r"could not convert string to float|invalid literal"
         ),
     ),
     Reason("if-else: an empty list of booleans contains nothing (docs/compatibility.md)", _empty_list),
     Reason(
         "loop: a break condition that cannot be decided does not hold (docs/compatibility.md)",
-        lambda seen: seen.fails_only_there("loop", pattern=_UNDECIDED),
+        lambda finding: finding.fails_only_there("loop", pattern=_UNDECIDED),
     ),
     Reason(
         "parameter-extractor and question-classifier: values are inserted as they are, not read as templates",
-        lambda seen: seen.difference.kind in _OWN_PROMPTS and "{{#" in str(seen.ours["prompts"]),
+        lambda finding: finding.difference.kind in _OWN_PROMPTS and "{{#" in str(finding.ours["prompts"]),
     ),
 )
 
 
-def reason(seen: Seen) -> str | None:
+def reason(finding: Finding) -> str | None:
     """Why they differ there, where it is known."""
-    return next((reason.text for reason in REASONS if reason.applies(seen)), None)
+    return next((reason.text for reason in REASONS if reason.applies(finding)), None)

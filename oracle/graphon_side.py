@@ -157,24 +157,24 @@ class StandInModel(LLMProtocol):
         ]
         head: dict[str, Any] = {"model": self._name, "prompt_messages": list(messages)}
         message = AssistantPromptMessage(content=text, tool_calls=calls)
-        structured = {"structured_output": json.loads(text)} if schema is not None else {}
+        extra = {"structured_output": json.loads(text)} if schema is not None else {}
         if not stream:
             kind = LLMResult if schema is None else LLMResultWithStructuredOutput
-            return kind(**head, message=message, usage=LLMUsage.empty_usage(), **structured)
+            return kind(**head, message=message, usage=LLMUsage.empty_usage(), **extra)
         chunk = LLMResultChunk if schema is None else LLMResultChunkWithStructuredOutput
 
         def chunks() -> Generator[Any]:
             delta = LLMResultChunkDelta(index=0, message=message, usage=LLMUsage.empty_usage(), finish_reason="stop")
-            yield chunk(**head, delta=delta, **structured)
+            yield chunk(**head, delta=delta, **extra)
 
         return chunks()
 
 
 def _model(self: Any, *, node_id: str, data: Mapping[str, Any], **_: Any) -> tuple[dict[str, Any], StandInModel]:
-    changed = dict(data)
-    model = changed["model"] = dict(changed.get("model") or {})
+    new_data = dict(data)
+    model = new_data["model"] = dict(new_data.get("model") or {})
     model["provider"] = str(model.get("provider") or "").split("/")[-1]
-    return changed, StandInModel(model["provider"], str(model.get("name") or ""), model.get("completion_params") or {})
+    return new_data, StandInModel(model["provider"], str(model.get("name") or ""), model.get("completion_params") or {})
 
 
 def _llm(self: Any, request: Any) -> LLMNode:
@@ -213,14 +213,14 @@ def _execute(self: Any, *, language: Any, code: str, inputs: Mapping[str, Any]) 
     if language != "python3":
         raise CodeExecutionError(f"no stand-in runs {language}")
     program = _Python3TemplateTransformer.build_program(code=code, inputs=inputs)
-    printed: list[str] = []
-    names: dict[str, Any] = {"__name__": "__main__", "print": lambda *args: printed.append(" ".join(map(str, args)))}
+    lines: list[str] = []
+    names: dict[str, Any] = {"__name__": "__main__", "print": lambda *args: lines.append(" ".join(map(str, args)))}
     try:
         exec(compile(program.code, "code", "exec"), names)
     except Exception as error:
         raise CodeExecutionError("".join(traceback.format_exception_only(error))) from error
     try:
-        return _Python3TemplateTransformer.parse_result("\n".join(printed))
+        return _Python3TemplateTransformer.parse_result("\n".join(lines))
     except SandboxCodeExecutionError as error:
         raise ValueError(str(error)) from error  # as Dify's own reader of results raises it
 
@@ -230,11 +230,11 @@ def _pool(
 ) -> VariablePool:
     """The variables that a run begins with: the declared ones have the types that they are declared with."""
     pool = VariablePool()
-    declared = (
+    outputs = (
         ("env", runtime_variables.environment_variables),
         ("conversation", runtime_variables.conversation_variables),
     )
-    for scope, variables in declared:
+    for scope, variables in outputs:
         for variable in variables:
             kind = variable.source.get("value_type") or variable.source.get("type") or "string"
             if kind == "number":

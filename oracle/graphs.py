@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oracle import model_nodes, nodes, values
 from oracle.case import Case
-from oracle.nodes import Draw, Made, Scope, Variable
+from oracle.nodes import Draw, NodeDraft, Scope, Variable
 
 _FORM = (
     ("t", "paragraph", "string"),
@@ -18,7 +18,7 @@ _FORM = (
     ("b", "checkbox", "boolean"),
     ("o", "json_object", "object"),
 )
-MAKERS: dict[str, Callable[[Scope], Made]] = {
+MAKERS: dict[str, Callable[[Scope], NodeDraft]] = {
     "template-transform": nodes.template,
     "code": nodes.code,
     "if-else": nodes.if_else,
@@ -51,10 +51,10 @@ class Graph:
     def scope(self) -> Scope:
         return Scope(self._draw, self.variables, self.conversation)
 
-    def add(self, made: Made, name: str | None = None) -> str:
+    def add(self, draft: NodeDraft, name: str | None = None) -> str:
         """Hangs a node below the last one; the names of its outputs are known from then on."""
         node = name or f"n{len(self.nodes)}"
-        item = {"id": node, "type": "custom", "data": {"title": node, **made.data}, "position": {"x": 0, "y": 0}}
+        item = {"id": node, "type": "custom", "data": {"title": node, **draft.data}, "position": {"x": 0, "y": 0}}
         if self._parents:
             container, kind = self._parents[-1]
             item["parentId"] = container
@@ -63,7 +63,7 @@ class Graph:
         for source, handle in self._loose:
             self._edge(source, handle, node)
         self._loose = [(node, "source")]
-        self.variables += [Variable((node, output), kind) for output, kind in made.outputs]
+        self.variables += [Variable((node, output), kind) for output, kind in draft.outputs]
         return node
 
     def _edge(self, source: str, handle: str, target: str) -> None:
@@ -85,23 +85,23 @@ class Graph:
         if kind in _CONTAINERS:
             self._container(kind)
             return
-        made = MAKERS[kind](self.scope())
-        handles = made.handles
+        draft = MAKERS[kind](self.scope())
+        handles = draft.handles
         if kind in FALLIBLE and self._draw(st.integers(0, 3)) == 0:
-            handles = self._handled(made)
-        node = self.add(made)
+            handles = self._handled(draft)
+        node = self.add(draft)
         if handles:
             self._branches(node, handles)
 
-    def _handled(self, made: Made) -> Sequence[str]:
+    def _handled(self, draft: NodeDraft) -> Sequence[str]:
         """Gives a node a strategy for its failures; the handles that it then has."""
         if self._draw(st.booleans()):
-            made.data["error_strategy"] = "fail-branch"
+            draft.data["error_strategy"] = "fail-branch"
             return ("source", "fail-branch")
-        made.data["error_strategy"] = "default-value"
-        made.data["default_value"] = [
+        draft.data["error_strategy"] = "default-value"
+        draft.data["default_value"] = [
             {"key": name, "type": kind, "value": self._default(kind)}
-            for name, kind in made.outputs
+            for name, kind in draft.outputs
             if kind in values.BY_TYPE
         ]
         return ()
@@ -112,15 +112,15 @@ class Graph:
 
     def _branches(self, node: str, handles: Sequence[str]) -> None:
         """A template at every handle, and an aggregator over them."""
-        known, ends, outputs = list(self.variables), [], []
+        variables, ends, outputs = list(self.variables), [], []
         for handle in handles:
-            self._loose, self.variables = [(node, handle)], list(known)
+            self._loose, self.variables = [(node, handle)], list(variables)
             branch = self.add(nodes.template(self.scope()))
             ends.append((branch, "source"))
             outputs.append([branch, "output"])
-        self._loose, self.variables = ends, known
+        self._loose, self.variables = ends, variables
         data = {"type": "variable-aggregator", "output_type": "string", "variables": outputs}
-        self.add(Made(data, [("output", "string")]))
+        self.add(NodeDraft(data, [("output", "string")]))
 
     def _container(self, kind: str) -> None:
         draw, scope = self._draw, self.scope()
@@ -130,12 +130,12 @@ class Graph:
         inside: list[Variable] = []
         conversation = list(self.conversation)
         if kind == "iteration":
-            found = scope.one("array[string]", "array[number]", "array[object]", "array[boolean]")
-            item = found.kind.removeprefix("array[").removesuffix("]")
+            source_list = scope.one("array[string]", "array[number]", "array[object]", "array[boolean]")
+            item = source_list.kind.removeprefix("array[").removesuffix("]")
             inside = [Variable((node, "item"), item), Variable((node, "index"), "number")]
             modes = ["terminated", "continue-on-error", "remove-abnormal-output"]
             data |= {
-                "iterator_selector": scope.selector() if draw(st.integers(0, 19)) == 0 else list(found.selector),
+                "iterator_selector": scope.selector() if draw(st.integers(0, 19)) == 0 else list(source_list.selector),
                 "error_handle_mode": draw(st.sampled_from(modes)),
                 "is_parallel": draw(st.integers(0, 3)) == 0,
                 "parallel_nums": 2,
@@ -143,21 +143,21 @@ class Graph:
             }
             outputs = [("output", "array[string]")]
         else:
-            declared = [(f"l{number}", draw(st.sampled_from(list(values.BY_TYPE)))) for number in range(2)]
-            inside = [Variable((node, name), item) for name, item in declared]
+            loop_variables = [(f"l{number}", draw(st.sampled_from(list(values.BY_TYPE)))) for number in range(2)]
+            inside = [Variable((node, name), item) for name, item in loop_variables]
             data |= {
                 "loop_count": draw(st.integers(1, 3)),
                 "logical_operator": draw(st.sampled_from(["and", "or"])),
                 "error_handle_mode": "terminated",
-                "loop_variables": [self._loop_variable(scope, name, item) for name, item in declared],
+                "loop_variables": [self._loop_variable(scope, name, item) for name, item in loop_variables],
             }
             self.conversation = inside
-            outputs = [*declared, ("loop_round", "number")]
-        self.add(Made(data), node)
-        known, after = list(self.variables), self._loose
+            outputs = [*loop_variables, ("loop_round", "number")]
+        self.add(NodeDraft(data), node)
+        variables, after = list(self.variables), self._loose
         self._parents.append((node, kind))
-        self._loose, self.variables = [], [*known, *inside]
-        self.add(Made({"type": f"{kind}-start"}), begin)
+        self._loose, self.variables = [], [*variables, *inside]
+        self.add(NodeDraft({"type": f"{kind}-start"}), begin)
         kinds = ["template-transform", "code", "if-else", "llm", "list-operator", "variable-aggregator"]
         if kind == "loop":
             kinds += ["assigner", "assigner"]
@@ -167,23 +167,23 @@ class Graph:
             data = self.nodes[[item["id"] for item in self.nodes].index(node)]["data"]
             mine = {item["id"] for item in self.nodes if item.get("parentId") == node}
             inner = [variable for variable in self.variables if variable.selector[0] in mine] or inside
-            chosen = draw(st.sampled_from(inner))
-            data |= {"output_selector": list(chosen.selector), "output_type": f"array[{chosen.kind}]"}
+            source = draw(st.sampled_from(inner))
+            data |= {"output_selector": list(source.selector), "output_type": f"array[{source.kind}]"}
         else:
             data = self.nodes[[item["id"] for item in self.nodes].index(node)]["data"]
             breaks = nodes.condition(Scope(draw, inside, []), over=draw(st.sampled_from(inside)))
             data["break_conditions"] = [breaks] if draw(st.booleans()) else []
         self._parents.pop()
         self._loose, self.conversation = after, conversation
-        self.variables = [*known, *(Variable((node, name), item) for name, item in outputs)]
+        self.variables = [*variables, *(Variable((node, name), item) for name, item in outputs)]
 
     def _loop_variable(self, scope: Scope, name: str, kind: str) -> dict[str, Any]:
-        made: dict[str, Any] = {"id": name, "label": name, "var_type": kind}
+        variable: dict[str, Any] = {"id": name, "label": name, "var_type": kind}
         if self._draw(st.booleans()):
-            return {**made, "value_type": "variable", "value": list(scope.one(kind).selector)}
+            return {**variable, "value_type": "variable", "value": list(scope.one(kind).selector)}
         value = self._draw(values.BY_TYPE[kind])
-        told = json.dumps(value, ensure_ascii=False) if kind == "object" or kind.startswith("array") else value
-        return {**made, "value_type": "constant", "value": told}
+        text = json.dumps(value, ensure_ascii=False) if kind == "object" or kind.startswith("array") else value
+        return {**variable, "value_type": "constant", "value": text}
 
 
 @st.composite
@@ -199,13 +199,13 @@ def build(draw: Draw, kinds: Sequence[str]) -> Case:
         {"variable": name, "label": name, "type": field, "required": False, "max_length": None, "options": []}
         for name, field, _ in _FORM
     ]
-    graph.add(Made({"type": "start", "variables": form}, [(name, kind) for name, _, kind in _FORM]), "start")
+    graph.add(NodeDraft({"type": "start", "variables": form}, [(name, kind) for name, _, kind in _FORM]), "start")
     inputs = {name: draw(values.BY_TYPE[kind]) if draw(st.integers(0, 9)) else None for name, _, kind in _FORM}
-    declared: list[dict[str, Any]] = []
+    start_variables: list[dict[str, Any]] = []
     if chat:
         for number, kind in enumerate(values.BY_TYPE):
             name = f"c{number}"
-            declared.append(
+            start_variables.append(
                 {"id": name, "name": name, "value_type": kind, "value": draw(values.BY_TYPE[kind]), "description": ""}
             )
             graph.conversation.append(Variable(("conversation", name), kind))
@@ -226,7 +226,7 @@ def build(draw: Draw, kinds: Sequence[str]) -> Case:
         graph.step(kind)
     _finish(graph, draw)
     workflow = {
-        "conversation_variables": declared,
+        "conversation_variables": start_variables,
         "environment_variables": environment,
         "features": {},
         "graph": {"nodes": graph.nodes, "edges": graph.edges},
@@ -245,11 +245,11 @@ def build(draw: Draw, kinds: Sequence[str]) -> Case:
 
 def _finish(graph: Graph, draw: Draw) -> None:
     if graph.chat:
-        shown = draw(st.lists(st.sampled_from(graph.variables), min_size=1, max_size=6))
-        graph.add(Made({"type": "answer", "answer": "\n".join(variable.text for variable in shown)}), "answer")
+        some = draw(st.lists(st.sampled_from(graph.variables), min_size=1, max_size=6))
+        graph.add(NodeDraft({"type": "answer", "answer": "\n".join(variable.text for variable in some)}), "answer")
         return
     outputs = [
         {"variable": f"o{number}", "value_selector": list(variable.selector), "value_type": variable.kind}
         for number, variable in enumerate(graph.variables)
     ]
-    graph.add(Made({"type": "end", "outputs": outputs}), "end")
+    graph.add(NodeDraft({"type": "end", "outputs": outputs}), "end")

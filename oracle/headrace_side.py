@@ -66,10 +66,10 @@ async def run(case: Case, with_resources: Resources, echo: str) -> dict[str, Any
     models = StandInModels()
     world = EngineEnvironment(journal, LocalBus(), replace(with_resources, models=models))
     system = {"files": [], **case.system}
-    queued = RunQueued(
+    request = RunQueued(
         "app", "version", "task", "user", case.inputs, system, conversation=system.get("conversation_id")
     )
-    await journal.append([Record("run", 1, world.clock(), queued)])
+    await journal.append([Record("run", 1, world.clock(), request)])
     conversation = {variable.name: variable.value for variable in flow.conversation}
     await Driver("run", flow, world, conversation).drive()
     nodes: list[dict[str, Any]] = []

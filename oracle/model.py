@@ -39,9 +39,9 @@ def reply(
     number = int(digest, 16)
     last = messages[-1][1] if messages else ""
     categories = _CATEGORY.findall(last)
-    wanted = tools[0][1] if tools else _schema_in(last)
-    if categories or wanted is not None:
-        digest = _digest([wanted, categories, *_given(messages[0][1], last)])
+    answer_schema = tools[0][1] if tools else _schema_in(last)
+    if categories or answer_schema is not None:
+        digest = _digest([answer_schema, categories, *_given(messages[0][1], last)])
         number = int(digest, 16)
     if tools:
         name, parameters = tools[0]
@@ -51,17 +51,17 @@ def reply(
     if categories:
         key, name = categories[number % len(categories)]
         return Reply(_fenced(f'{{"keywords": ["k"], "category_id": {key}, "category_name": {name}}}', number))
-    if wanted is not None:
-        return Reply(_fenced(_dumps(_instance(wanted, digest)), number))
-    thought = f"<think>about {digest}</think>\n" if number % 5 == 0 else ""
-    return Reply(f'{thought}answer {digest} "quoted" & \\back 答\n')
+    if answer_schema is not None:
+        return Reply(_fenced(_dumps(_instance(answer_schema, digest)), number))
+    reasoning = f"<think>about {digest}</think>\n" if number % 5 == 0 else ""
+    return Reply(f'{reasoning}answer {digest} "quoted" & \\back 答\n')
 
 
 def _given(first: str, last: str) -> list[str]:
     """The text that is to be sorted or searched, and the author's instruction, out of either engine's wording."""
     if last.startswith("{"):
-        told = json.loads(last)
-        return [_bare("".join(told[name])) for name in ("input_text", "classification_instructions")]
+        data = json.loads(last)
+        return [_bare("".join(data[name])) for name in ("input_text", "classification_instructions")]
     pieces = (_QUERY.search(last) or _INPUT.search(last), _HINT.search(last) or _INSTRUCTION.search(first))
     return [_bare(piece[1]) if piece else "" for piece in pieces]
 
@@ -82,7 +82,7 @@ def _fenced(text: str, number: int) -> str:
 
 def _schema_in(text: str) -> Mapping[str, Any] | None:
     """The last JSON schema of an object that a prompt shows."""
-    decoder, found = json.JSONDecoder(), None
+    decoder, last_value = json.JSONDecoder(), None
     at = text.find("{")
     while at >= 0:
         try:
@@ -90,9 +90,9 @@ def _schema_in(text: str) -> Mapping[str, Any] | None:
         except ValueError:
             end = at + 1
         else:
-            found = value if isinstance(value.get(_SCHEMA_MARK), dict) else found
+            last_value = value if isinstance(value.get(_SCHEMA_MARK), dict) else last_value
         at = text.find("{", end)
-    return found
+    return last_value
 
 
 def _instance(schema: Mapping[str, Any], digest: str) -> Any:

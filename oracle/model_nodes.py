@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from oracle import values
-from oracle.nodes import Made, Scope
+from oracle.nodes import NodeDraft, Scope
 
 MODEL = {"provider": "openai", "name": "stand-in", "mode": "chat", "completion_params": {}}
 
 
-def llm(scope: Scope) -> Made:
+def llm(scope: Scope) -> NodeDraft:
     roles = ["system", *scope.draw(st.lists(st.sampled_from(["user", "assistant"]), max_size=2)), "user"]
     prompt: list[dict[str, Any]] = []
     for number, role in enumerate(roles):
@@ -36,17 +36,17 @@ def llm(scope: Scope) -> Made:
         fields = {"a": {"type": "string"}, "b": {"type": "number"}, "c": {"type": "array", "items": {"type": "string"}}}
         schema = {"type": "object", "properties": fields, "required": ["a"], "additionalProperties": False}
         data |= {"structured_output_enabled": True, "structured_output": {"schema": schema}}
-        return Made(data, [("text", "string"), ("structured_output", "object")])
+        return NodeDraft(data, [("text", "string"), ("structured_output", "object")])
     if scope.draw(st.booleans()):
         data["reasoning_format"] = scope.draw(st.sampled_from(["tagged", "separated"]))
-    return Made(data, [("text", "string")])
+    return NodeDraft(data, [("text", "string")])
 
 
-def extractor(scope: Scope) -> Made:
+def extractor(scope: Scope) -> NodeDraft:
     kinds = ("string", "number", "boolean", "array[string]", "array[number]", "array[object]", "select")
-    wanted = scope.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3))
+    wanted_kinds = scope.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3))
     parameters: list[dict[str, Any]] = []
-    for number, kind in enumerate(wanted):
+    for number, kind in enumerate(wanted_kinds):
         parameter = {
             "name": f"p{number}",
             "type": kind,
@@ -65,11 +65,11 @@ def extractor(scope: Scope) -> Made:
         "reasoning_mode": scope.draw(st.sampled_from(["prompt", "function_call"])),
         "vision": {"enabled": False},
     }
-    types = [(f"p{number}", "string" if kind == "select" else kind) for number, kind in enumerate(wanted)]
-    return Made(data, [*types, ("__is_success", "number"), ("__reason", "string")])
+    types = [(f"p{number}", "string" if kind == "select" else kind) for number, kind in enumerate(wanted_kinds)]
+    return NodeDraft(data, [*types, ("__is_success", "number"), ("__reason", "string")])
 
 
-def classifier(scope: Scope) -> Made:
+def classifier(scope: Scope) -> NodeDraft:
     classes = [{"id": f"{number}", "name": scope.draw(values.texts) or "class"} for number in range(2)]
     data = {
         "type": "question-classifier",
@@ -80,4 +80,4 @@ def classifier(scope: Scope) -> Made:
         "vision": {"enabled": False},
         "topics": [],
     }
-    return Made(data, [("class_name", "string")], [item["id"] for item in classes])
+    return NodeDraft(data, [("class_name", "string")], [item["id"] for item in classes])

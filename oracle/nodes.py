@@ -28,7 +28,7 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Made:
+class NodeDraft:
     """A node's data and what it will put out: name and type. `handles`: the edges that it chooses from."""
 
     data: dict[str, Any]
@@ -51,10 +51,10 @@ class Scope:
         """Of a variable; seldom of a part of it, or of none at all."""
         if self.draw(st.integers(0, 29)) == 0:
             return ["nowhere", "nothing"]
-        found = self.one(*kinds)
-        if found.kind == "object" and self.draw(st.integers(0, 3)) == 0:
-            return [*found.selector, self.draw(values.keys)]
-        return list(found.selector)
+        variable = self.one(*kinds)
+        if variable.kind == "object" and self.draw(st.integers(0, 3)) == 0:
+            return [*variable.selector, self.draw(values.keys)]
+        return list(variable.selector)
 
     def sentence(self) -> str:
         """Text with variables in it."""
@@ -62,7 +62,7 @@ class Scope:
         return "".join(self.one().text if piece is None else piece for piece in pieces)
 
 
-def template(scope: Scope) -> Made:
+def template(scope: Scope) -> NodeDraft:
     names = ["x", "y"]
     variables = [{"variable": name, "value_selector": scope.selector()} for name in names]
     text = scope.draw(
@@ -81,7 +81,7 @@ def template(scope: Scope) -> Made:
             ]
         )
     )
-    return Made({"type": "template-transform", "template": text, "variables": variables}, [("output", "string")])
+    return NodeDraft({"type": "template-transform", "template": text, "variables": variables}, [("output", "string")])
 
 
 _PROGRAMS = (
@@ -100,28 +100,34 @@ _PROGRAMS = (
 )
 
 
-def code(scope: Scope) -> Made:
+def code(scope: Scope) -> NodeDraft:
     program, kind = scope.draw(st.sampled_from(_PROGRAMS))
     kind = kind or scope.draw(st.sampled_from(list(values.BY_TYPE)))
     variables = [{"variable": name, "value_selector": scope.selector()} for name in ("x", "y")]
     return _code(program, {"r": kind}, variables)
 
 
-def source(scope: Scope) -> Made:
+def source(scope: Scope) -> NodeDraft:
     """A code node that puts out a value of every type."""
     outputs = {f"v{number}": kind for number, kind in enumerate(values.BY_TYPE)}
-    made = {name: scope.draw(values.BY_TYPE[kind]) for name, kind in outputs.items()}
+    values_of_outputs = {name: scope.draw(values.BY_TYPE[kind]) for name, kind in outputs.items()}
     if scope.draw(st.integers(0, 19)):
-        made = values.bounded(made)
+        values_of_outputs = values.bounded(values_of_outputs)
     if scope.draw(st.integers(0, 9)) == 0:
-        made[scope.draw(st.sampled_from(sorted(outputs)))] = None
-    return _code(f"import json\n\ndef main():\n    return json.loads({json.dumps(made)!r})", outputs, [])
+        values_of_outputs[scope.draw(st.sampled_from(sorted(outputs)))] = None
+    return _code(f"import json\n\ndef main():\n    return json.loads({json.dumps(values_of_outputs)!r})", outputs, [])
 
 
-def _code(program: str, outputs: dict[str, str], variables: list[Any]) -> Made:
-    declared = {name: {"type": kind, "children": None} for name, kind in outputs.items()}
-    data = {"type": "code", "code_language": "python3", "code": program, "variables": variables, "outputs": declared}
-    return Made(data, list(outputs.items()))
+def _code(program: str, outputs: dict[str, str], variables: list[Any]) -> NodeDraft:
+    declarations = {name: {"type": kind, "children": None} for name, kind in outputs.items()}
+    data = {
+        "type": "code",
+        "code_language": "python3",
+        "code": program,
+        "variables": variables,
+        "outputs": declarations,
+    }
+    return NodeDraft(data, list(outputs.items()))
 
 
 _STRING = ("contains", "not contains", "start with", "end with", "is", "is not", "empty", "not empty", "in", "not in")
@@ -138,20 +144,20 @@ _UNARY = ("empty", "not empty", "null", "not null", "exists", "not exists")
 
 def condition(scope: Scope, *, number: int = 0, over: Variable | None = None) -> dict[str, Any]:
     """A condition on a variable of any type, mostly with an operator that its type has."""
-    found = over or scope.one()
+    variable = over or scope.one()
     every = sorted({*_STRING, *_NUMBER, *_ARRAY})
-    usual = _OPERATORS.get(found.kind, _ARRAY)
+    usual = _OPERATORS.get(variable.kind, _ARRAY)
     operator = scope.draw(st.sampled_from(usual if scope.draw(st.integers(0, 9)) else every))
-    made: dict[str, Any] = {
+    condition: dict[str, Any] = {
         "id": f"c{number}",
-        "varType": found.kind,
-        "variable_selector": list(found.selector),
+        "varType": variable.kind,
+        "variable_selector": list(variable.selector),
         "comparison_operator": operator,
         "value": "",
     }
     if operator not in _UNARY:
-        made["value"] = _compared(scope, found.kind, operator)
-    return made
+        condition["value"] = _compared(scope, variable.kind, operator)
+    return condition
 
 
 def _compared(scope: Scope, kind: str, operator: str) -> Any:
@@ -178,24 +184,26 @@ def conditions(scope: Scope) -> dict[str, Any]:
     }
 
 
-def if_else(scope: Scope) -> Made:
+def if_else(scope: Scope) -> NodeDraft:
     count = scope.draw(st.integers(1, 2))
     cases = [{"case_id": f"case{number}", **conditions(scope)} for number in range(count)]
     handles = [*(case["case_id"] for case in cases), "false"]
-    return Made({"type": "if-else", "cases": cases}, [("result", "boolean"), ("selected_case_id", "string")], handles)
+    return NodeDraft(
+        {"type": "if-else", "cases": cases}, [("result", "boolean"), ("selected_case_id", "string")], handles
+    )
 
 
-def aggregator(scope: Scope) -> Made:
+def aggregator(scope: Scope) -> NodeDraft:
     kinds = [scope.draw(st.sampled_from(list(values.BY_TYPE))) for _ in range(2)]
     selectors = [[scope.selector(kind) for _ in range(2)] for kind in kinds]
     data: dict[str, Any] = {"type": "variable-aggregator", "output_type": kinds[0], "variables": selectors[0]}
     if scope.draw(st.booleans()):
-        return Made(data, [("output", kinds[0])])
+        return NodeDraft(data, [("output", kinds[0])])
     groups = [
         {"groupId": f"g{number}", "group_name": f"Group{number}", "output_type": kind, "variables": selectors[number]}
         for number, kind in enumerate(kinds)
     ]
-    return Made({**data, "advanced_settings": {"group_enabled": True, "groups": groups}})
+    return NodeDraft({**data, "advanced_settings": {"group_enabled": True, "groups": groups}})
 
 
 _OPERATIONS = {
@@ -207,8 +215,8 @@ _OPERATIONS = {
 _ARRAY_OPERATIONS = ("over-write", "clear", "append", "extend", "remove-first", "remove-last")
 
 
-def assigner(scope: Scope) -> Made:
-    return Made(
+def assigner(scope: Scope) -> NodeDraft:
+    return NodeDraft(
         {"type": "assigner", "version": "2", "items": [_item(scope) for _ in range(scope.draw(st.integers(1, 2)))]}
     )
 
@@ -237,7 +245,7 @@ def _constant(scope: Scope, kind: str) -> Any:
     return json.dumps(value) if kind == "object" and scope.draw(st.booleans()) else value
 
 
-def old_assigner(scope: Scope) -> Made:
+def old_assigner(scope: Scope) -> NodeDraft:
     target = scope.draw(st.sampled_from(scope.conversation))
     modes = ("over-write", "clear", "append") if target.kind.startswith("array") else ("over-write", "clear")
     mode = scope.draw(st.sampled_from(modes))
@@ -249,17 +257,17 @@ def old_assigner(scope: Scope) -> Made:
         "write_mode": mode,
         "input_variable_selector": scope.selector(kind),
     }
-    return Made(data)
+    return NodeDraft(data)
 
 
-def list_operator(scope: Scope) -> Made:
+def list_operator(scope: Scope) -> NodeDraft:
     draw = scope.draw
-    found = scope.one("array[string]", "array[number]", "array[boolean]")
-    item = found.kind.removeprefix("array[").removesuffix("]")
+    variable = scope.one("array[string]", "array[number]", "array[boolean]")
+    item = variable.kind.removeprefix("array[").removesuffix("]")
     data: dict[str, Any] = {
         "type": "list-operator",
-        "variable": scope.selector() if draw(st.integers(0, 19)) == 0 else list(found.selector),
-        "var_type": found.kind,
+        "variable": scope.selector() if draw(st.integers(0, 19)) == 0 else list(variable.selector),
+        "var_type": variable.kind,
         "item_var_type": item,
         "filter_by": {"enabled": draw(st.booleans()), "conditions": [_filter(scope, item)]},
         "order_by": {"enabled": draw(st.booleans()), "key": "", "value": draw(st.sampled_from(["asc", "desc"]))},
@@ -267,7 +275,7 @@ def list_operator(scope: Scope) -> Made:
     }
     serial = draw(st.sampled_from(["1", "2", "1", "9", "0"]))
     data["extract_by"] = {"enabled": draw(st.booleans()), "serial": serial}
-    return Made(data, [("result", found.kind), ("first_record", item), ("last_record", item)])
+    return NodeDraft(data, [("result", variable.kind), ("first_record", item), ("last_record", item)])
 
 
 def _filter(scope: Scope, item: str) -> dict[str, Any]:
@@ -295,7 +303,7 @@ def _filter(scope: Scope, item: str) -> dict[str, Any]:
     return {"key": "", "comparison_operator": operator, "value": value}
 
 
-def http_request(scope: Scope) -> Made:
+def http_request(scope: Scope) -> NodeDraft:
     draw = scope.draw
     method = draw(st.sampled_from(["get", "post", "put", "patch", "delete", "head"]))
     kind = (
@@ -325,4 +333,4 @@ def http_request(scope: Scope) -> Made:
         "timeout": {"max_connect_timeout": 0, "max_read_timeout": 0, "max_write_timeout": 0},
         "retry_config": {"retry_enabled": False, "max_retries": 0, "retry_interval": 100},
     }
-    return Made(data, [("body", "string"), ("status_code", "number")])
+    return NodeDraft(data, [("body", "string"), ("status_code", "number")])

@@ -46,23 +46,27 @@ def _without(case: Case, node: str) -> Case:
     """The case without a node and all that is inside it; what followed it follows what came before it."""
     document = copy.deepcopy(dict(case.document))
     graph = document["workflow"]["graph"]
-    gone = {node}
+    removed_nodes = {node}
     for item in graph["nodes"]:
-        if item.get("parentId") in gone:
-            gone.add(item["id"])
+        if item.get("parentId") in removed_nodes:
+            removed_nodes.add(item["id"])
     before = [edge for edge in graph["edges"] if edge["target"] == node]
-    after = [edge["target"] for edge in graph["edges"] if edge["source"] == node and edge["target"] not in gone]
-    kept = [edge for edge in graph["edges"] if edge["source"] not in gone and edge["target"] not in gone]
-    known = {(edge["source"], edge["sourceHandle"], edge["target"]) for edge in kept}
+    after = [
+        edge["target"] for edge in graph["edges"] if edge["source"] == node and edge["target"] not in removed_nodes
+    ]
+    edges = [
+        edge for edge in graph["edges"] if edge["source"] not in removed_nodes and edge["target"] not in removed_nodes
+    ]
+    keys = {(edge["source"], edge["sourceHandle"], edge["target"]) for edge in edges}
     types = {item["id"]: item["data"]["type"] for item in graph["nodes"]}
     for edge in before:
         for target in dict.fromkeys(after):
-            if (key := (edge["source"], edge["sourceHandle"], target)) not in known:
-                known.add(key)
+            if (key := (edge["source"], edge["sourceHandle"], target)) not in keys:
+                keys.add(key)
                 data = {**edge["data"], "targetType": types[target]}
-                kept.append({**edge, "id": "-".join(key), "target": target, "data": data})
-    graph["nodes"] = [item for item in graph["nodes"] if item["id"] not in gone]
-    graph["edges"] = kept
+                edges.append({**edge, "id": "-".join(key), "target": target, "data": data})
+    graph["nodes"] = [item for item in graph["nodes"] if item["id"] not in removed_nodes]
+    graph["edges"] = edges
     return Case(document, case.inputs)
 
 

@@ -67,9 +67,9 @@ def build(shape: str, nodes: int) -> Callable[[], Run]:
             graph.add_node(make("join"), from_node_id="n0")
             for i in range(1, nodes):
                 graph.connect(tail=f"n{i}", head="join")
-        built = graph.build()
-        state.attach_graph(built)
-        engine = Engine(built, state)
+        graph_engine = graph.build()
+        state.attach_graph(graph_engine)
+        engine = Engine(graph_engine, state)
 
         def run() -> int:
             ran, ended = 0, False

@@ -106,9 +106,9 @@ def build_with(journal: Journal, loop: asyncio.AbstractEventLoop) -> Callable[[s
         async def once() -> int:
             run = str(uuid.uuid4())
             record = Record(run, 1, world.clock(), RunQueued("app", "version", str(uuid.uuid4()), "user", {}, {}))
-            queued = journal.append([record])  # not waited for: the run's end is written after it
+            append = journal.append([record])  # not waited for: the run's end is written after it
             state = await Driver(run, workflow, world).drive([record])
-            await queued
+            await append
             if state.ended is None or state.ended.status != "succeeded":
                 return -1
             inside = 2 * len(state.ended.outputs.get("output", ()))  # which is not among a run's steps

@@ -42,13 +42,13 @@ def build(shape: str, nodes: int) -> Callable[[], Run]:
         graph.add_edge(names, "join")
         graph.add_edge("join", END)
     connection = database()
-    compiled = graph.compile(checkpointer=SqliteSaver(connection) if connection else None)
+    app = graph.compile(checkpointer=SqliteSaver(connection) if connection else None)
 
     def prepare() -> Run:
         config: dict[str, Any] = {"recursion_limit": size(shape, nodes) + 10}
         if connection:
             config["configurable"] = {"thread_id": str(uuid.uuid4())}
-        return lambda: compiled.invoke({"text": "", "ran": 0}, config)["ran"]
+        return lambda: app.invoke({"text": "", "ran": 0}, config)["ran"]
 
     return prepare
 

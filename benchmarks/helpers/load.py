@@ -99,15 +99,15 @@ class Stream(Connection):
 
 
 class Job:
-    def __init__(self, given: dict[str, Any], done: Callable[[], None]) -> None:
-        body = given["body"].encode()
-        head = [f"POST {given['path']} HTTP/1.1", f"Host: {HOST}:{given['port']}", f"Content-Length: {len(body)}"]
-        head += [f"{name}: {value}" for name, value in given["headers"].items()]
+    def __init__(self, job: dict[str, Any], done: Callable[[], None]) -> None:
+        body = job["body"].encode()
+        head = [f"POST {job['path']} HTTP/1.1", f"Host: {HOST}:{job['port']}", f"Content-Length: {len(body)}"]
+        head += [f"{name}: {value}" for name, value in job["headers"].items()]
         self.request = "\r\n".join(head).encode() + b"\r\n\r\n" + body
-        self.expect: bytes = given["expect"].encode()
-        self.first: bytes = given.get("first", "").encode()
-        self.to_ask: int = given["requests"]
-        self.unanswered: int = given["requests"]
+        self.expect: bytes = job["expect"].encode()
+        self.first: bytes = job.get("first", "").encode()
+        self.to_ask: int = job["requests"]
+        self.unanswered: int = job["requests"]
         self.latencies: list[float] = []
         self.firsts: list[float] = []
         self.wrong = 0
@@ -150,13 +150,14 @@ def _length(head: bytes) -> int | None:
     return None if at < 0 else int(head[at + 15 : (head + b"\r\n").find(b"\r\n", at)])
 
 
-async def perform(given: dict[str, Any]) -> dict[str, Any]:
+async def perform(settings: dict[str, Any]) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
-    job = Job(given, done.set)
+    job = Job(settings, done.set)
     kind = Stream if job.first else Connection
     connections = [
-        (await loop.create_connection(lambda: kind(job), HOST, given["port"]))[1] for _ in range(given["connections"])
+        (await loop.create_connection(lambda: kind(job), HOST, settings["port"]))[1]
+        for _ in range(settings["connections"])
     ]
     gc.collect()
     gc.disable()
@@ -164,7 +165,7 @@ async def perform(given: dict[str, Any]) -> dict[str, Any]:
     for connection in connections:
         connection.ask()
     try:
-        async with asyncio.timeout(given["seconds"]):
+        async with asyncio.timeout(settings["seconds"]):
             await done.wait()
     except TimeoutError:
         job.to_ask = 0
@@ -182,7 +183,7 @@ async def perform(given: dict[str, Any]) -> dict[str, Any]:
         "example": job.example,
         "unanswered": job.unanswered,
         "body": job.body,
-        "counted": sum(count(stream, given["count"]) for stream in job.streams) if "count" in given else 0,
+        "counted": sum(count(stream, settings["count"]) for stream in job.streams) if "count" in settings else 0,
     }
 
 

@@ -63,9 +63,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def _calls(count: int) -> bytes:
     function = {"name": "current_time", "arguments": "{}"}
-    made = [{"index": at, "id": f"call_{at}", "type": "function", "function": function} for at in range(count)]
+    calls = [{"index": at, "id": f"call_{at}", "type": "function", "function": function} for at in range(count)]
     usage = {"prompt_tokens": 10, "completion_tokens": count, "total_tokens": count + 10}
-    return _event(_choice({"tool_calls": made}, "tool_calls")) + _event([], usage=usage)
+    return _event(_choice({"tool_calls": calls}, "tool_calls")) + _event([], usage=usage)
 
 
 async def _stream(writer: asyncio.StreamWriter, tokens: int, every_ms: int) -> None:

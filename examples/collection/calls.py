@@ -45,37 +45,42 @@ class Call:
     @property
     def address(self) -> str:
         """The URL with its query."""
-        asked = "&".join(f"{name}={value if '{{' in value else quote(value, safe='')}" for name, value in self.query)
-        return f"{self.url}?{asked}" if asked else self.url
+        query = "&".join(f"{name}={value if '{{' in value else quote(value, safe='')}" for name, value in self.query)
+        return f"{self.url}?{query}" if query else self.url
 
     @property
     def needs(self) -> Sequence[str]:
         """The variables that calls before it have to save."""
-        said = [self.address, self.text or "", *(value for _, value in self.headers), *(each[1] for each in self.parts)]
-        found = dict.fromkeys(name for text in said for name in _VARIABLE.findall(text))
-        return [name for name in found if name not in ENVIRONMENT and not name.startswith("$")]
+        texts = [
+            self.address,
+            self.text or "",
+            *(value for _, value in self.headers),
+            *(each[1] for each in self.parts),
+        ]
+        names = dict.fromkeys(name for text in texts for name in _VARIABLE.findall(text))
+        return [name for name in names if name not in ENVIRONMENT and not name.startswith("$")]
 
 
 def calls_of(description: Mapping[str, Any]) -> list[Call]:
     """All calls, in an order in which each finds what it needs."""
-    described = {
+    operations = {
         operation["operationId"]: (method.upper(), path, operation)
         for path, methods in description["paths"].items()
         for method, operation in methods.items()
     }
-    planned = [step for step in STEPS if step.operation in described]
-    known = {step.operation for step in planned}
-    steps = [*planned, *(Step(name) for name in described if name not in known)]
-    tags = {step: step.tag or described[step.operation][2]["tags"][0] for step in map(_Same, steps)}
+    available_steps = [step for step in STEPS if step.operation in operations]
+    ids = {step.operation for step in available_steps}
+    steps = [*available_steps, *(Step(name) for name in operations if name not in ids)]
+    tags = {step: step.tag or operations[step.operation][2]["tags"][0] for step in map(_Same, steps)}
     order = [*TAGS, *sorted({tag for tag in tags.values() if tag not in TAGS})]
     names: dict[str, int] = {}
-    made: list[Call] = []
+    calls: list[Call] = []
     for same in sorted(tags, key=lambda each: order.index(tags[each])):
         step = same.step
         number = names[step.operation] = names.get(step.operation, 0) + 1
         name = step.operation + (str(number) if number > 1 else "")
-        made.append(_call(name, step, tags[same], *described[step.operation]))
-    return made
+        calls.append(_call(name, step, tags[same], *operations[step.operation]))
+    return calls
 
 
 class _Same:
@@ -114,20 +119,20 @@ def _call(name: str, step: Step, tag: str, method: str, path: str, operation: Ma
     for each in parameters:
         if each["in"] == "path":
             choices = each["schema"].get("enum")
-            wanted = step.path.get(each["name"], f"={choices[0]}" if choices else each["name"])
-            stands[each["name"]] = wanted[1:] if wanted.startswith("=") else f"{{{{{wanted}}}}}"
+            value = step.path.get(each["name"], f"={choices[0]}" if choices else each["name"])
+            stands[each["name"]] = value[1:] if value.startswith("=") else f"{{{{{value}}}}}"
     url = step.url or "{{base_url}}" + re.sub(r"\{(\w+)\}", lambda match: stands[match[1]], path)
-    asked = [each for each in parameters if each["in"] == "query" and not step.url]
+    query_parameters = [each for each in parameters if each["in"] == "query" and not step.url]
     query = [
         (each["name"], step.query.get(each["name"], QUERY.get(each["name"], "")))
-        for each in asked
+        for each in query_parameters
         if each.get("required") or each["name"] in ("user", *step.query)
     ]
-    named = {name for name, _ in query}
+    names = {name for name, _ in query}
     key = (step.key or TAGS.get(tag, "api_key")) if operation.get("security") else None
     kind, text, parts = _body(step, operation, INPUTS.get(key or "", {}))
-    good = {int(status): told for status, told in operation["responses"].items() if status < "300"}
-    contents = [media for told in good.values() for media in told.get("content", ())]
+    good = {int(status): response for status, response in operation["responses"].items() if status < "300"}
+    contents = [media for response in good.values() for media in response.get("content", ())]
     return Call(
         name=name,
         tag=tag,
@@ -138,7 +143,9 @@ def _call(name: str, step: Step, tag: str, method: str, path: str, operation: Ma
         key=key,
         statuses=[*good, *step.refusals],
         query=query,
-        optional=[(each["name"], each.get("description", "")) for each in asked if each["name"] not in named],
+        optional=[
+            (each["name"], each.get("description", "")) for each in query_parameters if each["name"] not in names
+        ],
         headers=[*step.headers.items(), *([("Content-Type", kind)] if kind else [])],
         text=text,
         parts=parts,
@@ -161,8 +168,8 @@ def _body(
     example = content["example"] if "example" in content else next(iter(content["examples"].values()))["value"]
     if step.body or kind != _JSON:
         return kind, step.body or example, ()
-    filled = {**example, "inputs": inputs} if "inputs" in example else example
-    return kind, json.dumps({**filled, **step.with_}, ensure_ascii=False, indent=2), ()
+    body = {**example, "inputs": inputs} if "inputs" in example else example
+    return kind, json.dumps({**body, **step.with_}, ensure_ascii=False, indent=2), ()
 
 
 def _wanted(name: str, about: Mapping[str, Any]) -> bool:

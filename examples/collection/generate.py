@@ -60,27 +60,27 @@ def generated() -> dict[str, bytes]:
 
 def silence() -> bytes:
     """A tenth of a second of it."""
-    made = io.BytesIO()
-    with wave.open(made, "wb") as sound:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
         sound.setframerate(8000)
         sound.writeframes(bytes(1600))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def main(check: bool) -> int:
-    wanted = generated()
-    there = {path.relative_to(HERE).as_posix() for made in MADE for path in HERE.glob(made)}
-    stale = sorted(there - wanted.keys())
-    stale += [name for name, text in wanted.items() if name not in there or (HERE / name).read_bytes() != text]
+    files = generated()
+    there = {path.relative_to(HERE).as_posix() for pattern in MADE for path in HERE.glob(pattern)}
+    stale = sorted(there - files.keys())
+    stale += [name for name, text in files.items() if name not in there or (HERE / name).read_bytes() != text]
     if check:
         for name in stale:
             print(f"{name} is out of date: python examples/collection/generate.py", file=sys.stderr)
         return 1 if stale else 0
-    for name in there - wanted.keys():
+    for name in there - files.keys():
         (HERE / name).unlink()
-    for name, text in wanted.items():
+    for name, text in files.items():
         path = HERE / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text)

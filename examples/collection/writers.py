@@ -96,10 +96,10 @@ def _url(call: Call) -> dict[str, Any]:
     host, _, path = call.url.partition("/")
     query: list[dict[str, Any]] = [{"key": name, "value": value} for name, value in call.query]
     query += [{"key": name, "value": "", "description": about, "disabled": True} for name, about in call.optional]
-    told: dict[str, Any] = {"raw": call.address, "host": [host]}
+    url: dict[str, Any] = {"raw": call.address, "host": [host]}
     if path:
-        told["path"] = path.split("/")
-    return {**told, "query": query} if query else told
+        url["path"] = path.split("/")
+    return {**url, "query": query} if query else url
 
 
 # --------------------------------------------------------------------------------------------------------- .http files
@@ -109,13 +109,13 @@ def http_files(calls: Sequence[Call]) -> dict[str, str]:
     """A file for each tag. An id of another call's answer is read from there: each file is whole in itself."""
     files: dict[str, str] = {}
     for tag, chapter in chapters(calls):
-        saved = {
+        variables_of_responses = {
             name: f"{call.name}.response.body.$.{_json_path(at)}" for call in chapter for name, at in call.saves.items()
         }
-        blocks = [_request(call, saved) for call in chapter]
-        used = [name for name in ENVIRONMENT if any(f"{{{{{name}}}}}" in block for block in blocks)]
+        blocks = [_request(call, variables_of_responses) for call in chapter]
+        names = [name for name in ENVIRONMENT if any(f"{{{{{name}}}}}" in block for block in blocks)]
         head = [f"# {tag}: for the REST Client of Visual Studio Code, httpYac, and Visual Studio. {_GENERATED}"]
-        head += [f"@{name} = {{{{$processEnv {ENVIRONMENT[name][0]}}}}}" for name in used]
+        head += [f"@{name} = {{{{$processEnv {ENVIRONMENT[name][0]}}}}}" for name in names]
         files[f"http/{file_name(tag)}.http"] = "\n".join(head) + "\n\n" + "\n".join(blocks)
     return files
 
@@ -124,7 +124,7 @@ def _json_path(at: str) -> str:
     return re.sub(r"\.(\d+)", r"[\1]", at)
 
 
-def _request(call: Call, saved: Mapping[str, str]) -> str:
+def _request(call: Call, variables: Mapping[str, str]) -> str:
     lines = [f"### {call.title}", f"# Answers {' or '.join(map(str, call.statuses))}", f"# @name {call.name}"]
     lines.append(f"{call.method} {call.address}")
     if call.key:
@@ -140,7 +140,7 @@ def _request(call: Call, saved: Mapping[str, str]) -> str:
     elif call.text is not None:
         lines += ["", call.text.rstrip("\n")]
     text = "\n".join(lines) + "\n"
-    return _VARIABLE.sub(lambda match: f"{{{{{saved.get(match[1], match[1])}}}}}", text)
+    return _VARIABLE.sub(lambda match: f"{{{{{variables.get(match[1], match[1])}}}}}", text)
 
 
 # ---------------------------------------------------------------------------------------------------------------- curl
@@ -235,5 +235,5 @@ def _plain(text: str) -> str:
 
 
 def _shell(name: str) -> str:
-    known = ENVIRONMENT.get(name)
-    return f"${{{known[0] if known else name.removeprefix('$')}}}"
+    value = ENVIRONMENT.get(name)
+    return f"${{{value[0] if value else name.removeprefix('$')}}}"

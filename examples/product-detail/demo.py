@@ -109,25 +109,25 @@ def choose_model() -> tuple[pathlib.Path, list[str], str]:
     """(the workflow to serve, flags for the server, what to say about it), after the keys in the environment."""
     provider, model = MODELS[0][1:]
     own = WORKFLOW.read_text("utf-8")
-    found = next(((key, *rest) for key, *rest in MODELS if os.environ.get(key)), None)
-    if found is None:
+    choice = next(((key, *rest) for key, *rest in MODELS if os.environ.get(key)), None)
+    if choice is None:
         keys = ", ".join(key for key, *_ in MODELS[:3])
         return (
             WORKFLOW,
             ["--demo-model"],
             f"No model key is set ({keys} ...): the built-in demo model answers, offline.",
         )
-    key, wanted, small = found
+    key, model_name, small = choice
     small = os.environ.get("MODEL") or small
-    told = f"{key} is set: {small} of {wanted.rpartition('/')[2]} writes the text."
-    if (wanted, small) == (provider, model):
-        return WORKFLOW, [], told
-    changed = DATA / WORKFLOW.name
-    replaced = own.replace(f"provider: {provider}\n", f"provider: {wanted}\n").replace(
+    note = f"{key} is set: {small} of {model_name.rpartition('/')[2]} writes the text."
+    if (model_name, small) == (provider, model):
+        return WORKFLOW, [], note
+    copy = DATA / WORKFLOW.name
+    content = own.replace(f"provider: {provider}\n", f"provider: {model_name}\n").replace(
         f"name: {model}\n", f"name: {small}\n"
     )
-    changed.write_text(replaced, "utf-8")
-    return changed, [], told
+    copy.write_text(content, "utf-8")
+    return copy, [], note
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], ready_file: pathlib.Path, log: pathlib.Path) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], ready_file: pathlib.Path, 
 @contextmanager
 def studio(url: str, key: str) -> Iterator[subprocess.Popen[str]]:
     """Product Studio, using the workflow that is served at `url`. The first line that it prints has its address."""
-    told = {
+    answers = {
         "DIFY_WORKFLOW_API_ENDPOINT": url,
         "DIFY_CREATE_PRODUCT_DETAIL_API_KEY": key,
         "ENVIRONMENT": "demo",
@@ -159,7 +159,7 @@ def studio(url: str, key: str) -> Iterator[subprocess.Popen[str]]:
         subprocess.Popen(
             command,
             cwd=STUDIO,
-            env=os.environ | told,
+            env=os.environ | answers,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -212,24 +212,24 @@ def show_run(events: Iterator[dict[str, Any]]) -> None:
 
 def show_node(data: dict[str, Any]) -> None:
     tokens = (data["execution_metadata"] or {}).get("total_tokens")
-    used = f"{data['elapsed_time']:6.2f} s" + (f"  {tokens} tokens" if tokens else "")
+    usage = f"{data['elapsed_time']:6.2f} s" + (f"  {tokens} tokens" if tokens else "")
     mark = green("✓") if data["status"] == "succeeded" else red("✗")
-    say(f"  {mark} {data['title']}{' ' * max(1, 22 - columns(data['title']))}{dim(used)}")
+    say(f"  {mark} {data['title']}{' ' * max(1, 22 - columns(data['title']))}{dim(usage)}")
 
 
 def show_outputs(data: dict[str, Any]) -> None:
     say()
     say(bold("Outputs"), dim(f"after {data['elapsed_time']:.2f} s"))
     for name, value in data["outputs"].items():
-        shown = str(value)
-        if name == "image_url" and shown.startswith("data:image/svg+xml,"):
+        text = str(value)
+        if name == "image_url" and text.startswith("data:image/svg+xml,"):
             picture = DATA / "picture.svg"
-            picture.write_text(urllib.parse.unquote(shown.partition(",")[2]), "utf-8")
-            shown = f"{shown[:30]}… ({len(shown)} characters)\nsaved as {os.path.relpath(picture)}"
-        elif len(shown) > 300:
-            shown = f"{shown[:200]}… ({len(shown)} characters)"
+            picture.write_text(urllib.parse.unquote(text.partition(",")[2]), "utf-8")
+            text = f"{text[:30]}… ({len(text)} characters)\nsaved as {os.path.relpath(picture)}"
+        elif len(text) > 300:
+            text = f"{text[:200]}… ({len(text)} characters)"
         paragraph = Paragraph(first=f"  {name:<13}", rest=" " * 15, style=str)
-        paragraph.write(shown)
+        paragraph.write(text)
         paragraph.end()
 
 

@@ -17,7 +17,7 @@ from oracle import headrace_side
 from oracle.case import Case
 from oracle.compare import Difference, compare
 from oracle.echo import echo_server
-from oracle.explained import Seen, reason
+from oracle.explained import Finding, reason
 from oracle.graphs import TYPES, build
 from oracle.model import reply
 from oracle.shrink import shrink
@@ -115,14 +115,14 @@ def test_a_failed_run_may_have_begun_more_items_of_a_parallel_iteration(parallel
 def test_an_empty_list_of_booleans_is_compared_with_anything(type_: str):
     case = chain(node("second", {"type": "if-else", "cases": [{"conditions": [{"varType": type_}]}]}))
     difference = Difference("if-else", "second", "status", '"succeeded"', '"exception"', "unexpected value: 1e5")
-    assert (reason(Seen(case, difference, {}, {})) is not None) is (type_ == "array[boolean]")
+    assert (reason(Finding(case, difference, {}, {})) is not None) is (type_ == "array[boolean]")
 
 
 def test_a_difference_that_is_not_meant_has_no_reason():
     difference = Difference("template-transform", "second", "outputs.output", '"a"', '"b"')
-    assert reason(Seen(CASE, difference, result("a"), result("b"))) is None
+    assert reason(Finding(CASE, difference, result("a"), result("b"))) is None
     passed_over = Difference("run", "", "status", '"succeeded"', '"partial-succeeded"')
-    assert reason(Seen(CASE, passed_over, result("a"), result("a", "partial-succeeded"))) is None  # nothing failed
+    assert reason(Finding(CASE, passed_over, result("a"), result("a", "partial-succeeded"))) is None  # nothing failed
 
 
 def test_shrinking_leaves_what_the_difference_needs():

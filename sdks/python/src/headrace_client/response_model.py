@@ -53,9 +53,9 @@ class ResponseModel(BaseModel):
 
     def __copy__(self) -> Self:
         """With the response. A pickled model has none: its request has the API key, which must not get into a cache."""
-        copied = super().__copy__()
-        copied._response = self.response
-        return copied
+        new = super().__copy__()
+        new._response = self.response
+        return new
 
     def __getitem__(self, name: str) -> Any:
         if name in self.model_fields_set:
@@ -78,8 +78,8 @@ class ResponseModel(BaseModel):
 
     def _names(self) -> list[str]:
         """Declared fields first, in their order, then the others in the order in which they were sent."""
-        declared = [name for name in type(self).model_fields if name in self.model_fields_set]
-        return declared + list(self.model_extra or ())
+        names = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return names + list(self.model_extra or ())
 
     def get(self, name: str, default: Any = None) -> Any:
         try:

@@ -122,9 +122,9 @@ class AsyncRuns(AsyncExistingRuns):
         request = self._build_request(workflow_id, inputs, files, user, None, extra=extra)
         response = await request.send_to_headrace("async")
         if response is not None:
-            created = parse_model(CreatedRun, parse_object(response))
-            ended = await self._wait(created.workflow_run_id, polling, continue_on_pause, long_poll=True)
-            return ended.raise_for_status() if raise_on_failure else ended
+            new_run = parse_model(CreatedRun, parse_object(response))
+            result = await self._wait(new_run.workflow_run_id, polling, continue_on_pause, long_poll=True)
+            return result.raise_for_status() if raise_on_failure else result
         _check_no_extra(extra)
         plan = polling or self._session.polling
         deadline = self._transport.clock() + plan.timeout

@@ -109,16 +109,16 @@ class Client(Runs, Chats, Apps):
         policy = retry or transport.retry
         if max_retries is not None:
             policy = replace(policy, max_retries=max_retries)
-        changed = copy(self)
-        changed._owns_http = False
-        changed._transport = transport.with_options(
+        new = copy(self)
+        new._owns_http = False
+        new._transport = transport.with_options(
             timeout if timeout is None or isinstance(timeout, httpx.Timeout) else _to_timeout("timeout", timeout),
             None if stream_silence is None else _to_timeout("stream_silence", stream_silence),
             policy,
             headers,
         )
-        changed._session = Session(changed._transport, user or session.user, polling or session.polling, session.state)
-        return changed
+        new._session = Session(new._transport, user or session.user, polling or session.polling, session.state)
+        return new
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"

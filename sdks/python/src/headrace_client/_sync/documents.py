@@ -123,9 +123,9 @@ class Documents(DatasetResource):
                     raise
                 raise _wait_timeout(documents, plan) from error
             if all(document.ended for document in documents):
-                failed = [document for document in documents if document.indexing_status == "error"]
-                if failed and raise_on_failure:
-                    raise _indexing_failed(failed, documents)
+                failures = [document for document in documents if document.indexing_status == "error"]
+                if failures and raise_on_failure:
+                    raise _indexing_failed(failures, documents)
                 return documents
         raise _wait_timeout(documents, plan)
 
@@ -189,16 +189,16 @@ def _to_batch(batch: str | IndexedDocument | PipelineRun) -> str:
     return name
 
 
-def _indexing_failed(failed: Sequence[IndexingStatus], documents: Sequence[IndexingStatus]) -> IndexingFailedError:
-    reasons = "; ".join(f"{document.id}: {document.error or 'unknown error'}" for document in failed[:3])
-    error = IndexingFailedError(f"{len(failed)} of {len(documents)} documents could not be indexed: {reasons}")
+def _indexing_failed(failures: Sequence[IndexingStatus], documents: Sequence[IndexingStatus]) -> IndexingFailedError:
+    reasons = "; ".join(f"{document.id}: {document.error or 'unknown error'}" for document in failures[:3])
+    error = IndexingFailedError(f"{len(failures)} of {len(documents)} documents could not be indexed: {reasons}")
     error.documents = documents
     return error
 
 
 def _wait_timeout(documents: Sequence[IndexingStatus], plan: PollingPlan) -> WaitTimeoutError:
-    ended = sum(document.ended for document in documents)
-    progress = f"{ended} of {len(documents)} documents have ended" if documents else "its status is not known"
+    count = sum(document.ended for document in documents)
+    progress = f"{count} of {len(documents)} documents have ended" if documents else "its status is not known"
     error = WaitTimeoutError(f"The indexing had not ended after {format_seconds(plan.timeout)}; {progress}.")
     error.documents = documents
     return error

@@ -60,8 +60,8 @@ class ExistingRuns(Resource):
         """Polls a run until it has ended: succeeded, failed, stopped or partial-succeeded. Without `continue_on_pause`
         a run that has paused is returned, too. WaitTimeoutError, with the last status, after the plan's timeout; the
         run itself continues."""
-        ended = self._wait(to_run_id(run), polling, continue_on_pause)
-        return ended.raise_for_status() if raise_on_failure else ended
+        result = self._wait(to_run_id(run), polling, continue_on_pause)
+        return result.raise_for_status() if raise_on_failure else result
 
     def _wait(
         self, run_id: str, polling: PollingPlan | None, continue_on_pause: bool, *, long_poll: bool = False

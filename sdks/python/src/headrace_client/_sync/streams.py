@@ -184,7 +184,7 @@ def _interrupted_error(reader: EventReader, error: HeadraceError) -> StreamInter
     name = reader.run_id or reader.message_id
     what = f"The stream of {name} was cut" if name else "The stream was cut before anything was known about its run"
     where = f" after {reader.last_event.event}" if reader.last_event is not None else ""
-    interrupted = StreamInterruptedError(
+    interruption = StreamInterruptedError(
         f"{what}{where}: {error.message}",
         status=error.status,
         code=error.code,
@@ -192,8 +192,8 @@ def _interrupted_error(reader: EventReader, error: HeadraceError) -> StreamInter
         run_id=reader.run_id,
         task_id=reader.task_id,
     )
-    interrupted.last_event = reader.last_event
-    interrupted.text = reader.text
-    interrupted.message_id = reader.message_id
-    interrupted.conversation_id = reader.conversation_id
-    return interrupted
+    interruption.last_event = reader.last_event
+    interruption.text = reader.text
+    interruption.message_id = reader.message_id
+    interruption.conversation_id = reader.conversation_id
+    return interruption

@@ -93,12 +93,12 @@ class Transport:
         headers: Mapping[str, str] | None,
     ) -> Transport:
         """A transport with other options and the same server and connections; None keeps an option."""
-        changed = copy(self)
-        changed._timeout = timeout or self._timeout
-        changed.silence = silence or self.silence
-        changed.retry = retry or self.retry
-        changed._headers = merge_headers(self._headers, headers or {})
-        return changed
+        new = copy(self)
+        new._timeout = timeout or self._timeout
+        new.silence = silence or self.silence
+        new.retry = retry or self.retry
+        new._headers = merge_headers(self._headers, headers or {})
+        return new
 
     def get(self, path: str, params: Mapping[str, Any] | None = None, timeout: Timeout = None) -> Payload:
         """The JSON object that a GET returns."""
