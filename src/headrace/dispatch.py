@@ -38,7 +38,7 @@ class LocalDispatch:
         self.leases = leases
         self.name = name
         self._waiting: dict[RunId, float] = {}  # in the order in which they became ready, and since when
-        self._arrived = asyncio.Event()
+        self._arrival = asyncio.Event()
         self._claims: dict[RunId, Claim] = {}  # in the order in which they were claimed
         self._again: set[RunId] = set()  # claimed runs that have become ready again
         self._failures: Counter[RunId] = Counter()  # consecutive ones, of runs that could not be driven
@@ -78,7 +78,7 @@ class LocalDispatch:
             self._again.add(run)
         else:
             self._waiting.setdefault(run, monotonic())
-            self._arrived.set()
+            self._arrival.set()
 
     # -------------------------------------------------------------------------------------------------------- work
 
@@ -123,8 +123,8 @@ class LocalDispatch:
     async def _claim_all(self, drive: Drive, slots: Slots) -> None:
         while not self._drained:
             while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
+                self._arrival.clear()
+                await self._arrival.wait()
             await slots.acquire()
             claim = self._claim_next()
             task = asyncio.create_task(drive(claim), name=f"{self.name}: {claim.run}")
@@ -168,9 +168,9 @@ class LocalDispatch:
     # ------------------------------------------------------------------------------------------------------- leases
 
     async def _reconcile(self) -> None:
-        known = self._claims.keys() | self._retry_timers.keys() | self._waiting.keys()
-        if orphaned := [run for run in await self.leases.orphaned() if run not in known]:
-            await self._take_up(orphaned)
+        known_runs = self._claims.keys() | self._retry_timers.keys() | self._waiting.keys()
+        if orphans := [run for run in await self.leases.orphaned() if run not in known_runs]:
+            await self._take_up(orphans)
 
     async def _heartbeat(self) -> float:
         """Returns the time until the next one: when a lease expires, so that its runs do not wait for longer."""
@@ -183,8 +183,8 @@ class LocalDispatch:
     async def _fetch_all(self) -> None:
         """Fetches what waits elsewhere, until cancelled."""
 
-    async def _take_up(self, orphaned: Sequence[RunId]) -> None:
-        for run in orphaned:
+    async def _take_up(self, orphans: Sequence[RunId]) -> None:
+        for run in orphans:
             self._put(run)
 
     async def _hand_back(self) -> None:
@@ -244,25 +244,25 @@ class SharedDispatch(LocalDispatch):
         if self._full:
             return inf
         self._behind, self._added = True, False
-        claimed = await self._queue.claim(room)
-        for run in claimed:
+        claims = await self._queue.claim(room)
+        for run in claims:
             self._put(run)
-        self._behind = self._added or len(claimed) == room
-        return 0.0 if claimed else POLL_SECONDS  # what waits is being claimed by others
+        self._behind = self._added or len(claims) == room
+        return 0.0 if claims else POLL_SECONDS  # what waits is being claimed by others
 
     def _on_driven(self, claim: Claim, slots: Slots, task: asyncio.Task[None]) -> None:
         super()._on_driven(claim, slots, task)
         if self._behind or self._full:
             self._fetching.wake()
 
-    async def _take_up(self, orphaned: Sequence[RunId]) -> None:
-        restored = await self._queue.restore(orphaned)
-        if restored:
+    async def _take_up(self, orphans: Sequence[RunId]) -> None:
+        restored_runs = await self._queue.restore(orphans)
+        if restored_runs:
             self._announce()
-        await super()._take_up([run for run in orphaned if run not in restored])
+        await super()._take_up([run for run in orphans if run not in restored_runs])
 
     async def _hand_back(self) -> None:
         if self._waiting:
-            restored = await self._queue.restore(self._waiting.keys())
-            self._waiting = {run: since for run, since in self._waiting.items() if run not in restored}
+            restored_runs = await self._queue.restore(self._waiting.keys())
+            self._waiting = {run: since for run, since in self._waiting.items() if run not in restored_runs}
             self._wire.signal(Signal.QUEUED)

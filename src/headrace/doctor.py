@@ -150,12 +150,12 @@ async def _secret(settings: Settings) -> Sequence[Finding]:
     from headrace.stores.sql.snapshot import file_of
 
     part, file = "secret", settings.data / SECRET
-    configured = configured_secret(settings.secret, settings.secret_file)
+    own_secret = configured_secret(settings.secret, settings.secret_file)
     database = file_of(settings.database)
     new = database is not None and not database.is_file()
     facts: Mapping[str, str] = {} if new else (await asyncio.to_thread(diagnose, settings.database)).facts
-    if configured is not None:
-        secret, origin = configured, "configured"
+    if own_secret is not None:
+        secret, origin = own_secret, "configured"
     elif file.is_file():
         secret, origin = parse_secret(await asyncio.to_thread(file.read_text), str(file)), f"in {file}"
     elif settings.database_kind != "sqlite" and SHARED_SECRET in facts:
@@ -279,15 +279,15 @@ async def _knowledge(settings: Settings) -> Sequence[Finding]:
 
     part, findings = "knowledge", list[Finding]()
     bases = await asyncio.to_thread(knowledge_states, settings.database)
-    used: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    variables_by_use: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for base in bases:
         if base.embedding_model:
-            used[base.embedding_provider, base.embedding_model].append(base.name)
+            variables_by_use[base.embedding_provider, base.embedding_model].append(base.name)
         if base.failed:
             message = f"{base.name}: documents in error: {base.failed} of {base.documents}: {base.failure}"
             advice = "Remove the cause, then run `headrace knowledge resume`."
             findings.append(Finding(part, Status.WARNING, message, advice))
-    for (provider, model), names in used.items():
+    for (provider, model), names in variables_by_use.items():
         if (reason := await _embedding_failure(settings, provider, model)) is not None:
             message = f"{', '.join(names)}: the embedding model {provider}/{model} cannot be called: {reason}"
             advice = "Set the provider's credentials (docs/models.md), and check that it can be reached from here."

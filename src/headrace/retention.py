@@ -35,7 +35,7 @@ def days_kept(text: str) -> dict[str, float]:
     """How many days runs are kept, by status, from a text such as "30", "succeeded=7,failed=90" or "30,failed=90"; {}
     for "" and "off". Statuses that it does not name are kept for ever. ValueError if it is not valid."""
     default: dict[str, float] = {}
-    named: dict[str, float] = {}
+    periods: dict[str, float] = {}
     if text.strip().lower() in ("", "off"):
         return {}
     for part in text.split(","):
@@ -53,11 +53,11 @@ def days_kept(text: str) -> dict[str, float]:
             default = dict.fromkeys(FINAL, days)
         elif status not in FINAL:
             raise ValueError(f"'{status[:50]}' is not a final status; those are {', '.join(FINAL)}")
-        elif status in named:
+        elif status in periods:
             raise ValueError(f"retention of {status} runs is given twice")
         else:
-            named[status] = days
-    return default | named
+            periods[status] = days
+    return default | periods
 
 
 class Retention:
@@ -89,9 +89,9 @@ class Retention:
         if self._claims is not None and not await self._claims.claim([_CLAIM]):
             return  # another process runs it
         files, self._hours = self._hours % FILES_EVERY == 0, self._hours + 1
-        pruned = await self.prune(files=files)
-        if any(pruned):
-            logger.info("retention deleted %s", in_words(pruned))
+        result = await self.prune(files=files)
+        if any(result):
+            logger.info("retention deleted %s", in_words(result))
         await self._pruner.shrink()
 
     async def prune(self, *, dry_run: bool = False, files: bool = True) -> Pruned:
@@ -111,19 +111,19 @@ class Retention:
         pruned_runs: set[RunId] = set()  # of a dry run
 
         all_before = min(ended_before.values()) if ended_before.keys() >= set(FINAL) else None
-        async for runs, pruned in self._pruner.prune(ended_before, all_before, dry_run=dry_run):
+        async for runs, part in self._pruner.prune(ended_before, all_before, dry_run=dry_run):
             if dry_run:
                 pruned_runs.update(runs)
-            yield await self._after_pause(pruned)
+            yield await self._after_pause(part)
         if files:
             before = min(max(ended_before.values()), now - _FRESH)
-            async for pruned in self._prune_files(before, pruned_runs, dry_run):
-                yield await self._after_pause(pruned)
+            async for part in self._prune_files(before, pruned_runs, dry_run):
+                yield await self._after_pause(part)
 
-    async def _after_pause(self, pruned: Pruned) -> Pruned:
+    async def _after_pause(self, part: Pruned) -> Pruned:
         if self._pause:
             await asyncio.sleep(self._pause)
-        return pruned
+        return part
 
     # ----------------------------------------------------------------------------------------------------- files
 
@@ -138,37 +138,37 @@ class Retention:
             await self._finish_interrupted()
         snapshot = await self._pruner.snapshot()
         old = await self._blobs.idle(await self._pruner.old_files(before), before)
-        unused = sorted(set(old) - await self._pruner.referenced(old, without)) if old else []
-        for start in range(0, len(unused), _TOGETHER):
-            some = unused[start : start + _TOGETHER]
+        unused_files = sorted(set(old) - await self._pruner.referenced(old, without)) if old else []
+        for start in range(0, len(unused_files), _TOGETHER):
+            some = unused_files[start : start + _TOGETHER]
             if dry_run:
                 yield Pruned(files=len(some), file_bytes=sum([await self._blobs.size(file) for file in some]))
                 continue
             aside = [file for file in some if await self._blobs.set_aside(file, before)]
-            used = await self._pruner.referenced_since(aside, snapshot)
-            for file in used:
+            files_in_use = await self._pruner.referenced_since(aside, snapshot)
+            for file in files_in_use:
                 await self._blobs.put_back(file)
-            rest = [file for file in aside if file not in used]
+            rest = [file for file in aside if file not in files_in_use]
             await self._pruner.remove_files(rest)
-            freed = sum([await self._blobs.remove(file) for file in rest])
-            yield Pruned(files=len(rest), file_bytes=freed)
+            freed_bytes = sum([await self._blobs.remove(file) for file in rest])
+            yield Pruned(files=len(rest), file_bytes=freed_bytes)
 
     async def _finish_interrupted(self) -> None:
         """Finishes the deletions that another process has begun and not finished."""
         left = await self._blobs.left_over(self._clock() - _LEFT_OVER)
-        known = await self._pruner.known_files(left)
+        known_files = await self._pruner.known_files(left)
         for file in left:
-            if file in known:
+            if file in known_files:
                 await self._blobs.put_back(file)
             else:
                 await self._blobs.remove(file)
 
 
-def in_words(pruned: Pruned) -> str:
+def in_words(counts: Pruned) -> str:
     """In words: 12 runs, 96 events, 1 file."""
     words = [
         f"{count} {name if count != 1 else name.removesuffix('es') if name == 'batches' else name.removesuffix('s')}"
-        for name, count in zip(Pruned._fields, pruned, strict=True)
+        for name, count in zip(Pruned._fields, counts, strict=True)
         if count and name != "file_bytes"
     ]
     return ", ".join(words) or "nothing"

@@ -236,8 +236,8 @@ class Settings(BaseModel):
 
     @property
     def mail(self) -> MailSetup:
-        needed = ("smtp_url", "smtp_from", "public_url")
-        missing = [PREFIX + name.upper() for name in needed if not getattr(self, name)]
+        names = ("smtp_url", "smtp_from", "public_url")
+        missing = [PREFIX + name.upper() for name in names if not getattr(self, name)]
         return MailSetup(missing, dict(member.split("=", 1) for member in self.members))
 
     @property

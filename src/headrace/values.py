@@ -213,8 +213,8 @@ def _walk(value: Value, leaf: Callable[[Value], Value]) -> Value:
     match value:
         case dict():
             items = cast("dict[str, Value]", value)
-            walked = {key: _walk(item, leaf) for key, item in items.items()}
-            return walked if any(walked[key] is not items[key] for key in items) else items
+            new_items = {key: _walk(item, leaf) for key, item in items.items()}
+            return new_items if any(new_items[key] is not items[key] for key in items) else items
         case list():
             before = cast("list[Value]", value)
             after = [_walk(item, leaf) for item in before]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.ports import Audited, Catalog, Key, Storage
+from headrace.ports import AuditEntry, Catalog, Key, Storage
 
 OLD = Key("k1", None, "d" * 64, "ws-12345", 6.0, workspace="team", name="nightly")
 NEW = replace(OLD, id="k2", digest="e" * 64, prefix="ws-67890", created_at=20.0)
@@ -18,8 +18,8 @@ def store(storage: Storage) -> Catalog:
     return storage.catalog
 
 
-def _entry(id_: str, action: str, at: float, key: str = "k1", workspace: str = "team") -> Audited:
-    return Audited(id_, workspace, at, action, "cli", key, {"apps": ["a1"], "name": "商品", "expires_at": None})
+def _entry(id_: str, action: str, at: float, key: str = "k1", workspace: str = "team") -> AuditEntry:
+    return AuditEntry(id_, workspace, at, action, "cli", key, {"apps": ["a1"], "name": "商品", "expires_at": None})
 
 
 CREATED, ROTATED, REVOKED = _entry("e1", "created", 6.0), _entry("e2", "rotated", 20.0), _entry("e3", "revoked", 30.0)

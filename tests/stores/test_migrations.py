@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 import headrace.stores.sql
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunResumed
-from headrace.ports import Audited, Conversation, IdempotencyRecord, Key, RunFilter
+from headrace.ports import AuditEntry, Conversation, IdempotencyRecord, Key, RunFilter
 from headrace.stores.sql import SqlStorage, migrations
 from headrace.stores.sql.database import connect
 from headrace.stores.sql.schema import REVISIONS, metadata
@@ -159,7 +159,7 @@ async def test_a_database_of_an_older_version_goes_on(version: str, tmp_path: Pa
     said = replace(queued("m1", "a1"), system={"query": "Hi?", "dialogue_count": 1}, conversation="c1")
     await store.journal.append(numbered("m1", [said, RunEnded("succeeded", {"answer": "Hi!"})]))
     assert [exchange.answer for exchange in (await other.conversations.messages("c1"))[0]] == ["Hi!"]
-    entry = Audited("e1", "team", 30.0, "created", "cli", "k2", {})
+    entry = AuditEntry("e1", "team", 30.0, "created", "cli", "k2", {})
     await store.catalog.add_key(Key("k2", None, "e" * 64, "ws-12345", 30.0, workspace="team"), entry)
     assert [key.id for key in await other.catalog.keys()] == ["k1", "k2"]
     assert await other.catalog.audit("team") == [entry]

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from headrace.cache import MAX_AGE_SECONDS, Cache
 from headrace.errors import Forbidden, InvalidParam, NotFound, RequestError, StoreError, Unauthorized
 from headrace.frozen import frozen
-from headrace.ports import WORKSPACE, WORKSPACE_NAME, App, Audited, Catalog, Identity, Key, Principal
+from headrace.ports import WORKSPACE, WORKSPACE_NAME, App, AuditEntry, Catalog, Identity, Key, Principal
 from headrace.values import Value
 
 logger = logging.getLogger(__name__)
@@ -250,8 +250,8 @@ class Access:
             reason = "This key was revoked, or has expired."
         return RequestError(reason, "key_not_live", 409)
 
-    def _audited(self, action: str, by: str, key: Key, about: Mapping[str, Value]) -> Audited:
-        return Audited(str(uuid.uuid4()), key.workspace, self.clock(), action, by, key.id, about)
+    def _audited(self, action: str, by: str, key: Key, about: Mapping[str, Value]) -> AuditEntry:
+        return AuditEntry(str(uuid.uuid4()), key.workspace, self.clock(), action, by, key.id, about)
 
 
 def check_can_grant(principal: Principal, rights: Rights) -> None:

@@ -18,7 +18,7 @@ from headrace.cli.shared import BadUsage, data_option, say, table, wait_for
 if TYPE_CHECKING:
     from headrace.access.keys import Rights
     from headrace.main import Service
-    from headrace.ports import Audited, Key
+    from headrace.ports import AuditEntry, Key
     from headrace.values import Value
 
 _CLI = "cli"  # the actor in the audit log
@@ -266,7 +266,7 @@ def _named(key: Key, apps: Mapping[str, str]) -> str:
     return f"{key.name} ({owner})" if key.name else owner
 
 
-def _entry(change: Audited) -> dict[str, Value]:
+def _entry(change: AuditEntry) -> dict[str, Value]:
     return {
         "id": change.id,
         "workspace": change.workspace,

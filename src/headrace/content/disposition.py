@@ -47,8 +47,8 @@ def parse_disposition(header: str) -> Disposition:
 def _filename(message: Message) -> str:
     """The name in RFC 2231's form if there is one: the other is for clients that do not know that form."""
     names = [value for key, value in message.get_params([], "content-disposition") if key.lower() == "filename"]
-    extended = [value for value in names if isinstance(value, tuple)]
-    value = (extended or names or [""])[0]
+    encoded_names = [value for value in names if isinstance(value, tuple)]
+    value = (encoded_names or names or [""])[0]
     try:
         name = collapse_rfc2231_value(value)
     except UnicodeError:  # from encodings that are not for text, such as idna

@@ -53,8 +53,8 @@ _EVERYDAY = re.compile(
 )
 
 
-def decode(data: bytes, declared: str = "") -> str:
-    """The decoded text. `declared` is the encoding that came with it, if any; without one, a document's own
+def decode(data: bytes, charset: str = "") -> str:
+    """The decoded text. `charset` is the encoding that came with it, if any; without one, a document's own
     `<meta charset>` or XML declaration is used.
 
     Tried in this order: the byte order mark; UTF-16 if it can be nothing else; UTF-8 if it is valid, because many
@@ -64,9 +64,9 @@ def decode(data: bytes, declared: str = "") -> str:
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
-    declared = _codec(declared or _inner_declaration(data))
-    first = declared if _SEVEN_BITS.match(declared) else _wide(data)
-    for encoding in (first, "utf-8", declared):
+    charset = _codec(charset or _inner_declaration(data))
+    first = charset if _SEVEN_BITS.match(charset) else _wide(data)
+    for encoding in (first, "utf-8", charset):
         if encoding:
             try:
                 return data.decode(encoding)

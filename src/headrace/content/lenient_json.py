@@ -75,21 +75,21 @@ async def object_in(text: str) -> dict[str, Any] | None:
         with suppress(ValueError):
             if (value := _object_of(read_strictly(whole))) is not None:
                 return value
-    broken = next((fence for fence in fences if _OBJECT.search(fence)), text)
+    fragment = next((fence for fence in fences if _OBJECT.search(fence)), text)
     empty: dict[str, Any] | None = None
     for start in islice(_OBJECT.finditer(text), _ATTEMPTS):
-        decoded = _decoded_at(text, start.start())
-        if decoded is None:  # an object inside an invalid one is not the answer
-            broken = broken if broken is not text else text[start.start() :]
+        result = _decoded_at(text, start.start())
+        if result is None:  # an object inside an invalid one is not the answer
+            fragment = fragment if fragment is not text else text[start.start() :]
             break
-        if decoded:
-            return cast("dict[str, Any]", decoded)
-        empty = cast("dict[str, Any]", decoded)
+        if result:
+            return cast("dict[str, Any]", result)
+        empty = cast("dict[str, Any]", result)
     else:
         if empty is not None:
             return empty
     with suppress(NothingFound):
-        return _object_of(await repaired(broken))
+        return _object_of(await repaired(fragment))
     return None
 
 
@@ -133,9 +133,9 @@ class _Watched(str):
     @classmethod
     def until(cls, text: str, end: float) -> _Watched:
         """`end`: seconds of this thread's CPU time."""
-        watched = cls(text)
-        watched._until = end
-        return watched
+        text_with_limit = cls(text)
+        text_with_limit._until = end
+        return text_with_limit
 
     def __getitem__(self, key: SupportsIndex | slice, /) -> str:
         self._reads += 1
@@ -154,9 +154,9 @@ def _repaired(text: str) -> Any:
 
     if any(len(_SPACE.sub("", run[0])) >= _DEEPEST for run in _OPENING.finditer(text)):
         raise ValueError("it nests too deeply")
-    watched = _Watched.until(text, time.thread_time() + _MOST_SECONDS)
+    text_with_limit = _Watched.until(text, time.thread_time() + _MOST_SECONDS)
     try:
-        value: Any = mend(repair_json(watched, return_objects=True, skip_json_loads=True))
+        value: Any = mend(repair_json(text_with_limit, return_objects=True, skip_json_loads=True))
     except _TooSlow:
         raise ValueError("it takes too long to make sense of it") from None
     except (RecursionError, ValueError) as error:  # the library wraps a RecursionError in a ValueError

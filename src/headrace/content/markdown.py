@@ -56,8 +56,8 @@ def to_subject(text: str) -> str:
     plain = text[: 10 * _MAX_SUBJECT]
     while (without := _TAG.sub("", plain)) != plain:  # removing a tag may make another: <<b>b>
         plain = without
-    spaced = "".join(" " if character.isspace() else character for character in plain)
-    line = " ".join("".join(filter(_is_shown, spaced)).split())
+    text_with_spaces = "".join(" " if character.isspace() else character for character in plain)
+    line = " ".join("".join(filter(_is_shown, text_with_spaces)).split())
     return line if len(line) <= _MAX_SUBJECT else f"{line[: _MAX_SUBJECT - 1]}…"
 
 

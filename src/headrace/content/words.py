@@ -51,8 +51,8 @@ def _terms(text: str, *, index: bool) -> Iterator[str]:
 def _form(word: str) -> str:
     """The word without accents, and an Arabic one without its article."""
     if not word.isascii() and max(word) <= _LAST_WITH_OPTIONAL_MARKS:
-        decomposed = unicodedata.normalize("NFKD", word)
-        word = "".join(character for character in decomposed if not unicodedata.combining(character))
+        normal_form = unicodedata.normalize("NFKD", word)
+        word = "".join(character for character in normal_form if not unicodedata.combining(character))
     if _ARABIC.search(word):
         word = _ARABIC_ARTICLE.sub("", word.translate(_ARABIC_FORMS))
     return word[:_LONGEST_WORD]

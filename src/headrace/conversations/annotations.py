@@ -50,29 +50,29 @@ class Annotations:
         Changes by another process are noticed within a second."""
         if await self._conversations.annotation_reply(app) is None:
             return None
-        wanted = normalized(query)
-        matching = (await self._questions_of(app)).get(wanted)
+        question = normalized(query)
+        matching = (await self._questions_of(app)).get(question)
         if matching is None:
             return None
         async with self._writing:
             latest = await self._conversations.find_annotation(matching)
-            if latest is None or normalized(latest.question) != wanted:
+            if latest is None or normalized(latest.question) != question:
                 return None
             hit = replace(latest, hits=latest.hits + 1)
             await self._conversations.save_annotation(hit)
         return hit
 
     async def _questions_of(self, app: str) -> Mapping[str, str]:
-        known = self._fresh(app)
-        if known is None:
+        questions = self._fresh(app)
+        if questions is None:
             lock = self._reading.setdefault(app, asyncio.Lock())
             async with lock:  # the next one need not read them again
-                known = self._fresh(app) or await self._read(app)
-        return known.annotations
+                questions = self._fresh(app) or await self._read(app)
+        return questions.annotations
 
     def _fresh(self, app: str) -> _Questions | None:
-        known = self._questions.get(app)
-        return known if known is not None and time.monotonic() - known.at < _FRESH else None
+        questions = self._questions.get(app)
+        return questions if questions is not None and time.monotonic() - questions.at < _FRESH else None
 
     async def _read(self, app: str) -> _Questions:
         changes, page, at = self._changes, 1, time.monotonic()
@@ -103,25 +103,25 @@ class Annotations:
 
     async def find(self, app: str, annotation: str) -> Annotation | None:
         """An app's annotation; None if it has none with this id."""
-        known = await self._conversations.find_annotation(annotation)
-        return known if known is not None and known.app == app else None
+        annotation_record = await self._conversations.find_annotation(annotation)
+        return annotation_record if annotation_record is not None and annotation_record.app == app else None
 
     async def change(self, app: str, annotation: str, question: str, answer: str) -> Annotation | None:
         """Rewrites an app's annotation; None if it has none with this id."""
         async with self._writing:
-            known = await self.find(app, annotation)
-            if known is None:
+            existing = await self.find(app, annotation)
+            if existing is None:
                 return None
-            changed = replace(known, question=question, answer=answer)
-            await self._conversations.save_annotation(changed)
+            new = replace(existing, question=question, answer=answer)
+            await self._conversations.save_annotation(new)
             self._changed(app)
-        return changed
+        return new
 
     async def remove(self, app: str, annotation: str) -> bool:
         """False if the app has none with this id."""
         async with self._writing:
-            known = await self.find(app, annotation)
-            removed = known is not None and await self._conversations.remove_annotation(annotation)
+            existing = await self.find(app, annotation)
+            removed = existing is not None and await self._conversations.remove_annotation(annotation)
             self._changed(app)
         return removed
 

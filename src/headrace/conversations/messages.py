@@ -48,10 +48,10 @@ class Chats:
 
     async def find(self, app: str, end_user: str, conversation: str) -> Conversation:
         """An end user's conversation with an app. NotFound if there is none with this id, or it was deleted."""
-        known = await self.run_service.conversations.find_conversation(conversation)
-        if known is None or known.deleted or known.app != app or known.end_user != end_user:
+        existing = await self.run_service.conversations.find_conversation(conversation)
+        if existing is None or existing.deleted or existing.app != app or existing.end_user != end_user:
             raise NotFound("Conversation Not Exists.")
-        return known
+        return existing
 
     async def message(
         self,
@@ -93,7 +93,7 @@ class Chats:
             now,
             now,
         )
-        variables = [_variable(conversation.id, declared, now) for declared in release.flow.conversation]
+        variables = [_variable(conversation.id, variable, now) for variable in release.flow.conversation]
         return NewConversation(conversation, variables)
 
     async def _continue(self, conversation: Conversation, flow: Flow) -> None:
@@ -101,18 +101,18 @@ class Chats:
         conversations, now = self.run_service.conversations, self.run_service.environment.clock()
         if not flow.conversation:
             return
-        known = {variable.name for variable in await conversations.conversation_variables(conversation.id)}
-        for declared in flow.conversation:
-            if declared.name not in known:
-                await conversations.save_conversation_variable(_variable(conversation.id, declared, now))
+        names = {variable.name for variable in await conversations.conversation_variables(conversation.id)}
+        for item in flow.conversation:
+            if item.name not in names:
+                await conversations.save_conversation_variable(_variable(conversation.id, item, now))
 
 
-def _variable(conversation: str, declared: DeclaredVariable, now: float) -> ConversationVariable:
+def _variable(conversation: str, variable: DeclaredVariable, now: float) -> ConversationVariable:
     """A declared variable of a new conversation. Its id follows from the name, so that it is the same in two
     processes."""
-    id_ = str(uuid.uuid5(uuid.UUID(conversation), declared.name))
+    id_ = str(uuid.uuid5(uuid.UUID(conversation), variable.name))
     return ConversationVariable(
-        id_, conversation, declared.name, declared.type, declared.description, declared.value, now, now
+        id_, conversation, variable.name, variable.type, variable.description, variable.value, now, now
     )
 
 

@@ -177,8 +177,8 @@ class _Converter:
     def _datasets(self) -> Iterator[str]:
         """The ids of the enabled knowledge bases; files of the first versions list them among the tools."""
         settings = mapping(self._config.get("dataset_configs")) or {}
-        chosen = mapping(settings.get("datasets")) or {}
-        entries = [mapping(item) for item in self._items(chosen, "datasets")]
+        datasets = mapping(settings.get("datasets")) or {}
+        entries = [mapping(item) for item in self._items(datasets, "datasets")]
         if self._agent_mode.get("enabled"):
             entries += self._agent_tools
         for entry in entries:

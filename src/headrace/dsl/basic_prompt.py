@@ -51,11 +51,11 @@ _QUESTION = f"\n\nHuman: {_QUERY}\n\nAssistant: "
 def placeholder_filler(names: set[str], *, histories: bool = False) -> Fill:
     """A function that replaces the placeholders of a prompt by references to variables. `histories`: the conversation
     is part of the prompt; else it is sent as messages."""
-    known = {"#context#": _CONTEXT, "#query#": _QUERY, "#histories#": _HISTORIES if histories else ""}
+    placeholders = {"#context#": _CONTEXT, "#query#": _QUERY, "#histories#": _HISTORIES if histories else ""}
 
     def reference(match: re.Match[str]) -> str:
         name = match[1]
-        return f"{{{{#{START}.{name}#}}}}" if name in names else known.get(name, f"{{{name}}}")
+        return f"{{{{#{START}.{name}#}}}}" if name in names else placeholders.get(name, f"{{{name}}}")
 
     return lambda text: _PLACEHOLDER.sub(reference, text)
 

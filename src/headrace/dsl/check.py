@@ -209,25 +209,25 @@ def _reads_of_unknown(data: Mapping[str, Value]) -> Iterator[Read]:
 def unread(
     draft: Draft,
     nodes: Mapping[NodeId, Draft],
-    built: Mapping[NodeId, Node[Config]],
+    nodes_by_id: Mapping[NodeId, Node[Config]],
     document: Document,
-    declared: Mapping[str, Collection[str]],
+    names_by_scope: Mapping[str, Collection[str]],
     mode: str,
     border: Callable[[Draft, NodeId], Draft | None],
 ) -> Iterator[Problem]:
-    """A node's references to variables that do not exist, or not where the node is. `declared` are the names of the
-    file's variables by scope; `border` returns the container around a node that a reader is outside of."""
-    node = None if draft.cls is None else built.get(draft.id)
-    reported: set[Selector] = set()
+    """A node's references to variables that do not exist, or not where the node is. `names_by_scope` are the names of
+    the file's variables by scope; `border` returns the container around a node that a reader is outside of."""
+    node = None if draft.cls is None else nodes_by_id.get(draft.id)
+    selectors_reported: set[Selector] = set()
     for selector, path in _reads_of_unknown(draft.data) if node is None else node.reads():
         scope = selector[0] if selector else ""
-        if not scope or selector in reported:
+        if not scope or selector in selectors_reported:
             continue
-        reported.add(selector)
+        selectors_reported.add(selector)
         if scope in nodes:
-            missing = _hidden(border(draft, scope)) or _no_output(selector, nodes[scope], built.get(scope))
+            missing = _hidden(border(draft, scope)) or _no_output(selector, nodes[scope], nodes_by_id.get(scope))
         else:
-            missing = _undeclared(selector, declared, mode)
+            missing = _undeclared(selector, names_by_scope, mode)
         if missing is not None:
             name, line = document.locate(draft.data, path)
             yield Problem(f"'{'.'.join(selector)}' is read, but {missing}", draft.name, name, line, fatal=False)
@@ -253,11 +253,11 @@ def _hidden(container: Draft | None) -> str | None:
     return f"{inside} there is the value of the last round" if container.traits.loop else f"{inside} there is no value"
 
 
-def _undeclared(selector: Selector, declared: Mapping[str, Collection[str]], mode: str) -> str | None:
+def _undeclared(selector: Selector, names_by_scope: Mapping[str, Collection[str]], mode: str) -> str | None:
     """Why a variable that is not a node's output does not exist; None if it may."""
     scope, name = selector[0], selector[1] if len(selector) > 1 else ""
-    if scope in declared:
-        return None if name in declared[scope] else f"no variable '{name}' is declared"
+    if scope in names_by_scope:
+        return None if name in names_by_scope[scope] else f"no variable '{name}' is declared"
     if scope == "sys":
         return f"an app of mode '{mode}' has none" if mode == "workflow" and name in _OF_CHATS else None
     return None if scope in _SCOPES else f"there is no node '{scope}'"

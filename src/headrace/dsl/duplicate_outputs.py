@@ -22,20 +22,20 @@ _MOST_PAIRS = 200_000  # of nodes, or of outputs with one name; larger graphs ar
 def duplicates(graph: Graph, drafts: Mapping[NodeId, Draft], document: Document) -> Iterator[Problem]:
     """A problem for each output of the top level whose name another one has, too."""
     ends = [drafts[node.id] for node in graph.nodes.values() if node.traits.response == "outputs"]
-    named: defaultdict[str, list[tuple[Draft, int]]] = defaultdict(list)
+    ends_by_name: defaultdict[str, list[tuple[Draft, int]]] = defaultdict(list)
     for end in ends:
         for index, name in _outputs(end):
-            named[name].append((end, index))
-    if sum(len(outputs) ** 2 for outputs in named.values()) > 2 * _MOST_PAIRS:
+            ends_by_name[name].append((end, index))
+    if sum(len(outputs) ** 2 for outputs in ends_by_name.values()) > 2 * _MOST_PAIRS:
         return
-    shared = {
+    shared_names = {
         (first.id, second.id)
-        for outputs in named.values()
+        for outputs in ends_by_name.values()
         for (first, _), (second, _) in combinations(outputs, 2)
         if first.id != second.id
     }
-    together = _reachable_together(graph, shared) if shared else set[tuple[NodeId, NodeId]]()
-    for name, outputs in named.items():
+    together = _reachable_together(graph, shared_names) if shared_names else set[tuple[NodeId, NodeId]]()
+    for name, outputs in ends_by_name.items():
         for at, (end, index) in enumerate(outputs):
             others = [other for other, _ in outputs[:at] if other.id == end.id or (other.id, end.id) in together]
             if others:
@@ -54,7 +54,7 @@ def _outputs(end: Draft) -> Iterator[tuple[int, str]]:
             yield index, name
 
 
-def _reachable_together(graph: Graph, wanted: Collection[tuple[NodeId, NodeId]]) -> set[tuple[NodeId, NodeId]]:
+def _reachable_together(graph: Graph, wanted_pairs: Collection[tuple[NodeId, NodeId]]) -> set[tuple[NodeId, NodeId]]:
     """The pairs of nodes that one run may reach: by paths from the root that nowhere leave a node by two handles, of
     which a run takes only one."""
     positions = {node: position for position, node in enumerate(_sorted(graph))}
@@ -72,7 +72,7 @@ def _reachable_together(graph: Graph, wanted: Collection[tuple[NodeId, NodeId]])
                 stack.append(pair)
         if len(pairs) > _MOST_PAIRS:
             return set()
-    return {pair for pair in wanted if pair in pairs or pair[::-1] in pairs}
+    return {pair for pair in wanted_pairs if pair in pairs or pair[::-1] in pairs}
 
 
 def _next(graph: Graph, order: Mapping[NodeId, int], first: NodeId, second: NodeId) -> Iterator[tuple[NodeId, NodeId]]:

@@ -58,10 +58,10 @@ class ErrorHandling:
 
     def retry(self) -> Retry | None:
         """How often a failed attempt is repeated; None if it is not."""
-        written = self._draft.data.get("retry_config")
-        config = mapping(written)
+        retry_config = self._draft.data.get("retry_config")
+        config = mapping(retry_config)
         if config is None:
-            if written is not None:
+            if retry_config is not None:
                 self._report_at("must be a mapping", "retry_config")
             return None
         if config.get("retry_enabled") not in (True, "true", 1):
@@ -83,14 +83,14 @@ class ErrorHandling:
 
     def defaults(self) -> dict[str, Value]:
         """The outputs of the node if it fails; empty for other strategies."""
-        written = self._draft.data.get("default_value")
-        if self.strategy != DEFAULT_VALUE or written is None:
+        default_value = self._draft.data.get("default_value")
+        if self.strategy != DEFAULT_VALUE or default_value is None:
             return {}
-        if not isinstance(written, list):
+        if not isinstance(default_value, list):
             self._report_at("must be a list", "default_value")
             return {}
         values: dict[str, Value] = {}
-        for index, item in enumerate(cast("list[Value]", written)):
+        for index, item in enumerate(cast("list[Value]", default_value)):
             entry = mapping(item)
             key = entry.get("key") if entry else None
             if entry is None or not isinstance(key, str) or not key:

@@ -68,8 +68,8 @@ class _Loader:
         self._file: dict[str, Value] = document.value
         self._nodes: dict[NodeId, Node[Config]] = {}
         self._drafts: dict[NodeId, Draft] = {}
-        self._declared: dict[str, Collection[str]] = {}
-        self._visited: list[Draft] = []
+        self._names_by_scope: dict[str, Collection[str]] = {}
+        self._drafts_in_order: list[Draft] = []
         self._app_mode = _WORKFLOW
         self.problems = list(document.problems)
 
@@ -90,8 +90,8 @@ class _Loader:
         workflow = mapping(self._file.get("workflow"))
         name = _text(app.get("name")) or "Untitled"
         if workflow is None and mode in basic_apps.MODES:
-            if converted := basic_apps.convert(self._document, mode, self.problems.append):
-                self._document, workflow = converted.document, converted.workflow
+            if basic_app := basic_apps.convert(self._document, mode, self.problems.append):
+                self._document, workflow = basic_app.document, basic_app.workflow
         elif workflow is None and mode not in NOT_RUN:
             self._report("there is no `workflow` section", self._file, "workflow")
         if workflow is None:
@@ -100,7 +100,7 @@ class _Loader:
             environment, secrets = self._environment(workflow)
             features = mapping(workflow.get("features")) or {}
             conversation = self._conversation(workflow)
-            self._declared = {"env": environment, "conversation": {variable.name for variable in conversation}}
+            self._names_by_scope = {"env": environment, "conversation": {variable.name for variable in conversation}}
             graph = self._graph(workflow)
         if graph is None:
             return None
@@ -237,11 +237,11 @@ class _Loader:
                 self._node(draft)
             self._check_reads(levels)
             return None
-        built = self._built(top, levels)
+        nodes_by_id = self._built(top, levels)
         self._check_reads(levels)
         if not any(problem.fatal for problem in self.problems):
-            self.problems += duplicates(built, self._drafts, self._document)
-        return built
+            self.problems += duplicates(nodes_by_id, self._drafts, self._document)
+        return nodes_by_id
 
     def _built(self, level: Level, levels: Levels, parent: NodeId | None = None) -> Graph:
         specs: list[NodeSpec] = []
@@ -283,13 +283,13 @@ class _Loader:
         return Graph(specs, edges, starts[0], cast("Mapping[NodeId, list[Piece]]", responses), bodies, starts)
 
     def _check_reads(self, levels: Levels) -> None:
-        known = (self._drafts, self._nodes, self._document, self._declared, self._app_mode, levels.border)
-        for draft in self._visited:
+        known = (self._drafts, self._nodes, self._document, self._names_by_scope, self._app_mode, levels.border)
+        for draft in self._drafts_in_order:
             self.problems.extend(unread(draft, *known))
 
     def _node(self, draft: Draft) -> Node[Config] | None:
         """The node, or an `Unknown` one if its type is unknown; None if its configuration is invalid."""
-        self._visited.append(draft)
+        self._drafts_in_order.append(draft)
         cls = draft.cls
         if cls is None:
             message = f"nodes of type '{draft.kind}' are not run here"
@@ -302,12 +302,12 @@ class _Loader:
                 self.problems.append(Problem(flaw, draft.name, where or None, line, fatal=False))
             return node
         except ValidationError as error:
-            reported: set[tuple[str, str]] = set()
+            problems_reported: set[tuple[str, str]] = set()
             for detail in error.errors(include_url=False, include_context=False, include_input=False):
                 field, line = self._document.locate(draft.data, detail["loc"])
                 message = _worded(detail["type"], detail["msg"])
-                if (field, message) not in reported:
-                    reported.add((field, message))
+                if (field, message) not in problems_reported:
+                    problems_reported.add((field, message))
                     self.problems.append(Problem(message, draft.name, field or None, line))
         except (HeadraceError, ValueError) as error:  # raised by a node type for the configuration as a whole
             self._report(str(error) or type(error).__name__, draft.data, node=draft.name)
@@ -319,11 +319,11 @@ class _Loader:
             spec = specs.get(link.edge.source)
             if spec is None or isinstance(self._nodes[spec.id], UnknownNode):
                 continue
-            known = self._nodes[spec.id].branches() if spec.branching else {SOURCE}
-            if known is None or not (spec.branching or spec.strategy == FAIL_BRANCH):
+            handles = self._nodes[spec.id].branches() if spec.branching else {SOURCE}
+            if handles is None or not (spec.branching or spec.strategy == FAIL_BRANCH):
                 continue
-            known = [*known, *([FAIL_BRANCH] if spec.strategy == FAIL_BRANCH else [])]
-            if link.edge.handle not in known:
+            handles = [*handles, *([FAIL_BRANCH] if spec.strategy == FAIL_BRANCH else [])]
+            if link.edge.handle not in handles:
                 message = f"an edge leaves by the branch '{link.edge.handle}', which the node does not have"
                 name = self._drafts[spec.id].name
                 self.problems.append(Problem(message, name, "sourceHandle", link.line, fatal=False))

@@ -44,6 +44,6 @@ def shown(content: str) -> tuple[str, bool]:
 def _secret_entries(file: Mapping[str, Value]) -> list[dict[str, Value]]:
     """The secret environment variables that have a value."""
     workflow = mapping(file.get("workflow")) or {}
-    listed = workflow.get("environment_variables")
-    entries = [mapping(item) or {} for item in cast("list[Value]", listed)] if isinstance(listed, list) else []
+    variables = workflow.get("environment_variables")
+    entries = [mapping(item) or {} for item in cast("list[Value]", variables)] if isinstance(variables, list) else []
     return [entry for entry in entries if entry.get("value_type") == SECRET and entry.get("value") not in (None, "")]

@@ -106,10 +106,10 @@ class Levels:
         """The first node inside a container: the one that it names, unless that has another parent and the container
         has a first node of its own (like a copied container)."""
         own = [node for node in self._nodes.values() if node.traits.starts_body and node.parent == container.id]
-        named = self._nodes.get(identifier(container.data.get("start_node_id")) or "")
-        if named is None or (own and self._parent(named) not in (None, container.id)):
+        start = self._nodes.get(identifier(container.data.get("start_node_id")) or "")
+        if start is None or (own and self._parent(start) not in (None, container.id)):
             return own[0] if own else None
-        return named
+        return start
 
     def _settle(self, starts: Sequence[Draft]) -> None:
         """Finds the level of every node that is reached."""
@@ -128,10 +128,10 @@ class Levels:
         for id_, candidates in reached_from.items():
             if id_ in order:  # a container is in one that was reached before it, so that none is in itself
                 candidates = [place for place in candidates if order[place] < order[id_]]
-            wanted = self._parent(self._nodes[id_])
+            parent = self._parent(self._nodes[id_])
             if id_ in place_of_root and place_of_root[id_] in candidates:
-                wanted = place_of_root[id_]
-            self._homes[id_] = wanted if wanted in candidates else candidates[0]
+                parent = place_of_root[id_]
+            self._homes[id_] = parent if parent in candidates else candidates[0]
         for draft in self._nodes.values():
             if draft.id in self._homes:
                 self._inside[self._homes[draft.id]].append(draft)
@@ -146,14 +146,14 @@ class Levels:
 
     def _reached(self, roots: Sequence[NodeId]) -> list[NodeId]:
         """The nodes that edges lead to from these, directly or not."""
-        reached = dict.fromkeys(roots)
+        reachable = dict.fromkeys(roots)
         stack = list(roots)
         while stack:
             for target in self._out.get(stack.pop(), ()):
-                if target not in reached:
-                    reached[target] = None
+                if target not in reachable:
+                    reachable[target] = None
                     stack.append(target)
-        return list(reached)
+        return list(reachable)
 
     def _misplaced(self, draft: Draft, home: Place) -> None:
         """Reports a node that does not run where its parent says."""
@@ -176,33 +176,33 @@ class Levels:
     # ------------------------------------------------------------------------------------------------- one level
 
     def _level(self, place: Place, starts: Sequence[Draft]) -> Level:
-        reached = {start.id for start in starts}
+        reachable = {start.id for start in starts}
         links: list[Link] = []
         for link in self._links:
             source, target = link.edge.source, link.edge.target
             if source not in self._homes or self._homes[source] != place:
                 continue
-            if self._homes[target] == place and (target not in reached or len(reached) == 1):
+            if self._homes[target] == place and (target not in reachable or len(reachable) == 1):
                 links.append(link)
                 continue
             name = self._nodes[target].name
-            where = "leads to the start" if target in reached else "crosses the border of a container, to"
+            where = "leads to the start" if target in reachable else "crosses the border of a container, to"
             message = f"an edge {where} '{name}': it is ignored"
             self._report(Problem(message, self._nodes[source].name, line=link.line, fatal=False))
         out: defaultdict[NodeId, list[NodeId]] = defaultdict(list)
         for link in links:
             out[link.edge.source].append(link.edge.target)
-        stack = list(reached)
+        stack = list(reachable)
         while stack:
             for target in out[stack.pop()]:
-                if target not in reached:
-                    reached.add(target)
+                if target not in reachable:
+                    reachable.add(target)
                     stack.append(target)
         for node in self._inside[place]:
-            if node.id not in reached:
+            if node.id not in reachable:
                 self._unreachable(node)
-        nodes = [node for node in self._inside[place] if node.id in reached]
-        links = [link for link in links if link.edge.source in reached]
+        nodes = [node for node in self._inside[place] if node.id in reachable]
+        links = [link for link in links if link.edge.source in reachable]
         self._acyclic(nodes, links)
         return Level(nodes, links, starts)
 

@@ -150,8 +150,8 @@ class _Reader:
         self.lines: dict[int, Lines] = {}
         self._text = text
         self._anchors: dict[str, tuple[Value, int] | None] = {}  # value and weight; None before its end
-        self._aliased = 0
-        self._known: dict[str, Value] = {}  # cache of short plain scalars by their text
+        self._alias_count = 0
+        self._scalars: dict[str, Value] = {}  # cache of short plain scalars by their text
         self._stack: list[_Collection] = []
         self._root: Value = None
 
@@ -205,8 +205,8 @@ class _Reader:
             return
         if event.tag is None and not event.implicit[0]:
             value = text
-        elif event.tag is None and text in self._known:
-            value = self._known[text]
+        elif event.tag is None and text in self._scalars:
+            value = self._scalars[text]
         else:
             value = self._resolved(text, event.tag, line)
         if event.anchor:
@@ -224,7 +224,7 @@ class _Reader:
         if value is NotImplemented:
             raise _Unreadable(f"the YAML tag {kind!r} is not allowed here", line)
         if tag is None and len(text) <= 32:
-            self._known[text] = value
+            self._scalars[text] = value
         return value
 
     def _begin(self, event: yaml.CollectionStartEvent) -> None:
@@ -254,12 +254,12 @@ class _Reader:
         name, line = cast("str", event.anchor), _line(event)
         if name not in self._anchors:
             raise _Unreadable(f"the alias '*{name}' is not defined", line)
-        anchored = self._anchors[name]
-        if anchored is None:
+        anchor = self._anchors[name]
+        if anchor is None:
             raise _Unreadable(f"the alias '*{name}' refers to itself", line)
-        value, weight = anchored
-        self._aliased += weight
-        if self._aliased > MAX_ALIASED:
+        value, weight = anchor
+        self._alias_count += weight
+        if self._alias_count > MAX_ALIASED:
             raise _Unreadable("the file's aliases expand to too many values", line)
         if self._stack and self._stack[-1].wants_key:
             if not isinstance(value, str):

@@ -48,15 +48,15 @@ def context_of(
     step: RunStep,
 ) -> Context:
     """What a node sees in its next attempt."""
-    queued, running = state.request, state.running[path]
+    request, running = state.request, state.running[path]
     instance, id_ = state.node_at(path)
     return Context(  # by position: sixteen names would cost more than all the rest
         state.run,
-        queued.app,
-        queued.user,
+        request.app,
+        request.user,
         instance.graph.nodes[id_],
         instance.variables,
-        queued.inputs,
+        request.inputs,
         environment.resources,
         environment.limits,
         emit,
@@ -148,9 +148,9 @@ def first_event(state: State, records: Sequence[Record]) -> RunResumed | RunEnde
 def remaining_seconds(records: Sequence[Record], limits: Limits, now: float) -> float:
     """How long a run may still take. The time that it waits for people does not count: only that since it started, or
     was last resumed after a pause."""
-    resumed = RunResumed()
+    resumption = RunResumed()
     begins = (
-        record.at for record in reversed(records) if isinstance(record.event, RunStarted) or record.event == resumed
+        record.at for record in reversed(records) if isinstance(record.event, RunStarted) or record.event == resumption
     )
     return max(0.0, limits.max_seconds - (now - next(begins, now)))
 

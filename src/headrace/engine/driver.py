@@ -153,17 +153,17 @@ class Driver:
         limits = self.environment.limits
         if self._expired and not self.state.ended:
             self._end_run("failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds")
-        steps_taken = 0
-        while steps_taken < STEPS_PER_SLICE and self._outbox.failure is None and (steps := plan(self.state)):
+        step_count = 0
+        while step_count < STEPS_PER_SLICE and self._outbox.failure is None and (steps := plan(self.state)):
             progress = False
             for step in steps:
-                if steps_taken >= STEPS_PER_SLICE:
+                if step_count >= STEPS_PER_SLICE:
                     break
                 if not is_current(self.state, step):
                     continue
                 if not isinstance(step, Start):
                     self._record(self._complete(step))
-                    steps_taken += 1
+                    step_count += 1
                     progress = True
                     continue
                 if step.path in self._tasks:
@@ -172,11 +172,11 @@ class Driver:
                     error = f"Maximum execution steps exceeded: {self.state.steps + 1} > {limits.max_steps}"
                     self._end_run("failed", error)
                     break
-                steps_taken += 1
+                step_count += 1
                 progress = self._start_node(step) or progress
             if not progress:
                 break
-        return steps_taken >= STEPS_PER_SLICE
+        return step_count >= STEPS_PER_SLICE
 
     async def _continue_after_conflict(self) -> State:
         """Another process has written to this run. A command (stop) is followed; to a new owner the run is left."""
@@ -282,10 +282,10 @@ class Driver:
                 and self._may_retry(instance)
                 and self.state.running[path].failures < retry.limit
             ):
-                failed = self.state.running[path].failures + 1
+                failures = self.state.running[path].failures + 1
                 if self._streams.outputs:
                     self._journal_streams(path, ended=True)
-                self._record(NodeRetried(path, failed, str(outcome), outcome.kind, outcome.inputs, outcome.process))
+                self._record(NodeRetried(path, failures, str(outcome), outcome.kind, outcome.inputs, outcome.process))
                 self._write()
                 await asyncio.sleep(retry.interval)
                 if not self._may_retry(instance):
@@ -317,8 +317,8 @@ class Driver:
 
     def _emit(self, path: Path, graph: Graph, node: NodeId, name: str, text: str) -> None:
         """Streams text of a node, if it is part of a response."""
-        streamed = node in graph.reasoning_nodes if name == REASONING else (node, name) in graph.streamed_selectors
-        if streamed and not self.state.ended:
+        is_streamed = node in graph.reasoning_nodes if name == REASONING else (node, name) in graph.streamed_selectors
+        if is_streamed and not self.state.ended:
             self._publish_live(self._streams.append(path, name, text, self.state.running[path].texts))
 
     def _publish_live(self, delta: Delta | None) -> None:

@@ -144,10 +144,10 @@ class Outbox:
 
     def first_unconfirmed(self) -> int | None:
         """The lowest number that the journal has not confirmed; None if it has all."""
-        unconfirmed = (
+        first_unconfirmed = (
             record.seq for batch in self._batches if not batch.durable for record in batch.records if record.seq
         )
-        return min(unconfirmed, default=None)
+        return min(first_unconfirmed, default=None)
 
     def _on_appended(self, batch: _Batch, done: asyncio.Future[None]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
@@ -192,8 +192,8 @@ class Outbox:
             await self._journal.append(records)
         except SequenceConflict:
             # a commit may have taken effect though the connection was lost before its confirmation
-            stored = await self._journal.read(records[0].run, (records[0].seq or 1) - 1)
-            if [*map(_identity, stored)] != [*map(_identity, records)]:
+            stored_records = await self._journal.read(records[0].run, (records[0].seq or 1) - 1)
+            if [*map(_identity, stored_records)] != [*map(_identity, records)]:
                 raise
 
     def close(self) -> None:

@@ -86,21 +86,21 @@ def holds(operator: str, actual: Value, expected: Value) -> bool:
 
 def _expected(expected: Expected, actual: Value, variables: Variables) -> Value:
     """The expected value with its template rendered, and as a boolean where it is compared with one."""
-    rendered = variables.render(expected) if isinstance(expected, str) else expected
-    if rendered is None or kind(actual) not in {"boolean", "array[boolean]"}:
-        return list(rendered) if isinstance(rendered, tuple) else rendered
-    if isinstance(rendered, str | bool):
-        return _boolean(rendered)
-    return [_boolean(item) for item in rendered]
+    operand = variables.render(expected) if isinstance(expected, str) else expected
+    if operand is None or kind(actual) not in {"boolean", "array[boolean]"}:
+        return list(operand) if isinstance(operand, tuple) else operand
+    if isinstance(operand, str | bool):
+        return _boolean(operand)
+    return [_boolean(item) for item in operand]
 
 
 def _boolean(value: str | bool) -> bool:
     try:
-        loaded: object = json.loads(value) if isinstance(value, str) else value
+        content: object = json.loads(value) if isinstance(value, str) else value
     except RecursionError:
-        loaded = None
-    if isinstance(loaded, int):
-        return bool(loaded)
+        content = None
+    if isinstance(content, int):
+        return bool(content)
     raise ValueError(f"{value!r} is not a boolean")
 
 

@@ -213,8 +213,8 @@ class Graph:
         spec = self.nodes[node]
         if not spec.branching and spec.strategy != FAIL_BRANCH:
             return edges, ()
-        taken = [edge for edge in edges if edge.handle == handle]
-        return taken, [edge for edge in edges if edge.handle != handle]
+        matching = [edge for edge in edges if edge.handle == handle]
+        return matching, [edge for edge in edges if edge.handle != handle]
 
     def store_outputs(
         self, scopes: MutableMapping[str, Mapping[str, Value]], node: NodeId, outputs: Mapping[str, Value]

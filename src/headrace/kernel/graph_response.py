@@ -131,8 +131,8 @@ class GraphResponse:
 
     def flush(self) -> list[TextChunk]:
         """The buffered chunks, once its turn has come."""
-        buffered, self._buffered = self._buffered, []
-        return self.emit(buffered)
+        chunks, self._buffered = self._buffered, []
+        return self.emit(chunks)
 
     def start(self, node: NodeId | None = None) -> Iterator[TextChunk]:
         """Begins at a node, by default the graph's root."""
@@ -142,14 +142,14 @@ class GraphResponse:
     def restart(self) -> Iterator[TextChunk]:
         """The worker was lost: the nodes that were running start again, after the steps that have ended."""
         nodes = {selector[0] for selector in self._streams}.union(self._running) - self._ended
-        kept = {name: stream for name, stream in self._streams.items() if name[0] in nodes and stream.kept}
-        piece, emitted = self._current_piece(), self._emitted
+        old_streams = {name: stream for name, stream in self._streams.items() if name[0] in nodes and stream.kept}
+        piece, emitted_length = self._current_piece(), self._emitted
         self._reset_streams(nodes)
-        for selector, stream in kept.items():
+        for selector, stream in old_streams.items():
             text = "".join(stream.pieces)[: stream.kept]
             self._streams[selector] = NodeOutputStream([text], stream.kept, stream.kept, stream.kept)
             if piece == selector:
-                self._emitted = min(emitted, stream.kept)
+                self._emitted = min(emitted_length, stream.kept)
         return self._advance()
 
     def apply(self, record: Record) -> Iterable[TextChunk]:
@@ -172,8 +172,8 @@ class GraphResponse:
             case NodeStarted(inputs=inputs):
                 if (body := self.graph.bodies.get(node)) is None:
                     self._running[node] = record.seq or 0  # a container in a failed round ends without an event
-                elif shared := body.container.shared_variables(inputs):
-                    self.scopes[node] = shared
+                elif shared_variables := body.container.shared_variables(inputs):
+                    self.scopes[node] = shared_variables
                 else:
                     return []
             case NodeFailed(strategy=None):
@@ -207,11 +207,11 @@ class GraphResponse:
             stream.journaled = max(stream.journaled, at + len(text))
             if self._early_text and self._early_text[0] == selector:
                 self._early_text = None
-        known = stream.length - at
-        if known < 0 or known >= len(text):
+        overlap = stream.length - at
+        if overlap < 0 or overlap >= len(text):
             return ()
-        stream.pieces.append(text[known:])
-        stream.length += len(text) - known
+        stream.pieces.append(text[overlap:])
+        stream.length += len(text) - overlap
         if self.graph.nodes[selector[0]].strategy != FAIL_BRANCH:
             return self._advance()
         self._start_early(selector)
@@ -225,9 +225,9 @@ class GraphResponse:
         node = selector[0]
         if node not in self._certain or node in self._provisional.values():
             return
-        visited = set(self._certain)
+        seen_nodes = set(self._certain)
         edges = self.graph.edges_taken(node, SOURCE)[0]
-        downstream = (target for edge in edges for target in self._until_choice(edge.target, visited))
+        downstream = (target for edge in edges for target in self._until_choice(edge.target, seen_nodes))
         response = next((target for target in downstream if target in self.graph.responses), None)
         if response is not None and selector in self.graph.responses[response]:
             self._provisional[response] = node
@@ -265,18 +265,18 @@ class GraphResponse:
 
     def _reach(self, node: NodeId) -> None:
         """The node is certain to be reached, and so are all nodes after it up to the next choice."""
-        for reached in self._until_choice(node, self._certain):
-            if reached in self.graph.responses and self._provisional.pop(reached, None) is None:
-                self._queue.append(reached)
+        for next_node in self._until_choice(node, self._certain):
+            if next_node in self.graph.responses and self._provisional.pop(next_node, None) is None:
+                self._queue.append(next_node)
 
-    def _until_choice(self, node: NodeId, visited: set[NodeId]) -> Iterator[NodeId]:
+    def _until_choice(self, node: NodeId, seen_nodes: set[NodeId]) -> Iterator[NodeId]:
         """A node and all nodes after it up to the next choice, without those already visited."""
         stack = [node]
         while stack:
             node = stack.pop()
-            if node in visited:
+            if node in seen_nodes:
                 continue
-            visited.add(node)
+            seen_nodes.add(node)
             yield node
             if node not in self.graph.choices:
                 stack.extend(edge.target for edge in reversed(self.graph.edges_from.get(node, ())))

@@ -43,14 +43,14 @@ class ReasoningStreams:
         reasoning = self._nodes.setdefault(node, _NodeReasoning(seq))
         if journaled:
             reasoning.journaled = max(reasoning.journaled, at + len(text))
-        known = reasoning.length - at
-        if known < 0 or known >= len(text):
+        overlap = reasoning.length - at
+        if overlap < 0 or overlap >= len(text):
             return []
         reasoning.length = at + len(text)
         if not shown:
             return []
-        reasoning.emitted += len(text) - known
-        return [(text[known:], (node, REASONING), reasoning.seq)]
+        reasoning.emitted += len(text) - overlap
+        return [(text[overlap:], (node, REASONING), reasoning.seq)]
 
     def end(self, node: NodeId) -> list[tuple[str, tuple[str, ...], int]]:
         """The node has succeeded."""

@@ -202,42 +202,42 @@ class RunOutputs:
     def current(self, *, failed: bool = False) -> dict[str, Value]:
         """The outputs if the run ended now, with this failure or without one."""
         order = self._by_node if self.handles is None else execution_order(self._graph, self.handles)
-        ordered = [
+        in_order = [
             *(node for node in order if node in self._by_node),
             *(node for node in self._by_node if node not in order),
         ]
-        outputs = dict(self._by_node[ordered[0]]) if ordered else {}
-        for node in ordered[1:]:
+        outputs = dict(self._by_node[in_order[0]]) if in_order else {}
+        for node in in_order[1:]:
             _merge(outputs, self._by_node[node])
         if not failed and (self._chunks or (self.response_stream is not None and "answer" in outputs)):
             outputs["answer"] = self.response_text
         return outputs
 
 
-def _merge(merged: dict[str, Value], outputs: Mapping[str, Value]) -> None:
-    answer, more = merged.get("answer"), outputs.get("answer")
-    merged.update(outputs)
+def _merge(outputs_of_all: dict[str, Value], outputs: Mapping[str, Value]) -> None:
+    answer, more = outputs_of_all.get("answer"), outputs.get("answer")
+    outputs_of_all.update(outputs)
     if isinstance(answer, str) and answer and isinstance(more, str):
-        merged["answer"] = answer + more
+        outputs_of_all["answer"] = answer + more
 
 
 def execution_order(graph: Graph, handles: Mapping[NodeId, str]) -> dict[NodeId, None]:
     """The nodes that ended, in the order of sequential execution: the one that became ready first runs first."""
-    undecided = dict(graph.in_degree)
-    reached: set[NodeId] = set()
+    edges_left = dict(graph.in_degree)
+    reachable: set[NodeId] = set()
     queue = deque(node for node in graph.starts if node in handles)
     order: dict[NodeId, None] = {}
-    skipped = deque(node for node in graph.starts if node not in handles)
+    skipped_nodes = deque(node for node in graph.starts if node not in handles)
 
     def decide(target: NodeId, *, taken: bool) -> None:
-        undecided[target] -= 1
+        edges_left[target] -= 1
         if taken:
-            reached.add(target)
-        if undecided[target] == 0:
-            if target in reached:
+            reachable.add(target)
+        if edges_left[target] == 0:
+            if target in reachable:
                 queue.append(target)
             else:
-                skipped.append(target)
+                skipped_nodes.append(target)
 
     while queue:
         node = queue.popleft()
@@ -247,8 +247,8 @@ def execution_order(graph: Graph, handles: Mapping[NodeId, str]) -> dict[NodeId,
         taken_edges, skipped_edges = graph.edges_taken(node, handles[node])
         for edge in skipped_edges:
             decide(edge.target, taken=False)
-        while skipped:
-            for edge in graph.edges_from.get(skipped.popleft(), ()):
+        while skipped_nodes:
+            for edge in graph.edges_from.get(skipped_nodes.popleft(), ()):
                 decide(edge.target, taken=False)
         for edge in taken_edges:
             decide(edge.target, taken=True)

@@ -23,29 +23,29 @@ from headrace.values import Value
 
 def following(graph: Graph, node: NodeId) -> set[NodeId]:
     """A top-level node and all that may run after it."""
-    reached, waiting = {node}, [node]
+    following, waiting = {node}, [node]
     while waiting:
-        targets = {edge.target for edge in graph.edges_from.get(waiting.pop(), ())} - reached
-        reached |= targets
+        targets = {edge.target for edge in graph.edges_from.get(waiting.pop(), ())} - following
+        following |= targets
         waiting += targets
-    return reached
+    return following
 
 
 def fork(
     records: Sequence[Record],
     run: RunId,
     at: float,
-    queued: RunQueued,
+    request: RunQueued,
     again: Collection[NodeId] = (),
     outputs: Mapping[NodeId, Mapping[str, Value]] | None = None,
 ) -> list[Record]:
-    """The first records of the new run: `queued`, and those of the nodes that the old run finished, except the
+    """The first records of the new run: `request`, and those of the nodes that the old run finished, except the
     top-level nodes that are to run `again`. `outputs` replace some of those of the others.
 
     A node is finished if it succeeded, was skipped, or failed with a strategy that handled it. The others start again,
     as if they never had; so does an unfinished container with everything inside it. Copied records keep their times,
     but not their usage, which is counted in the old run."""
-    finished: set[Path] = {
+    finished_paths: set[Path] = {
         record.event.path
         for record in records
         if isinstance(record.event, NodeSucceeded | NodeSkipped)
@@ -55,19 +55,21 @@ def fork(
     def is_kept(path: Path) -> bool:
         """Nodes inside a container are kept only if the container has finished."""
         outermost = next(iter(containers(path)), path)
-        return outermost in finished and outermost not in again
+        return outermost in finished_paths and outermost not in again
 
-    copied = [Record(run, 1, at, queued)]
+    new_records = [Record(run, 1, at, request)]
     for record in records:
         match record.event:
             case RunStarted():
-                copied.append(Record(run, len(copied) + 1, at, record.event))
+                new_records.append(Record(run, len(new_records) + 1, at, record.event))
             case NodeSucceeded(path) as event if is_kept(path):
-                changed = {**event.outputs, **(outputs or {}).get(path, {})}
-                copied.append(Record(run, len(copied) + 1, record.at, replace(event, usage=None, outputs=changed)))
+                new_outputs = {**event.outputs, **(outputs or {}).get(path, {})}
+                new_records.append(
+                    Record(run, len(new_records) + 1, record.at, replace(event, usage=None, outputs=new_outputs))
+                )
             case NodeStarted(path) | NodeRetried(path) | NodeFailed(path) | NodeSkipped(path) | RoundStarted(path):
                 if is_kept(path):
-                    copied.append(Record(run, len(copied) + 1, record.at, record.event))
+                    new_records.append(Record(run, len(new_records) + 1, record.at, record.event))
             case _:
                 pass
-    return copied
+    return new_records

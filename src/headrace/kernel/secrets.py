@@ -43,9 +43,9 @@ class SecretMask:
     """Masks the secrets of a workflow in values, texts and records."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = {secret for secret in secrets if secret}
-        self._long = sorted((secret for secret in known if len(secret) >= SHORTEST), key=len, reverse=True)
-        self._short = {secret for secret in known if len(secret) < SHORTEST}
+        known_secrets = {secret for secret in secrets if secret}
+        self._long = sorted((secret for secret in known_secrets if len(secret) >= SHORTEST), key=len, reverse=True)
+        self._short = {secret for secret in known_secrets if len(secret) < SHORTEST}
 
     def __bool__(self) -> bool:
         return bool(self._long or self._short)

@@ -247,8 +247,8 @@ class State(RunSummary):
             run.usage.add(usage)
             run = run.parent.container_run
 
-    def _assign(self, instance: GraphInstance, assigned: Mapping[str, Mapping[str, Value]]) -> None:
-        for scope, values in assigned.items():
+    def _assign(self, instance: GraphInstance, assignments: Mapping[str, Mapping[str, Value]]) -> None:
+        for scope, values in assignments.items():
             owner = self._instance_of_scope(instance, scope)
             owner.scopes[scope] = {**owner.scopes.get(scope, {}), **values}
 
@@ -264,21 +264,21 @@ class State(RunSummary):
     def _take_edges(self, instance: GraphInstance, node: NodeId, handle: str) -> None:
         if self.run_outputs.handles is not None and instance is self._root:
             self.run_outputs.handles[node] = handle
-        taken, skipped = instance.graph.edges_taken(node, handle)
-        for edge in taken:
+        taken_edges, skipped_edges = instance.graph.edges_taken(node, handle)
+        for edge in taken_edges:
             self._decide_edge(instance, edge.target, taken=True)
-        for edge in skipped:
+        for edge in skipped_edges:
             self._decide_edge(instance, edge.target, taken=False)
         self._finish_node(instance)
 
     def _decide_edge(self, instance: GraphInstance, target: NodeId, *, taken: bool) -> None:
         """An edge is taken or skipped; once all edges of its target are decided, the target is ready or to be
         skipped."""
-        undecided = instance.undecided_edges.get(target, instance.graph.in_degree[target]) - 1
-        instance.undecided_edges[target] = undecided
+        edges_left = instance.undecided_edges.get(target, instance.graph.in_degree[target]) - 1
+        instance.undecided_edges[target] = edges_left
         if taken:
             instance.reached_nodes.add(target)
-        if undecided == 0 and not instance.cancelled:
+        if edges_left == 0 and not instance.cancelled:
             if target in instance.reached_nodes:
                 self._make_ready(instance, target)
             else:

@@ -72,10 +72,10 @@ def apply_step(steps: Steps, attempt: str, event: StepStarted | StepEnded, at: f
 
 def fail_steps(steps: Steps, error: str, at: float) -> list[Step]:
     """The attempt has failed: the steps that have not ended fail with it. Returns these, the innermost first."""
-    failed = [step for step in reversed(steps.values()) if not step.ended]
-    for step in failed:
+    open_steps = [step for step in reversed(steps.values()) if not step.ended]
+    for step in open_steps:
         step.ended_at, step.error = at, error
-    return failed
+    return open_steps
 
 
 def is_hidden(name: str) -> bool:

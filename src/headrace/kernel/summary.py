@@ -241,8 +241,8 @@ ModelKey = tuple[str, str, str]
 
 def model_of(spec: NodeSpec, event: NodeSucceeded) -> tuple[str, str]:
     """The provider and the name of the model that a node has called; those in the file where the node does not say."""
-    declared = spec.config.get("model")
-    model = cast("dict[str, Value]", declared) if isinstance(declared, dict) else {}
+    model_config = spec.config.get("model")
+    model = cast("dict[str, Value]", model_config) if isinstance(model_config, dict) else {}
     provider = event.process.get("model_provider") or model.get("provider") or ""
     return str(provider), str(event.process.get("model_name") or model.get("name") or "")
 
@@ -286,17 +286,17 @@ class RunSummary(RunLifecycle):
         self.usage = UsageTotal()
         self.costs: dict[ModelKey, UsageTotal] = {}
         self.failure: NodeFailed | None = None  # the first that no strategy handled
-        self._started: set[Path] = set()  # running top-level nodes
+        self._running_nodes: set[Path] = set()  # running top-level nodes
 
     def apply(self, record: Record) -> None:
         RunLifecycle.apply(self, record)  # called for every event of every run: `super()` takes twice as long
         match record.event:
             case NodeStarted() as event:
                 if is_top_level(event.path):
-                    self._started.add(event.path)
+                    self._running_nodes.add(event.path)
                     self.steps += 1
             case NodeSucceeded() as event:
-                self._started.discard(event.path)
+                self._running_nodes.discard(event.path)
                 if event.usage and not self.graph.is_container(event.path):
                     self.usage.add(event.usage)
                     key = (*model_of(self.graph.spec_of(event.path), event), str(event.usage.get("currency") or "USD"))
@@ -305,8 +305,8 @@ class RunSummary(RunLifecycle):
                 if is_top_level(path):
                     self.exceptions += 1
                     # a container with invalid inputs fails without a start, which is a step all the same
-                    self.steps += path not in self._started
-                    self._started.discard(path)
+                    self.steps += path not in self._running_nodes
+                    self._running_nodes.discard(path)
                     if event.strategy is None:
                         self.failure = self.failure or event
             case NodeRetried(path):

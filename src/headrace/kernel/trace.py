@@ -105,11 +105,11 @@ class RunTrace:
 
     def stop(self, at: float) -> list[NodeTrace]:
         """The nodes that were running when the run ended, those inside containers first."""
-        stopped = sorted(self.running.values(), key=lambda node: len(node.path), reverse=True)
-        for node in stopped:
+        stopped_nodes = sorted(self.running.values(), key=lambda node: len(node.path), reverse=True)
+        for node in stopped_nodes:
             self._extend_rounds(node.path, at)
         self.running.clear()
-        return stopped
+        return stopped_nodes
 
     def _start(self, path: Path, at: float, inputs: Mapping[str, Value]) -> NodeTrace:
         self._nodes += 1

@@ -44,8 +44,8 @@ async def choose_base(
     if len(bases) < 2:
         return (bases[0].dataset if bases else None), Usage()
     if model.is_completion:
-        listed = "\n".join(f"knowledge_base_{number}: {base.text}" for number, base in enumerate(bases, 1))
-        request = request_of(ctx, model, [Message("user", _TEXT_TASK.format(bases=listed, query=query))])
+        lines = "\n".join(f"knowledge_base_{number}: {base.text}" for number, base in enumerate(bases, 1))
+        request = request_of(ctx, model, [Message("user", _TEXT_TASK.format(bases=lines, query=query))])
         answer = await complete(ctx, request, kind=kind)
         return _chosen(answer.text, bases), answer.usage
     schema: dict[str, Value] = {"type": "object", "properties": {}, "required": []}

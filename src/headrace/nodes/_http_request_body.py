@@ -76,8 +76,8 @@ async def build_body(kind: BodyType, data: Sequence[BodyItem] | str, ctx: Contex
         case "none":
             return Body()
         case "raw-text":
-            rendered = ctx.variables.render(_only_item(kind, data).value)
-            return Body(_bytes(rendered), (), content_type, rendered)
+            text = ctx.variables.render(_only_item(kind, data).value)
+            return Body(_bytes(text), (), content_type, text)
         case "json":
             return await _json(_only_item(kind, data).value, ctx)
         case "binary":
@@ -89,8 +89,8 @@ async def build_body(kind: BodyType, data: Sequence[BodyItem] | str, ctx: Contex
             return Body(content, (), "", f"<binary_content: size={len(content)} bytes>" if content else "")
         case "x-www-form-urlencoded":
             pairs = {ctx.variables.render(item.key): ctx.variables.render(item.value) for item in data}
-            encoded = urlencode(pairs, errors="replace")
-            return Body(encoded.encode(), (), content_type, encoded)
+            query = urlencode(pairs, errors="replace")
+            return Body(query.encode(), (), content_type, query)
         case "form-data":
             return await _form(data, ctx)
 
@@ -113,9 +113,9 @@ async def _json(template: str, ctx: Context) -> Body:
     try:
         text = json.dumps(await json_of(template, ctx.variables), allow_nan=False)
     except (ValueError, RecursionError) as error:
-        rendered = ctx.variables.render(template)
-        shown = rendered if len(rendered) <= 500 else f"{rendered[:500]}..."
-        raise NodeError(f"Failed to parse JSON: {shown} ({error})", "RequestBodyError") from error
+        body_text = ctx.variables.render(template)
+        excerpt = body_text if len(body_text) <= 500 else f"{body_text[:500]}..."
+        raise NodeError(f"Failed to parse JSON: {excerpt} ({error})", "RequestBodyError") from error
     return Body(text.encode(), (), CONTENT_TYPES["json"], text)
 
 
@@ -136,8 +136,8 @@ async def _form(data: Sequence[BodyItem], ctx: Context) -> Body:
             content = await ctx.resources.files.read(file)
             mime_type = file.mime_type or "application/octet-stream"
             files.append(Part(key, content, file.filename or "file", mime_type))
-            shown = f"'{file.filename or 'unknown'}', type='{mime_type}', size={len(content)} bytes"
-            log.append((key, f"<file_content_binary: {shown}>"))
+            summary = f"'{file.filename or 'unknown'}', type='{mime_type}', size={len(content)} bytes"
+            log.append((key, f"<file_content_binary: {summary}>"))
     # the boundary in the log is not the one that is sent, which the HTTP client chooses
     boundary = f"----WebKitFormBoundary{ctx.new_id().replace('-', '')[:16]}"
     lines = [f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in log]
@@ -145,5 +145,5 @@ async def _form(data: Sequence[BodyItem], ctx: Context) -> Body:
     return Body(None, [*parts, *files] or [_PLACEHOLDER], f"multipart/form-data; boundary={boundary}", text)
 
 
-def _bytes(rendered: str) -> bytes:
-    return rendered.encode("utf-8", "replace")
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")

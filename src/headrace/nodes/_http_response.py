@@ -69,12 +69,13 @@ class ResponseContent:
         """Of a file: by its name, else by the header, else by its content, else by the URL."""
         content = type_by_content(self._body)
         wrong = is_text_type(self._type) and (content or self._is_binary)
-        declared = "" if wrong or self._type in UNSPECIFIC else self._type
-        named = guess_type(basename(_path(self._url)))
-        named = "" if is_text_type(named) or named == OCTET_STREAM else named  # a script, more likely than a file
+        content_type = "" if wrong or self._type in UNSPECIFIC else self._type
+        type_of_name = guess_type(basename(_path(self._url)))
+        if is_text_type(type_of_name) or type_of_name == OCTET_STREAM:
+            type_of_name = ""  # a script, more likely than a file
         if content == "application/zip":
-            content = named or content  # many formats are archives
-        return guess_type(self._disposition.filename) or declared or content or named or OCTET_STREAM
+            content = type_of_name or content  # many formats are archives
+        return guess_type(self._disposition.filename) or content_type or content or type_of_name or OCTET_STREAM
 
     @property
     def extension(self) -> str:

@@ -43,20 +43,20 @@ async def json_of(template: str, variables: Variables) -> Any:
     parts = _parts(template)
     slots = [part for part in parts if isinstance(part, _Slot)]
     values = [_value(variables, slot) for slot in slots]
-    inserted = iter(map(_inserted, slots, values))
-    filled = "".join(part if isinstance(part, str) else next(inserted) for part in parts)
-    if not filled.strip():
+    insertions = iter(map(_inserted, slots, values))
+    text = "".join(part if isinstance(part, str) else next(insertions) for part in parts)
+    if not text.strip():
         return ""
     if not any(slot.inner for slot in slots):
         with suppress(ValueError):
-            return lenient_json.read_strictly(filled)
+            return lenient_json.read_strictly(text)
     if len(slots) == 1 and all(part.isspace() for part in parts if isinstance(part, str)):
-        return await _only_value(filled)
-    marked = _Marked(parts, values)
+        return await _only_value(text)
+    marked_text = _Marked(parts, values)
     try:
-        return await marked.filled(await lenient_json.read(marked.template))
+        return await marked_text.filled(await lenient_json.read(marked_text.template))
     except (ValueError, _Misplaced):  # an inserted text is more than one value
-        return await lenient_json.repaired(filled)
+        return await lenient_json.repaired(text)
 
 
 async def _only_value(text: str) -> Any:
@@ -168,10 +168,10 @@ class _Marked:
 
     async def filled(self, value: Any) -> Any:
         """The parsed template with the values in place of their marks. _Misplaced if that is not possible."""
-        filled = await self._fill(value)
+        text = await self._fill(value)
         if self._unseen:
             raise _Misplaced
-        return filled
+        return text
 
     async def _fill(self, value: Any) -> Any:
         if isinstance(value, dict):

@@ -129,7 +129,7 @@ def json_prompt(
     task = _JSON_TASK + _additions(instruction, histories)
     if completion:
         parts = [task, "### Examples"]
-        parts += [f"{_question(text, wanted)}\nAnswer: {json.dumps(values)}" for text, wanted, values in _EXAMPLES]
+        parts += [f"{_question(text, schema)}\nAnswer: {json.dumps(values)}" for text, schema, values in _EXAMPLES]
         return [Message("user", "\n".join([*parts, "### Now", f"{_question(query, schema)}\nAnswer: "]))]
     messages = [Message("system", task)]
     for text, wanted, values in _EXAMPLES:

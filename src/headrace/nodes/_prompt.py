@@ -93,8 +93,8 @@ def jinja_inputs(ctx: Context, config: PromptConfig) -> dict[str, Value]:
     """The variables of Jinja2 prompts."""
     inputs: dict[str, Value] = {}
     for variable in config.jinja2_variables:
-        found, value = ctx.variables.find(variable.value_selector)
-        if not found:
+        exists, value = ctx.variables.find(variable.value_selector)
+        if not exists:
             raise NodeError(f"Variable {variable.variable} not found", "VariableNotFoundError")
         inputs[variable.variable] = value
     return inputs
@@ -131,8 +131,8 @@ def _content(item: Value) -> str:
     if isinstance(item, str):
         return item
     if not isinstance(item, Mapping) or "content" not in item:
-        shown = values.text(item) if isinstance(item, Mapping) else str(item)
-        raise NodeError(f"Invalid context structure: {shown}", "InvalidContextStructureError")
+        line = values.text(item) if isinstance(item, Mapping) else str(item)
+        raise NodeError(f"Invalid context structure: {line}", "InvalidContextStructureError")
     passage = cast("Mapping[str, Value]", item)
     summary = passage.get("summary")
     return f"{summary}\n{passage['content']}" if summary else str(passage["content"])

@@ -25,14 +25,14 @@ class TaggedReasoning:
 
     def feed(self, text: str, reasoning: str) -> tuple[str, str]:
         """(the text that a piece of the answer adds, the reasoning to stream: none, as it is in the text)."""
-        tagged = ""
+        tags = ""
         if reasoning:
-            tagged = reasoning if self._thinking else f"<think>\n{reasoning}"
+            tags = reasoning if self._thinking else f"<think>\n{reasoning}"
             self._thinking = True
         if text and self._thinking:
             self._thinking = False
-            tagged += "\n</think>"
-        return tagged + text, ""
+            tags += "\n</think>"
+        return tags + text, ""
 
     def end(self) -> tuple[str, str]:
         """Closes reasoning that no answer followed."""
@@ -56,7 +56,7 @@ class SeparatedReasoning:
     @property
     def reasoning(self) -> str:
         """All reasoning, one thought after another."""
-        return "\n".join(thought for parts in self._thoughts if (thought := "".join(parts).strip()))
+        return "\n".join(joined_text for parts in self._thoughts if (joined_text := "".join(parts).strip()))
 
     def feed(self, text: str, reasoning: str = "") -> tuple[str, str]:
         """The (text, reasoning) that a piece of the answer adds."""
@@ -137,5 +137,5 @@ def _unfinished_start(text: str) -> int:
 
 def without_reasoning(text: str) -> str:
     """A whole text without its reasoning."""
-    separated = SeparatedReasoning()
-    return separated.feed(text)[0] + separated.end()[0]
+    separation = SeparatedReasoning()
+    return separation.feed(text)[0] + separation.end()[0]

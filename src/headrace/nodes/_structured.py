@@ -19,6 +19,6 @@ async def object_in(text: str) -> dict[str, Value]:
     except ValueError:
         answer = None
     if answer is None or nests_deeper(answer, _DEEPEST):
-        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-        raise NodeError(f"Failed to parse structured output: {shown}", "LLMNodeError")
+        excerpt = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        raise NodeError(f"Failed to parse structured output: {excerpt}", "LLMNodeError")
     return answer

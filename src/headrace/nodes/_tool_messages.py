@@ -141,16 +141,16 @@ class ToolOutputs:
     _size: int = 0
 
     async def add_all(self, messages: AsyncGenerator[ToolMessage]) -> None:
-        async with aclosing(with_files_stored(messages, self.ctx)) as stored:
-            async for message in stored:
+        async with aclosing(with_files_stored(messages, self.ctx)) as messages_with_files:
+            async for message in messages_with_files:
                 match message:
                     case TextMessage(text):
                         self._say(text)
                     case LinkMessage(url):
                         self._say(f"Link: {url}\n")
-                    case FileMessage(file, mentioned):
+                    case FileMessage(file, mention):
                         self.files.append(file)
-                        if mentioned:
+                        if mention:
                             self._say(f"File: {file.url}\n")
                     case JsonMessage(value):
                         if value:

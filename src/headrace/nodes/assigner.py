@@ -143,8 +143,8 @@ class Assigner(Node[AssignerConfig]):
         exists, old = changes.find(target)
         if not exists:
             raise NodeError("assigned variable not found", ERROR)
-        declared = changes.declared(target)
-        what = _type(target, declared, old)
+        type_ = changes.declared(target)
+        what = _type(target, type_, old)
         if mode == "clear":
             value = _blank(what)
             changes.put(target, value)
@@ -154,9 +154,9 @@ class Assigner(Node[AssignerConfig]):
             raise NodeError("input value not found", ERROR)
         if mode == "append" and not what.startswith("array"):
             raise NodeError("append mode requires an array variable", ERROR)
-        if value is None and declared:
+        if value is None and type_:
             return {"value": None}  # a missing value changes nothing
-        if declared and not _fits(mode, what, value, declared=True):
+        if type_ and not _fits(mode, what, value, declared=True):
             raise _invalid(value)
         changes.put(target, _result(mode, what, old, value))
         return {"value": value}
@@ -193,8 +193,8 @@ class _Changes:
 
     def declared(self, selector: Sequence[str]) -> str | None:
         """The variable's type in the file, if it declares a known one."""
-        declared = self._ctx.types.get(tuple(selector[:2]))
-        return declared if declared in _TYPES else None
+        type_ = self._ctx.types.get(tuple(selector[:2]))
+        return type_ if type_ in _TYPES else None
 
     def trace(self) -> list[Value]:
         return [
@@ -219,8 +219,8 @@ def _apply(item: Item, changes: _Changes) -> None:
     exists, old = changes.find(target)
     if not exists:
         raise _not_found(target)
-    declared = changes.declared(target)
-    what = _type(target, declared, old)
+    type_ = changes.declared(target)
+    what = _type(target, type_, old)
     _check(item, what)
     value: Value = item.value
     if item.input_type == "variable" and item.operation not in _WITHOUT_VALUE and value is not None:
@@ -235,26 +235,26 @@ def _apply(item: Item, changes: _Changes) -> None:
             value = load_json(value)
         except (ValueError, RecursionError):
             raise _invalid(value) from None
-    if item.operation not in _WITHOUT_VALUE and not _fits(item.operation, what, value, declared=declared is not None):
+    if item.operation not in _WITHOUT_VALUE and not _fits(item.operation, what, value, declared=type_ is not None):
         raise _invalid(value)
     changes.put(target, _result(item.operation, what, old, value))
 
 
-def _type(selector: Sequence[str], declared: str | None, value: Value) -> str:
+def _type(selector: Sequence[str], type_: str | None, value: Value) -> str:
     """A variable's type: the declared one, but integer or float for a number. A loop's variable that was initialized
     with a value of another type has that type."""
     actual = kind(value)
-    if declared is None or (declared in _NUMBERS and actual in _NUMBERS):
+    if type_ is None or (type_ in _NUMBERS and actual in _NUMBERS):
         return actual
-    listed = declared.startswith("array") and actual.startswith("array")
-    return declared if listed or actual == "none" or selector[0] == CONVERSATION else actual
+    listed = type_.startswith("array") and actual.startswith("array")
+    return type_ if listed or actual == "none" or selector[0] == CONVERSATION else actual
 
 
 def _check(item: Item, what: str) -> None:
     """Raises NodeError if the operation does not support the variable's type or the value's source."""
     operation = item.operation
     listed = what.startswith("array")
-    supported = (
+    is_supported = (
         what in _NUMBERS
         if operation in _ARITHMETIC
         else listed
@@ -263,7 +263,7 @@ def _check(item: Item, what: str) -> None:
         if operation == "set"
         else True
     )
-    if not supported:
+    if not is_supported:
         raise NodeError(f"Operation {operation} is not supported for type {what}", ERROR)
     if operation in _WITHOUT_VALUE:
         return

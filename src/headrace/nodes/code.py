@@ -96,17 +96,17 @@ class OutputValidator:
         self._limits = limits
 
     def result(
-        self, values: Mapping[str, Any], declared: Mapping[str, Output] | None, prefix: str = "", depth: int = 1
+        self, values: Mapping[str, Any], outputs_to_check: Mapping[str, Output] | None, prefix: str = "", depth: int = 1
     ) -> Mapping[str, Any]:
-        """The object with its declared types; `declared` is None if any types are allowed."""
+        """The object with its declared types; `outputs_to_check` is None if any types are allowed."""
         if depth > self._limits.code_max_depth:
             raise NodeError(f"Depth limit {self._limits.code_max_depth} reached, object too deep.", "DepthLimitError")
-        if declared is None:
+        if outputs_to_check is None:
             for name, value in values.items():
                 self._untyped(value, _path(prefix, name), depth)
             return values
         outputs: dict[str, Any] = {}
-        for name, output in declared.items():
+        for name, output in outputs_to_check.items():
             path = _path(prefix, name)
             if name not in values:
                 _invalid(f"Output {path} is missing.")

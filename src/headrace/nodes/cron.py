@@ -166,8 +166,8 @@ def _unwrapped(item: str, values: Sequence[int], names: Sequence[str]) -> str:
         return f"{first}-{last}" + item[match.end(2) :] if item.startswith("7-") else item
     before = range(first, values[-1] + 1, step)
     rest = values[-1] - before[-1]
-    skipped = step - rest if before[-1] - values[0] + step > len(values) and rest < step else 0
-    return ",".join(map(str, [*range(values[0] + skipped, last + 1, step), *before]))
+    gap = step - rest if before[-1] - values[0] + step > len(values) and rest < step else 0
+    return ",".join(map(str, [*range(values[0] + gap, last + 1, step), *before]))
 
 
 def _zone(name: str) -> ZoneInfo:

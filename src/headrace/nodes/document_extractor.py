@@ -35,8 +35,8 @@ class DocumentExtractor(Node[DocumentExtractorConfig]):
 
     async def run(self, ctx: Context) -> Result:
         selector = list(self.config.variable_selector)
-        found, value = ctx.variables.find(selector)
-        if not found:
+        exists, value = ctx.variables.find(selector)
+        if not exists:
             raise NodeError(f"File variable not found for selector: {selector}", "DocumentExtractorError")
         files = [item for item in _items(value) if item]
         if any(not isinstance(file, File) for file in files):

@@ -246,10 +246,10 @@ def _log(
     query = urlencode(params, errors="replace") if params else parts.query
     lines = [f"{method} {parts.path or '/'}{'?' if query else ''}{query} HTTP/1.1"]
     lines.append(f"Host: {parts.netloc.rpartition('@')[2]}")
-    shown = dict(headers)
+    headers_in_log = dict(headers)
     if body.parts:
-        shown["Content-Type"] = body.content_type
-    for name, value in shown.items():
+        headers_in_log["Content-Type"] = body.content_type
+    for name, value in headers_in_log.items():
         lines.append(f"{name}: {'*' * len(value) if name == secret else value}")
     if body.log:
         lines.append(f"Content-Length: {len(body.log)}")

@@ -106,9 +106,9 @@ class IfElse(Node[IfElseConfig]):
         return {"result": OutputType("boolean"), "selected_case_id": OutputType("string")}
 
     async def run(self, ctx: Context) -> Result:
-        taken, holds = OTHERWISE, False
-        compared: Sequence[Value] = []
-        decided: list[Value] = []
+        handle, holds = OTHERWISE, False
+        values: Sequence[Value] = []
+        results: list[Value] = []
         for case, trace, conditions in self._cases:
             try:
                 verdict = decide(conditions, ctx.variables, every=case.logical_operator == "and")
@@ -116,19 +116,19 @@ class IfElse(Node[IfElseConfig]):
                 raise NodeError(
                     str(error),
                     type(error).__name__,
-                    inputs={"conditions": compared},
-                    process={"condition_results": decided},
+                    inputs={"conditions": values},
+                    process={"condition_results": results},
                 ) from error
-            compared = verdict.compared
-            decided.append({"group": trace, "results": list(verdict.results), "final_result": verdict.holds})
+            values = verdict.compared
+            results.append({"group": trace, "results": list(verdict.results), "final_result": verdict.holds})
             if verdict.holds:
-                taken, holds = case.case_id, True  # a case may have the id `false`, too
+                handle, holds = case.case_id, True  # a case may have the id `false`, too
                 break
         return Result(
-            {"result": holds, "selected_case_id": taken},
-            {"conditions": list(compared)},
-            {"condition_results": decided},
-            handle=taken or OTHERWISE,
+            {"result": holds, "selected_case_id": handle},
+            {"conditions": list(values)},
+            {"condition_results": results},
+            handle=handle or OTHERWISE,
         )
 
     def _trace(self, case: CaseConfig) -> Value:

@@ -56,8 +56,8 @@ class Iteration(ContainerNode[IterationConfig]):
 
     def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         selector = self.config.iterator_selector
-        found, items = variables.find(selector)
-        if not found:
+        exists, items = variables.find(selector)
+        if not exists:
             raise NodeError(f"iterator variable {selector} not found", "IteratorVariableNotFoundError")
         if items is None:
             items = []

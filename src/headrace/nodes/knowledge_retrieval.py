@@ -62,8 +62,8 @@ class MultipleRetrieval(Config):
         model = self.reranking_model
         if model is None or not (model.provider and model.model):
             return {}
-        chosen = {"reranking_provider_name": model.provider, "reranking_model_name": model.model}
-        return {"reranking_enable": True, "reranking_mode": "reranking_model", "reranking_model": chosen}
+        reranking = {"reranking_provider_name": model.provider, "reranking_model_name": model.model}
+        return {"reranking_enable": True, "reranking_mode": "reranking_model", "reranking_model": reranking}
 
 
 class MetadataCondition(Config):
@@ -165,8 +165,8 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         config, knowledge = self.config, ctx.resources.knowledge
         if config.single_retrieval_config is None:
             raise NodeError(_NO_CHOICE, ERROR)
-        described = await _gather(knowledge.describe(dataset, ctx.app) for dataset in config.dataset_ids)
-        bases = [BaseDescription(dataset, *of) for dataset, of in zip(config.dataset_ids, described, strict=True)]
+        descriptions = await _gather(knowledge.describe(dataset, ctx.app) for dataset in config.dataset_ids)
+        bases = [BaseDescription(dataset, *of) for dataset, of in zip(config.dataset_ids, descriptions, strict=True)]
         dataset, usage = await choose_base(ctx, config.single_retrieval_config.model, bases, query, ERROR)
         if dataset is None:
             return [], usage
@@ -237,8 +237,8 @@ async def _gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]
-    except* Exception as failed:
-        first = failed.exceptions[0]
+    except* Exception as errors:
+        first = errors.exceptions[0]
     else:
         return [task.result() for task in tasks]
     raise first
@@ -304,7 +304,7 @@ def retriever_resources(outputs: Mapping[str, Value]) -> list[dict[str, Value]]:
     Passages are recognized by `metadata._source`; fields without a value are left out.
     """
     lists = [cast("list[Value]", value) for value in outputs.values() if isinstance(value, list)]
-    return [cited for items in lists for item in items if (cited := _cited(item)) is not None]
+    return [citation for items in lists for item in items if (citation := _cited(item)) is not None]
 
 
 def _cited(item: Value) -> dict[str, Value] | None:
@@ -315,6 +315,6 @@ def _cited(item: Value) -> dict[str, Value] | None:
     if not isinstance(metadata, Mapping) or cast("Mapping[str, Value]", metadata).get("_source") != "knowledge":
         return None
     fields = cast("Mapping[str, Value]", metadata)
-    cited = {name: fields.get(_RENAMED.get(name, name)) for name in _CITED}
-    cited |= {name: passage.get(name) for name in ("content", "title", "files", "summary")}
-    return {name: value for name, value in cited.items() if value is not None}
+    citation = {name: fields.get(_RENAMED.get(name, name)) for name in _CITED}
+    citation |= {name: passage.get(name) for name in ("content", "title", "files", "summary")}
+    return {name: value for name, value in citation.items() if value is not None}

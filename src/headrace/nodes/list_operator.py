@@ -107,13 +107,15 @@ class ListOperator(Node[ListOperatorConfig]):
         what = kind(value)
         if what not in _LISTS:
             raise NodeError(f"Variable {list(selector)} is not an array type, actual type: {what}", ERROR)
-        shown: dict[str, Value] = {"variable": value}
+        variables_in_log: dict[str, Value] = {"variable": value}
         try:
-            return _result(self._apply(ctx, cast("list[Value]", value), what), shown)
+            return _result(self._apply(ctx, cast("list[Value]", value), what), variables_in_log)
         except NodeError as error:
-            raise NodeError(str(error), error.kind, inputs=shown, process=shown) from None
+            raise NodeError(str(error), error.kind, inputs=variables_in_log, process=variables_in_log) from None
         except (ValueError, TypeError) as error:  # values that cannot be compared, or a text that is not a number
-            raise NodeError(str(error), type(error).__name__, inputs=shown, process=shown) from error
+            raise NodeError(
+                str(error), type(error).__name__, inputs=variables_in_log, process=variables_in_log
+            ) from error
 
     def _apply(self, ctx: Context, items: list[Value], what: str) -> list[Value]:
         config = self.config
@@ -129,9 +131,9 @@ class ListOperator(Node[ListOperatorConfig]):
         return items[: config.limit.size] if config.limit.enabled else items
 
 
-def _result(items: list[Value], shown: Mapping[str, Value]) -> Result:
+def _result(items: list[Value], variables_in_log: Mapping[str, Value]) -> Result:
     first, last = (items[0], items[-1]) if items else (None, None)
-    return Result({"result": items, "first_record": first, "last_record": last}, shown, shown)
+    return Result({"result": items, "first_record": first, "last_record": last}, variables_in_log, variables_in_log)
 
 
 def _extract(items: Sequence[Value], serial: int) -> Value:
@@ -147,34 +149,34 @@ def _extract(items: Sequence[Value], serial: int) -> Value:
 
 def _test(ctx: Context, condition: FilterCondition, what: str) -> Test:
     """The test by which a condition keeps items of a list of type `what`."""
-    value, wanted = condition.value, condition.comparison_operator
+    value, operator = condition.value, condition.comparison_operator
     if isinstance(value, str):
         value = ctx.variables.render(value)
     match what:
         case "array[boolean]":
             if not isinstance(value, bool):
                 raise NodeError(f"Boolean filter expects a boolean value, got {type(value)}", "TypeError")
-            return _compared(_BOOLEANS, wanted, value)
+            return _compared(_BOOLEANS, operator, value)
         case "array[file]":
             if isinstance(value, bool):
                 raise NodeError(f"File filter expects a string value, got {type(value)}", "TypeError")
-            return _file_test(condition.key, wanted, value)
+            return _file_test(condition.key, operator, value)
         case _ if not isinstance(value, str):
-            shown = value if isinstance(value, bool) else list(value)
-            raise NodeError(f"Invalid filter value: {shown}", "InvalidFilterValueError")
+            value_in_log = value if isinstance(value, bool) else list(value)
+            raise NodeError(f"Invalid filter value: {value_in_log}", "InvalidFilterValueError")
         case "array[number]":
-            return _compared(_NUMBERS, wanted, _number(value))
+            return _compared(_NUMBERS, operator, _number(value))
         case _:
-            return _compared(_TEXTS, wanted, value)
+            return _compared(_TEXTS, operator, value)
 
 
-def _file_test(key: str, wanted: str, value: str | Sequence[str]) -> Test:
+def _file_test(key: str, operator: str, value: str | Sequence[str]) -> Test:
     if key in _CHOSEN:
-        test = _compared(_CHOICES, wanted, value)
+        test = _compared(_CHOICES, operator, value)
     elif key == "size" and isinstance(value, str):
-        test = _compared(_NUMBERS, wanted, _number(value))
+        test = _compared(_NUMBERS, operator, _number(value))
     elif key in _PARTS and key != "size" and isinstance(value, str):
-        test = _compared(_TEXTS, wanted, value)
+        test = _compared(_TEXTS, operator, value)
     else:
         raise NodeError(f"Invalid key: {key}", _KEY)
     part = _PARTS[key]
@@ -189,10 +191,10 @@ def _number(text: str) -> int | float:
         raise ValueError(f"could not convert string to float: {text!r}") from None
 
 
-def _compared(known: Mapping[str, Callable[[Any, Any], bool]], wanted: str, value: Any) -> Test:
-    compare = known.get(wanted)
+def _compared(tests: Mapping[str, Callable[[Any, Any], bool]], operator: str, value: Any) -> Test:
+    compare = tests.get(operator)
     if compare is None:
-        raise NodeError(f"Invalid condition: {wanted}", "InvalidConditionError")
+        raise NodeError(f"Invalid condition: {operator}", "InvalidConditionError")
     return lambda item: compare(item, value)
 
 

@@ -37,8 +37,8 @@ class LoopVariable(Config):
         """The initial value. NodeError if it is missing, or not of the declared type."""
         if self.value_type == "variable":
             selector = cast("list[str]", self.value) if isinstance(self.value, list) else []
-            found, value = variables.find(selector)
-            if not found:
+            exists, value = variables.find(selector)
+            if not exists:
                 raise self._invalid()
             return value
         return self._constant()
@@ -48,13 +48,13 @@ class LoopVariable(Config):
         listed = self.var_type.startswith("array")
         if listed and not value:
             return []
-        wanted = self.var_type if self.var_type in _TYPES else "array[any]" if listed else "any"
-        if isinstance(value, str) and wanted not in ("string", "any"):
+        type_ = self.var_type if self.var_type in _TYPES else "array[any]" if listed else "any"
+        if isinstance(value, str) and type_ not in ("string", "any"):
             try:
                 value = load_json(value)
             except (ValueError, RecursionError):
                 raise self._invalid() from None
-        if not is_of_type(value, wanted):
+        if not is_of_type(value, type_):
             raise self._invalid()
         return value
 
@@ -115,9 +115,9 @@ class Loop(ContainerNode[LoopConfig]):
 
     def prepare(self, node: NodeId, variables: Variables) -> Mapping[str, Value]:
         initial: dict[str, Value] = {}
-        known = variables.with_scope(node, initial)  # a variable may start with the value of an earlier one
+        scope = variables.with_scope(node, initial)  # a variable may start with the value of an earlier one
         for variable in self.config.loop_variables:
-            initial[variable.label] = variable.start(known)
+            initial[variable.label] = variable.start(scope)
         return {COUNT: self.config.loop_count} | initial
 
     def max_rounds(self, inputs: Mapping[str, Value]) -> int:

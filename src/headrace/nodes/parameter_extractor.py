@@ -117,10 +117,10 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
         call = next((call for call in answer.tool_calls if call.name == TOOL), next(iter(answer.tool_calls), None))
         usage = answer.usage.wire()
         process |= {"usage": usage, "tool_call": call and call_of(call), "llm_text": answer.text}
-        extracted, reason = await self._validated(answer, call)
+        parameters_found, reason = await self._validated(answer, call)
         outputs: dict[str, Value] = {"__is_success": 0 if reason else 1, "__reason": reason, "__usage": usage}
         for parameter in self.config.parameters:
-            outputs[parameter.name] = converted(parameter, extracted.get(parameter.name))
+            outputs[parameter.name] = converted(parameter, parameters_found.get(parameter.name))
         return Result(outputs, task.inputs, process, usage=usage)
 
     def _request(self, ctx: Context, task: _Task, *, by_tool: bool) -> ChatRequest:
@@ -135,12 +135,12 @@ class ParameterExtractor(Node[ParameterExtractorConfig]):
     async def _validated(self, answer: ModelAnswer, call: ToolCall | None) -> tuple[Mapping[str, Value], str | None]:
         """(the values in the answer, why they are not valid)."""
         parameters = self.config.parameters
-        extracted = await _object(call.arguments if call else answer.text)
-        reason = mismatch(parameters, extracted or {})
-        if call is None and not extracted and (extracted is None or reason):
-            extracted = defaults(parameters)
-            return extracted, mismatch(parameters, extracted) or _NOTHING
-        return extracted or {}, _NOTHING if extracted is None and reason is None else reason
+        values = await _object(call.arguments if call else answer.text)
+        reason = mismatch(parameters, values or {})
+        if call is None and not values and (values is None or reason):
+            values = defaults(parameters)
+            return values, mismatch(parameters, values) or _NOTHING
+        return values or {}, _NOTHING if values is None and reason is None else reason
 
 
 async def _object(text: str) -> Mapping[str, Value] | None:

@@ -141,10 +141,10 @@ class QuestionClassifier(Node[QuestionClassifierConfig]):
                 raise NodeError("There is no class to choose: add one to the question classifier.", ERROR)
             request = request_of(ctx, self.config.model, await self._messages(ctx, values.text(query), classes))
             answer = await complete(ctx, request, kind=ERROR)
-            chosen = await _chosen(answer.text, classes)
+            choice = await _chosen(answer.text, classes)
         usage = answer.usage.wire()
-        outputs: dict[str, Value] = {"class_name": classes[chosen], "class_id": chosen, "usage": usage}
-        return Result(outputs, inputs, process_of(request, answer), handle=chosen, usage=usage)
+        outputs: dict[str, Value] = {"class_name": classes[choice], "class_id": choice, "usage": usage}
+        return Result(outputs, inputs, process_of(request, answer), handle=choice, usage=usage)
 
     async def _messages(self, ctx: Context, query: str, classes: Mapping[str, str]) -> list[Message]:
         config = self.config

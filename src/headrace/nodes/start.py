@@ -142,8 +142,8 @@ class Start(Node[StartConfig]):
 def system_outputs(ctx: Context) -> Mapping[str, Value]:
     """The system variables as the node where a run begins outputs them."""
     system = ctx.variables.scope("sys")
-    hidden = {"timestamp"} if "conversation_id" in system else set[str]()
-    return {f"sys.{name}": value for name, value in system.items() if name not in hidden}
+    hidden_names = {"timestamp"} if "conversation_id" in system else set[str]()
+    return {f"sys.{name}": value for name, value in system.items() if name not in hidden_names}
 
 
 async def _validated(field: Input, value: Value, resolve: Resolve) -> Value:

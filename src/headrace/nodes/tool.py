@@ -137,9 +137,9 @@ class ToolNode(Node[ToolConfig]):
             if self.config.provider_type in ("mcp", "workflow"):  # these set variables that old files do not declare
                 return None
             properties = {}
-        declared = {str(name): _output_type(schema) for name, schema in cast("dict[Any, Any]", properties).items()}
+        types = {str(name): _output_type(schema) for name, schema in cast("dict[Any, Any]", properties).items()}
         own = {"text": OutputType("string"), "files": OutputType("array[file]"), "json": OutputType("array[object]")}
-        return own | declared
+        return own | types
 
     def reads(self) -> Iterable[Read]:
         for name, parameter in self.config.tool_parameters.items():
@@ -184,16 +184,16 @@ class ToolNode(Node[ToolConfig]):
 
     def _inputs(self, spec: ToolSpec, ctx: Context) -> dict[str, Value]:
         """What the node gives, before it has the types that the tool declares."""
-        declared = {parameter.name: parameter for parameter in spec.parameters}
+        parameters_by_name = {parameter.name: parameter for parameter in spec.parameters}
         inputs: dict[str, Value] = {}
         for name, parameter in self.config.tool_parameters.items():
-            if name not in declared and not spec.open:
+            if name not in parameters_by_name and not spec.open:
                 inputs[name] = None
                 continue
-            found, value = parameter.resolve(ctx)
-            if found:
+            exists, value = parameter.resolve(ctx)
+            if exists:
                 inputs[name] = value
-            elif name in declared and declared[name].required:
+            elif name in parameters_by_name and parameters_by_name[name].required:
                 raise NodeError(f"Variable {parameter.value} does not exist", PARAMETER_ERROR)
         return inputs
 
@@ -207,8 +207,8 @@ class ToolNode(Node[ToolConfig]):
             if setting is None:
                 settings[name] = self.config.tool_configurations[name]
             elif name not in self.config.tool_parameters:  # an entry there wins over an input here
-                found, value = (True, setting.value) if setting.type == "constant" else setting.resolve(ctx)
-                if not found:
+                exists, value = (True, setting.value) if setting.type == "constant" else setting.resolve(ctx)
+                if not exists:
                     raise NodeError(f"Variable {setting.value} does not exist", PARAMETER_ERROR)
                 settings[name] = value
         return settings
@@ -217,8 +217,8 @@ class ToolNode(Node[ToolConfig]):
 def _is_input(value: object) -> TypeGuard[Mapping[str, Any]]:
     if not isinstance(value, dict) or not {"type", "value"} <= value.keys():
         return False
-    type_, given = cast("dict[str, object]", value)["type"], cast("dict[str, object]", value)["value"]
-    return type_ in ("constant", "mixed") or (type_ == "variable" and _is_selector(given))
+    type_, setting = cast("dict[str, object]", value)["type"], cast("dict[str, object]", value)["value"]
+    return type_ in ("constant", "mixed") or (type_ == "variable" and _is_selector(setting))
 
 
 def _is_empty(value: object) -> bool:

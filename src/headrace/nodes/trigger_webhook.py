@@ -154,10 +154,10 @@ class TriggerWebhook(Trigger[WebhookConfig]):
         return {"raw": content.decode("utf-8", "replace") if config.content_type == _TEXT else content}
 
     def _fields(
-        self, declared: Iterable[Parameter], values: Mapping[str, Value], what: str, *, converted: bool
+        self, parameters: Iterable[Parameter], values: Mapping[str, Value], what: str, *, converted: bool
     ) -> dict[str, Value]:
         fields = dict(values)
-        for parameter in declared:
+        for parameter in parameters:
             name = parameter.name
             if name not in values:
                 if parameter.required:
@@ -220,14 +220,14 @@ def _json_object(content: bytes) -> Mapping[str, Value]:
     if not content.strip():
         return {}
     try:
-        parsed: Any = orjson.loads(content)
+        fields: Any = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise BadWebhook(f"Invalid JSON body: {error}") from None
-    if not isinstance(parsed, dict):
-        raise BadWebhook(f"Invalid JSON body: expected an object, got {type(parsed).__name__}")
-    if nests_deeper(parsed, DEEPEST_INPUT):
+    if not isinstance(fields, dict):
+        raise BadWebhook(f"Invalid JSON body: expected an object, got {type(fields).__name__}")
+    if nests_deeper(fields, DEEPEST_INPUT):
         raise BadWebhook(f"Invalid JSON body: it is nested more than {DEEPEST_INPUT} levels deep")
-    return cast("Mapping[str, Value]", parsed)
+    return cast("Mapping[str, Value]", fields)
 
 
 def _converted(value: Value, parameter: Parameter) -> Value:
@@ -262,6 +262,6 @@ def _checked(value: Value, parameter: Parameter) -> Value:
     if is_list:
         items = cast("list[Value]", value) if isinstance(value, list) else None
     if items is None or not all(isinstance(element, _CHECKS.get(item, ())) for element in items):
-        got = type(cast("object", value)).__name__
-        raise ValueError(f"Expected {f'array of {item}s' if is_list else item}, got {got}")
+        type_name = type(cast("object", value)).__name__
+        raise ValueError(f"Expected {f'array of {item}s' if is_list else item}, got {type_name}")
     return cast("Value", value)

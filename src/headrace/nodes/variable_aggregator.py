@@ -45,12 +45,12 @@ class VariableAggregator(Node[VariableAggregatorConfig]):
         inputs: dict[str, Value] = {}
         settings = self.config.advanced_settings
         if settings is None or not settings.group_enabled:
-            if picked := _first(ctx, self.config.variables, inputs):
-                outputs["output"] = picked
+            if value := _first(ctx, self.config.variables, inputs):
+                outputs["output"] = value
         else:
             for group in settings.groups:
-                if picked := _first(ctx, group.variables, inputs):
-                    outputs[group.group_name] = {"output": picked}
+                if value := _first(ctx, group.variables, inputs):
+                    outputs[group.group_name] = {"output": value}
         return Result(outputs, inputs)
 
 
@@ -65,7 +65,7 @@ def _first(ctx: Context, selectors: Sequence[Sequence[str]], inputs: dict[str, V
     """The first variable that exists (it may be None); it is added to the inputs."""
     for selector in selectors:
         if ctx.variables.find(selector)[0]:
-            picked = ctx.variables.with_origin(tuple(selector), ctx.new_id)
-            inputs[".".join(selector[1:])] = picked.value
-            return picked
+            value = ctx.variables.with_origin(tuple(selector), ctx.new_id)
+            inputs[".".join(selector[1:])] = value.value
+            return value
     return None

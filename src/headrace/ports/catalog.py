@@ -115,7 +115,7 @@ class Key:
 
 
 @frozen
-class Audited:
+class AuditEntry:
     """A change to a workspace's keys. `action` is created, rotated or revoked; `by` is a principal's id, `cli`, or
     `headrace` for keys that come with an app; `key` is the id of the changed key."""
 
@@ -195,16 +195,16 @@ class Catalog(Protocol):
         """By its id, never from a cache."""
         ...
 
-    async def add_key(self, key: Key, audited: Audited | None = None) -> None:
+    async def add_key(self, key: Key, entry: AuditEntry | None = None) -> None:
         """Adds a key, unless there is one with the same digest; then nothing is audited."""
         ...
 
-    async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
+    async def replace_key(self, key: str, new: Key, until: float, entry: AuditEntry) -> bool:
         """Adds `new`, and lets the key expire at `until`, unless it expires earlier. False, and nothing is done, if it
         is unknown, revoked, expired (at `audited.at`) or replaced already."""
         ...
 
-    async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
+    async def revoke_key(self, key: str, at: float, entry: AuditEntry | None = None) -> bool:
         """By id. False, and nothing is audited, if it is unknown or revoked already."""
         ...
 
@@ -212,7 +212,9 @@ class Catalog(Protocol):
         """Records the use of a key, by id."""
         ...
 
-    async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
+    async def audit(
+        self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[AuditEntry]:
         """The changes to a workspace's keys, newest first, after the entry with this (at, id)."""
         ...
 
@@ -222,5 +224,5 @@ class Catalog(Protocol):
 
     async def find_end_user(self, end_user: str) -> EndUser | None: ...
 
-    async def add_file(self, stored: StoredFile) -> None: ...
+    async def add_file(self, file: StoredFile) -> None: ...
     async def find_file(self, file: str) -> StoredFile | None: ...

@@ -88,7 +88,7 @@ class RunQueue(Backlogs, Protocol):
         """Adds a run, which is no longer this worker's; one that waits already keeps its place."""
         ...
 
-    async def restore(self, orphaned: Collection[RunId]) -> set[RunId]:
+    async def restore(self, orphans: Collection[RunId]) -> set[RunId]:
         """Adds those of these runs that are not this worker's own, and returns them. Whether a caller waits for them is
         not known, so all but batches and schedules come first: they were accepted before what waits."""
         ...

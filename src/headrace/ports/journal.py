@@ -221,7 +221,7 @@ class Runs(Protocol):
 
     async def find_run(self, run: RunId) -> ListedRun | None: ...
 
-    async def find_runs(self, named: Sequence[RunId]) -> list[ListedRun]:
+    async def find_runs(self, run_ids: Sequence[RunId]) -> list[ListedRun]:
         """Those of these runs that there are, in any order."""
         ...
 

@@ -121,36 +121,36 @@ class Limiter:
         self._clock = clock
         self._version = file.version
         # (name, limit) of buckets that are empty until then, on the monotonic clock
-        self._exhausted: dict[tuple[str, int], float] = {}
+        self._exhausted_until: dict[tuple[str, int], float] = {}
 
     async def request(self, principal: Principal, app: App | None = None) -> None:
         """Counts a request of a principal; for an app if it is for one."""
         call = CURRENT_CALL.get()
         if call is not None:
             call.principal, call.app = principal, app
-        applied = self._applied(principal.workspace, app, principal.id)
-        await self._pass(_limits(applied, _REQUESTS), call)
+        plans = self._applied(principal.workspace, app, principal.id)
+        await self._pass(_limits(plans, _REQUESTS), call)
 
     async def admit(self, run: RunId, app: App, *, known: bool = False) -> None:
         """Counts a run of an app that the current call starts. `known`: there may be a run with this id already, which
         then does not count again."""
-        applied = self._applied(app.workspace, app, caller())
-        await self._pass(_limits(applied, _RUNS), CURRENT_CALL.get(), _limits(applied, _AT_ONCE), run, known=known)
+        plans = self._applied(app.workspace, app, caller())
+        await self._pass(_limits(plans, _RUNS), CURRENT_CALL.get(), _limits(plans, _AT_ONCE), run, known=known)
 
     def largest_upload(self) -> int | None:
         """Bytes that a file of the current call may have; None where no plan limits that."""
         call = CURRENT_CALL.get()
         if call is None or call.principal is None:
             return None
-        applied = self._applied(call.principal.workspace, call.app, call.principal.id)
-        most = [owned.plan.max_upload_mb for owned in applied if owned.plan.max_upload_mb is not None]
+        plans = self._applied(call.principal.workspace, call.app, call.principal.id)
+        most = [plan.plan.max_upload_mb for plan in plans if plan.plan.max_upload_mb is not None]
         return int(min(most) * MB) if most else None
 
     def _applied(self, workspace: str, app: App | None, key: str | None) -> list[AppliedPlan]:
         plans = self._file.current()
         if self._version != self._file.version:
             self._version = self._file.version
-            self._exhausted.clear()
+            self._exhausted_until.clear()
         policies = [("workspace", workspace, plans.workspaces.get(workspace, plans.default))]
         if app is not None and plans.apps:
             policies.append(("app", app.id, plans.apps.get(app.id) or plans.apps.get(app.name)))
@@ -170,11 +170,11 @@ class Limiter:
         """Takes one of each, or raises LimitReached."""
         if not limits and not slots:
             return
-        requested = [*limits, *slots]
+        demands = [*limits, *slots]
         since = time.monotonic()  # before the store is called, which may take long
-        if not known and (taken := self._still_exhausted(limits)):
-            requested = [limits[index] for index in taken]
-            results = list(taken.values())
+        if not known and (indexes := self._still_exhausted(limits)):
+            demands = [limits[index] for index in indexes]
+            results = list(indexes.values())
         elif run is None:
             results = await self._store.take([limit.bucket for limit in limits], self._clock())
         else:
@@ -183,13 +183,13 @@ class Limiter:
             if not results:
                 return
         worst: tuple[float, _Limit] | None = None
-        for limit, taken in zip(requested, results, strict=True):
+        for limit, indexes in zip(demands, results, strict=True):
             if call is not None:
-                call.limits.append(limit.state(taken))
-            if not taken.taken:
-                wait = taken.wait if limit.kind.window else _SLOT_SECONDS
+                call.limits.append(limit.state(indexes))
+            if not indexes.taken:
+                wait = indexes.wait if limit.kind.window else _SLOT_SECONDS
                 if limit.kind.window:
-                    self._exhausted[limit.name, limit.most] = since + wait
+                    self._exhausted_until[limit.name, limit.most] = since + wait
                 if worst is None or wait > worst[0]:
                     worst = wait, limit
         if worst is not None:
@@ -197,23 +197,23 @@ class Limiter:
 
     def _still_exhausted(self, limits: Sequence[_Limit]) -> Mapping[int, Taken]:
         """The limits, by index, that are known to be exhausted: a flood of calls does not reach the database."""
-        exhausted: dict[int, Taken] = {}
+        outcomes: dict[int, Taken] = {}
         now = time.monotonic()
         for index, limit in enumerate(limits):
-            until = self._exhausted.get((limit.name, limit.most))
+            until = self._exhausted_until.get((limit.name, limit.most))
             if until is None:
                 continue
             if now < until:
                 wait = until - now
-                exhausted[index] = Taken(False, max(0.0, 1 - wait * limit.most / limit.kind.window), wait)
+                outcomes[index] = Taken(False, max(0.0, 1 - wait * limit.most / limit.kind.window), wait)
             else:
-                del self._exhausted[limit.name, limit.most]
-        return exhausted
+                del self._exhausted_until[limit.name, limit.most]
+        return outcomes
 
 
-def _limits(applied: Sequence[AppliedPlan], kind: _Kind) -> list[_Limit]:
+def _limits(plans: Sequence[AppliedPlan], kind: _Kind) -> list[_Limit]:
     limits: list[_Limit] = []
-    for policy in applied:
+    for policy in plans:
         plan = policy.plan
         if kind is _REQUESTS:
             most = plan.requests_per_minute

@@ -80,8 +80,8 @@ def _wrong(path: Path, message: str) -> LoadError:
 def _mentioned(plans: Plans) -> list[tuple[str, str]]:
     """(where, which plan) of each mention."""
     plans_by_name = [("default", plans.default)] if plans.default is not None else []
-    for kind, named in (("workspaces", plans.workspaces), ("apps", plans.apps), ("keys", plans.keys)):
-        plans_by_name += [(f"{kind}.{name}", plan) for name, plan in named.items()]
+    for kind, names in (("workspaces", plans.workspaces), ("apps", plans.apps), ("keys", plans.keys)):
+        plans_by_name += [(f"{kind}.{name}", plan) for name, plan in names.items()]
     return plans_by_name
 
 
@@ -125,10 +125,10 @@ class PlanFile:
 
     def _reload(self) -> None:
         try:
-            changed = self._plans.refresh()
+            has_changed = self._plans.refresh()
         except LoadError as error:
             logger.error("the previous plans remain in force: %s", error)
             return
-        if changed:
+        if has_changed:
             self.version += 1
             logger.info("%s: the plans were reloaded", self._path)

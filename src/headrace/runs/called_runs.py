@@ -37,13 +37,13 @@ async def callers(run_service: RunService, run: RunId) -> Sequence[RunQueued]:
     runs: list[RunQueued] = []
     for _ in range(MAX_DEPTH):
         records = await run_service.environment.journal.read(run)
-        queued = records[0].event if records else None
-        if not isinstance(queued, RunQueued):
+        request = records[0].event if records else None
+        if not isinstance(request, RunQueued):
             return runs
-        runs.append(queued)
-        if not queued.source.startswith(CALLED_BY):
+        runs.append(request)
+        if not request.source.startswith(CALLED_BY):
             return runs
-        run = queued.source.removeprefix(CALLED_BY)
+        run = request.source.removeprefix(CALLED_BY)
     raise NodeError(f"Max workflow call depth {MAX_DEPTH} reached.", INVOKE_ERROR)
 
 
@@ -99,10 +99,10 @@ async def stop_called(run_service: RunService, records: Sequence[Record]) -> Non
 async def is_abandoned(run_service: RunService, records: Sequence[Record]) -> bool:
     """Whether a run was called by one that has ended, which its process did not live to stop. A run that has paused
     continues without its caller, which was given the pause as the answer."""
-    queued = records[0].event
-    if not isinstance(queued, RunQueued) or not queued.source.startswith(CALLED_BY):
+    request = records[0].event
+    if not isinstance(request, RunQueued) or not request.source.startswith(CALLED_BY):
         return False
     if any(isinstance(record.event, RunPaused) for record in records):
         return False
-    calling = await run_service.environment.journal.read(queued.source.removeprefix(CALLED_BY))
+    calling = await run_service.environment.journal.read(request.source.removeprefix(CALLED_BY))
     return bool(calling) and isinstance(calling[-1].event, RunEnded)

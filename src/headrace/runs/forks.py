@@ -40,13 +40,13 @@ async def run_again(
     records = await _records(run_service, run)
     if not isinstance(last_event(records), RunEnded):
         raise RequestError("Only a run that has ended can run again.", "not_ended", 409)
-    queued = _request(records)
-    graph = (await run_service.apps.flow(queued.app, queued.version)).graph
+    request = _request(records)
+    graph = (await run_service.apps.flow(request.app, request.version)).graph
     if node not in graph.nodes:
         raise InvalidParam(f"node_id: {node[:50]!r} is not a node of the top level")
     again = following(graph, node)
-    finished = {record.event.path for record in records if isinstance(record.event, NodeSucceeded)}
-    if unknown := outputs.keys() - (finished - again):
+    finished_paths = {record.event.path for record in records if isinstance(record.event, NodeSucceeded)}
+    if unknown := outputs.keys() - (finished_paths - again):
         raise InvalidParam(f"outputs: {min(unknown)[:50]!r} is not a node that succeeded and does not run again")
     return await _forked(run_service, records, new, key, again, outputs)
 
@@ -59,9 +59,9 @@ async def _records(run_service: RunService, run: RunId) -> Sequence[Record]:
 
 
 def _request(records: Sequence[Record]) -> RunQueued:
-    queued = records[0].event
-    assert isinstance(queued, RunQueued)
-    return queued
+    request = records[0].event
+    assert isinstance(request, RunQueued)
+    return request
 
 
 async def _forked(
@@ -74,7 +74,7 @@ async def _forked(
 ) -> SubmittedRun:
     now = run_service.environment.clock()
     old, known, new = _request(records), new is not None, new or new_run_id(now)
-    queued = replace(
+    new_request = replace(
         old,
         task=new_id(),
         system={**old.system, "workflow_run_id": new, "timestamp": int(now)},
@@ -83,4 +83,4 @@ async def _forked(
         key=key,
         replay_of=None,
     )
-    return await run_service.begin(fork(records, new, now, queued, again, outputs), known=known)
+    return await run_service.begin(fork(records, new, now, new_request, again, outputs), known=known)

@@ -41,8 +41,8 @@ def form_expired(form: str) -> RequestError:
 
 async def open_form(run_service: RunService, token: str) -> TokenForm | None:
     """The form that a token opens, in any status; None if there is none."""
-    known = await run_service.forms.form_of(token)
-    return None if known is None else await read_form(run_service, *known)
+    token_form = await run_service.forms.form_of(token)
+    return None if token_form is None else await read_form(run_service, *token_form)
 
 
 async def read_form(run_service: RunService, form: Form, token: FormToken) -> TokenForm | None:
@@ -55,9 +55,9 @@ async def read_form(run_service: RunService, form: Form, token: FormToken) -> To
     if app is None or run is None:
         return None
     mask = (await run_service.apps.flow(form.app, run.version)).mask
-    shown = mask.event(request) if mask else request
-    assert isinstance(shown, FormRequested)
-    return TokenForm(form, token, shown)
+    masked_request = mask.event(request) if mask else request
+    assert isinstance(masked_request, FormRequested)
+    return TokenForm(form, token, masked_request)
 
 
 async def _request(run_service: RunService, form: Form) -> FormRequested | None:
@@ -98,12 +98,12 @@ async def submit_form(
 
 async def expire_forms(run_service: RunService) -> None:
     """Lets the runs continue whose forms nobody has answered in time, and ends those that have waited too long."""
-    limit, seen = run_service.environment.limits.max_form_seconds, set[str]()
+    limit, names = run_service.environment.limits.max_form_seconds, set[str]()
     while True:
         now = run_service.environment.clock()
         due = await run_service.forms.due_forms(now, now - limit if limit else None, _EXPIRED_AT_ONCE)
-        new = [form for form in due if form.id not in seen]
-        seen.update(form.id for form in new)
+        new = [form for form in due if form.id not in names]
+        names.update(form.id for form in new)
         await asyncio.gather(*(_try_to_expire(run_service, form, now) for form in new))
         if len(new) < _EXPIRED_AT_ONCE:
             return

@@ -39,42 +39,42 @@ class InlineDrive:
         self._notify_callback = notify_callback
         self._observer = observer
 
-    async def __call__(self, queued: Record, flow: Flow) -> Sequence[Record] | None:
+    async def __call__(self, record: Record, flow: Flow) -> Sequence[Record] | None:
         """The records of a run of a flow that is `instant`, once they are durable. None, and nothing is written, if it
         is for a worker: it needs more than one slice, or has a value that cannot be stored."""
         context = copy_context()  # log lines of the run name it, those of the request do not
-        records = context.run(self._drive, queued, flow)
+        records = context.run(self._drive, record, flow)
         if records is None:
             return None
         try:
-            appended = asyncio.ensure_future(self._environment.journal.append(records))
+            append = asyncio.ensure_future(self._environment.journal.append(records))
         except ValueError:  # nested too deeply
-            self._release(queued.run)
+            self._release(record.run)
             return None
-        appended.add_done_callback(partial(self._on_appended, records), context=context)
+        append.add_done_callback(partial(self._on_appended, records), context=context)
         try:
-            await asyncio.shield(appended)  # a caller who leaves does not end it
+            await asyncio.shield(append)  # a caller who leaves does not end it
         except StoreError as error:
             if error.transient:
                 raise
             return None
         return records
 
-    def _drive(self, queued: Record, flow: Flow) -> Sequence[Record] | None:
+    def _drive(self, record: Record, flow: Flow) -> Sequence[Record] | None:
         if self._observer is not None:
-            self._observer.on_acquired([queued], flow)
-        records = Driver(queued.run, flow, self._environment).finish_at_once(queued)
+            self._observer.on_acquired([record], flow)
+        records = Driver(record.run, flow, self._environment).finish_at_once(record)
         if records is None:
-            self._release(queued.run)
+            self._release(record.run)
         return records
 
-    def _on_appended(self, records: Sequence[Record], appended: asyncio.Future[None]) -> None:
-        queued, *others = records
-        if not appended.cancelled() and appended.exception() is None:
+    def _on_appended(self, records: Sequence[Record], append: asyncio.Future[None]) -> None:
+        first, *others = records
+        if not append.cancelled() and append.exception() is None:
             self._environment.bus.publish(others)
-            if isinstance(queued.event, RunQueued) and queued.event.callback is not None:
+            if isinstance(first.event, RunQueued) and first.event.callback is not None:
                 self._notify_callback()
-        self._release(queued.run)
+        self._release(first.run)
 
     def _release(self, run: RunId) -> None:
         if self._observer is not None:

@@ -42,42 +42,42 @@ class RunReader:
         records = await self.environment.journal.read(run)
         if not records:
             return None
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
-        app = await self.apps.find(queued.app)
+        request = records[0].event
+        assert isinstance(request, RunQueued)
+        app = await self.apps.find(request.app)
         if app is None:
             return None
-        release = await self.apps.version(app, queued.version)
+        release = await self.apps.version(app, request.version)
         mask = release.flow.mask
-        masked = [mask.record(record) for record in records] if mask else records
+        masked_records = [mask.record(record) for record in records] if mask else records
         summary = RunSummary(release.flow.graph)
-        for record in masked:
+        for record in masked_records:
             summary.apply(record)
-        return RunView(summary, release, masked)
+        return RunView(summary, release, masked_records)
 
     async def follow(self, run: RunId, after: int = 0, *, on_pause: bool = False) -> AsyncGenerator[Record]:
         """The run's records after a number, from the journal and then live, until it ends (or pauses, unless
         `on_pause`). Streamed text arrives live and again in journaled pieces; `kernel.response` removes the duplicates.
         NotFound for an unknown run."""
         async with self.environment.bus.subscribe(run) as live:
-            known = await self.environment.journal.read(run)
-            if not known:
+            records = await self.environment.journal.read(run)
+            if not records:
                 raise NotFound(f"Workflow run not found with id: {run}")
-            mask = await self._mask_of(known)
-            async for record in self._live(run, live, known, mask, after, on_pause=on_pause):
+            mask = await self._mask_of(records)
+            async for record in self._live(run, live, records, mask, after, on_pause=on_pause):
                 yield record
 
     async def _live(
         self,
         run: RunId,
         live: AsyncIterator[Sequence[Record]],
-        known: Sequence[Record],
+        past_records: Sequence[Record],
         mask: SecretMask | None,
         after: int,
         *,
         on_pause: bool = False,
     ) -> AsyncGenerator[Record]:
-        feed = RecordFeed(self.environment.journal, run, live, known, POLL_SECONDS)
+        feed = RecordFeed(self.environment.journal, run, live, past_records, POLL_SECONDS)
         seq = 0
         while True:
             records = await feed.next()
@@ -91,9 +91,9 @@ class RunReader:
                 return
 
     async def _mask_of(self, records: Sequence[Record]) -> SecretMask | None:
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
-        return (await self.apps.flow(queued.app, queued.version)).mask
+        request = records[0].event
+        assert isinstance(request, RunQueued)
+        return (await self.apps.flow(request.app, request.version)).mask
 
 
 async def replay(records: Sequence[Record], mask: SecretMask | None) -> AsyncGenerator[Record]:
@@ -117,7 +117,7 @@ class RecordFeed:
         journal: Journal,
         run: RunId,
         live: AsyncIterator[Sequence[Record]],
-        known: Sequence[Record],
+        past_records: Sequence[Record],
         poll: float,
     ) -> None:
         self.last = 0  # the number of the last record that was returned
@@ -125,7 +125,7 @@ class RecordFeed:
         self._journal = journal
         self._run = run
         self._live = live
-        self._incoming: Sequence[Record] = known
+        self._incoming: Sequence[Record] = past_records
         self._poll = poll
 
     async def next(self) -> Sequence[Record]:

@@ -71,5 +71,5 @@ class Redispatcher:
             silent.due = now + silent.pause
 
     def _known(self, run: RunId, seq: int, now: float) -> _Silent:
-        known = self._silent.get(run)
-        return known if known is not None and known.seq == seq else _Silent(seq, now + self._patience, self._patience)
+        since = self._silent.get(run)
+        return since if since is not None and since.seq == seq else _Silent(seq, now + self._patience, self._patience)

@@ -110,10 +110,10 @@ class RunService(RunReader):
 
     async def begin(self, records: Sequence[Record], *, known: bool) -> SubmittedRun:
         """Queues a run that begins with these records. `known`: see `_admit`."""
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
-        await self._admit(records[0].run, queued.app, queued.source, known=known)
-        return await self._enqueue(records, await self.apps.find(queued.app))
+        request = records[0].event
+        assert isinstance(request, RunQueued)
+        await self._admit(records[0].run, request.app, request.source, known=known)
+        return await self._enqueue(records, await self.apps.find(request.app))
 
     async def _admit(self, run: RunId, app: str, source: str, *, known: bool = False) -> None:
         """ServerDraining where no more runs are accepted, LimitReached where a plan allows none, TooManyRequests or
@@ -137,20 +137,22 @@ class RunService(RunReader):
         """Appends the first records of a run, and dispatches it; returns an existing run with this id. SequenceConflict
         if there is none, and the number of its message is taken."""
         run = records[0].run
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
+        request = records[0].event
+        assert isinstance(request, RunQueued)
         try:
             await self.environment.journal.append(records)
         except SequenceConflict:
             records = await self.environment.journal.read(run)
             if not records:
                 raise
-            queued = records[0].event
-            assert isinstance(queued, RunQueued)
+            request = records[0].event
+            assert isinstance(request, RunQueued)
         else:
-            await self._dispatch(ready_run(run, len(records), queued.app, app, queued.source, interactive=interactive))
-        at, message = records[0].at, "query" in queued.system
-        return SubmittedRun(run, queued.task, at, queued.version, message, queued.conversation)
+            await self._dispatch(
+                ready_run(run, len(records), request.app, app, request.source, interactive=interactive)
+            )
+        at, message = records[0].at, "query" in request.system
+        return SubmittedRun(run, request.task, at, request.version, message, request.conversation)
 
     async def _dispatch(self, work: ReadyRun) -> None:
         """Hands over a run whose record is safe: if that fails, the reconciler repeats it."""
@@ -167,12 +169,12 @@ class RunService(RunReader):
     async def ready_again(self, run: RunId) -> ReadyRun | None:
         """A run to be dispatched because of its last record; None for an unknown one. Whether a caller waits for it is
         not in the journal, so it comes before new ones, unless it is of a batch or a schedule."""
-        listed = await self.runs.find_run(run)
-        if listed is None:
+        row = await self.runs.find_run(run)
+        if row is None:
             return None
         seq = (await self.environment.journal.last_sequences([run]))[run]
-        app = await self.apps.find(listed.app)
-        return ready_run(run, seq, listed.app, app, listed.source, interactive=True)
+        app = await self.apps.find(row.app)
+        return ready_run(run, seq, row.app, app, row.source, interactive=True)
 
     def open(self, submission: Submission, run: RunId | None = None) -> AbstractAsyncContextManager[StartedRun]:
         """Queues a run and follows it from its first record. Leaving the block does not end the run. `run`: see
@@ -186,9 +188,9 @@ class RunService(RunReader):
         """Opens a run that may exist, or wait for another one: that is decided before it is driven."""
         app = submission.release.app.id
         with self._caller_slot(app):
-            submitted = await self.submit(submission, run, interactive=True)
-            flow = await self.apps.flow(app, submitted.version)
-            yield StartedRun(submitted.run, submitted.task, self.follow(submitted.run), flow)
+            result = await self.submit(submission, run, interactive=True)
+            flow = await self.apps.flow(app, result.version)
+            yield StartedRun(result.run, result.task, self.follow(result.run), flow)
 
     @contextmanager
     def _caller_slot(self, app: str) -> Generator[None]:
@@ -207,15 +209,15 @@ class RunService(RunReader):
     @asynccontextmanager
     async def _open_new(self, submission: Submission) -> AsyncGenerator[StartedRun]:
         (record,) = submission.records(self.environment.clock())
-        queued = record.event
-        assert isinstance(queued, RunQueued)
-        with self._caller_slot(queued.app):
-            await self._admit(record.run, queued.app, queued.source)
+        request = record.event
+        assert isinstance(request, RunQueued)
+        with self._caller_slot(request.app):
+            await self._admit(record.run, request.app, request.source)
             app, flow = submission.release.app, submission.release.flow
             if flow.instant and self.inline_drive is not None and self.dispatch.has_room():
-                finished = await self.inline_drive(record, flow)
-                if finished is not None:
-                    yield StartedRun(record.run, queued.task, replay(finished, flow.mask), flow)
+                records_at_once = await self.inline_drive(record, flow)
+                if records_at_once is not None:
+                    yield StartedRun(record.run, request.task, replay(records_at_once, flow.mask), flow)
                     return
             async with self.environment.bus.subscribe(record.run) as live:
                 work = ReadyRun(record.run, 1, app.workspace, app.id, Priority.INTERACTIVE)
@@ -223,13 +225,13 @@ class RunService(RunReader):
                     # a worker of this process need not wait for the append and read the journal: appends keep their
                     # order
                     self._handover[record.run] = [record]
-                    appended = asyncio.ensure_future(self.environment.journal.append([record]))
+                    append = asyncio.ensure_future(self.environment.journal.append([record]))
                 else:
-                    appended = asyncio.ensure_future(self._append_first(record, work))
+                    append = asyncio.ensure_future(self._append_first(record, work))
                 # the run is durable before the caller knows its id; a caller who leaves does not end it
-                await asyncio.shield(appended)
+                await asyncio.shield(append)
                 records = self._live(record.run, live, [record], flow.mask, 0)
-                yield StartedRun(record.run, queued.task, records, flow)
+                yield StartedRun(record.run, request.task, records, flow)
 
     async def _append_first(self, record: Record, work: ReadyRun) -> None:
         await self.environment.journal.append([record])

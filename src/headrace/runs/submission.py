@@ -48,7 +48,7 @@ class Submission:
         """The first records of the run; with an answer, also the last. `run`: its id, if it is given; `number`: that of
         the message in its conversation, from 1."""
         run = run or new_run_id(now)
-        queued = RunQueued(
+        request = RunQueued(
             self.release.app.id,
             self.release.version.id,
             new_id(),
@@ -65,7 +65,7 @@ class Submission:
             replay_of=self.replay_of,
             start=self.start,
         )
-        records = [Record(run, 1, now, queued)]
+        records = [Record(run, 1, now, request)]
         if self.answer is not None:
             records.append(Record(run, 2, now, RunEnded("succeeded", self.answer)))
         return records
@@ -108,7 +108,9 @@ class StartedRun:
     flow: Flow
 
 
-def ready_run(run: RunId, seq: int, app: str, known: App | None, source: str, *, interactive: bool = False) -> ReadyRun:
-    """A run to be dispatched. `known` is its app, unless that was deleted."""
-    workspace = WORKSPACE if known is None else known.workspace
+def ready_run(
+    run: RunId, seq: int, app: str, app_record: App | None, source: str, *, interactive: bool = False
+) -> ReadyRun:
+    """A run to be dispatched. `app_record` is its app, unless that was deleted."""
+    workspace = WORKSPACE if app_record is None else app_record.workspace
     return ReadyRun(run, seq, workspace, app, priority_of(source, interactive=interactive))

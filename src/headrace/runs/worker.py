@@ -54,7 +54,7 @@ class Worker:
         # a process that takes over the runs of a dead worker, or starts again, has many at once
         self._reads = Batched(run_service.environment.journal.read_all, TAKEN_OVER)
         self._acquisitions = Batched(self._acquire, TAKEN_OVER)
-        self._overtaken = Periodic("overtaken runs", self._lose_overtaken)
+        self._lost_leases_check = Periodic("overtaken runs", self._lose_overtaken)
         self._looks = False  # or will: nothing is to be looked for while no run is driven
         run_service.environment.bus.wire.on_signal(Signal.STOPPED, self._on_stopped)
 
@@ -63,7 +63,7 @@ class Worker:
         async with (
             background("forms", FormExpiry(self.run_service).run()),
             background("conversations", self._conversation_queue.remote.run()),
-            background("overtaken runs", self._overtaken.run()),
+            background("overtaken runs", self._lost_leases_check.run()),
         ):
             await self.run_service.dispatch.work(self.drive, self._slots)
 
@@ -125,9 +125,9 @@ class Worker:
             if run in self._failures:  # it ended, and what it had called could not be stopped
                 await stop_called(run_service, records)
             return
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
-        conversation = queued.conversation
+        request = records[0].event
+        assert isinstance(request, RunQueued)
+        conversation = request.conversation
         # any process may end a run that is to be stopped, since it starts no node
         if not any(isinstance(record.event, StopRequested) for record in records):
             if not new and await is_abandoned(run_service, records):
@@ -141,21 +141,21 @@ class Worker:
                 return
         flow = await self._flow(run, records)
         if flow is not None:
-            await self._run_driver(claim, flow, records, queued)
+            await self._run_driver(claim, flow, records, request)
         if conversation is not None:
             await self._conversation_queue.release_next(conversation)
 
-    async def _run_driver(self, claim: Claim, flow: Flow, records: Sequence[Record], queued: RunQueued) -> None:
+    async def _run_driver(self, claim: Claim, flow: Flow, records: Sequence[Record], request: RunQueued) -> None:
         run, run_service = claim.run, self.run_service
         variables: dict[str, Value] = {}
-        if queued.conversation is not None:
+        if request.conversation is not None:
             variables = {variable.name: variable.value for variable in flow.conversation}
-            stored = await run_service.conversations.conversation_variables(queued.conversation)
-            variables |= {variable.name: variable.value for variable in stored}
+            conversation_variables = await run_service.conversations.conversation_variables(request.conversation)
+            variables |= {variable.name: variable.value for variable in conversation_variables}
         driver = run_service.driving[run] = Driver(run, flow, run_service.environment, variables)
         if not self._looks:
             self._looks = True
-            asyncio.get_running_loop().call_later(self._look_seconds, self._overtaken.wake)
+            asyncio.get_running_loop().call_later(self._look_seconds, self._lost_leases_check.wake)
         claim.on_lost = driver.lose_ownership
         if claim.lost:
             driver.lose_ownership()
@@ -177,10 +177,10 @@ class Worker:
 
     async def _flow(self, run: RunId, records: Sequence[Record]) -> Flow | None:
         """The workflow of a run. If it is gone or no longer loads, the run ends."""
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
+        request = records[0].event
+        assert isinstance(request, RunQueued)
         try:
-            return await self.run_service.apps.flow(queued.app, queued.version)
+            return await self.run_service.apps.flow(request.app, request.version)
         except StoreError:  # it may be readable later
             raise
         except HeadraceError as failure:
@@ -204,13 +204,13 @@ class Worker:
 
     def _on_ended(self, records: Sequence[Record]) -> None:
         """The run has ended or paused, or is driven elsewhere."""
-        queued = records[0].event
-        if isinstance(queued, RunQueued) and queued.callback is not None:
+        request = records[0].event
+        if isinstance(request, RunQueued) and request.callback is not None:
             self._notify_callback()
 
     def _on_stopped(self, run: RunId) -> None:
         if run in self.run_service.driving:
-            self._overtaken.wake()
+            self._lost_leases_check.wake()
 
     async def _lose_overtaken(self) -> float:
         """Stops driving runs that another process has stopped or taken over, though their nodes are still working.

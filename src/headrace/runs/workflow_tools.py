@@ -57,11 +57,11 @@ class WorkflowTools:
 
     async def find(self, reference: ToolReference) -> Tool:
         """See `Tools.find`."""
-        apps, wanted = self._run_service.apps, self._wanted(reference)
+        apps, name = self._run_service.apps, self._wanted(reference)
         caller = await apps.find(reference.app) if reference.app else None
         members = await apps.catalog.apps(caller.workspace if caller else self._workspace)
         for app in sorted(members, key=lambda member: member.mode != "workflow"):
-            if app.id in wanted or app.name in wanted:
+            if app.id in name or app.name in name:
                 release = await apps.version(app, app.version)
                 return WorkflowTool(self._run_service, release, start_of(release), reference.tool_name)
         workflows = ", ".join(sorted(app.name for app in members if app.mode == "workflow")) or "none"
@@ -75,8 +75,8 @@ class WorkflowTools:
     async def specs(self) -> Mapping[str, Sequence[ToolSpec]]:
         """See `ToolSource.specs`."""
         apps = self._run_service.apps
-        release = [await apps.version(app, app.version) for app in await apps.catalog.apps(self._workspace)]
-        tools = [entry for entry in release if not _why_not_a_tool(entry)]
+        releases = [await apps.version(app, app.version) for app in await apps.catalog.apps(self._workspace)]
+        tools = [entry for entry in releases if not _why_not_a_tool(entry)]
         return {entry.app.name: [spec_of(entry.app, start_of(entry), entry.app.name)] for entry in tools}
 
     async def aclose(self) -> None:
@@ -85,8 +85,8 @@ class WorkflowTools:
     def _wanted(self, reference: ToolReference) -> frozenset[str]:
         """The names, or the id, of the app that is the tool."""
         names = (reference.tool_name, reference.provider_name, reference.provider_id)
-        mapped = [self._names[name] for name in names if name in self._names]
-        return frozenset(filter(None, mapped or names))
+        wire_names = [self._names[name] for name in names if name in self._names]
+        return frozenset(filter(None, wire_names or names))
 
 
 def _unknown(reference: ToolReference) -> str:
@@ -172,13 +172,13 @@ class WorkflowTool:
         for message in self._messages(run, summary, summary.ended):
             yield message
 
-    def _messages(self, run: RunId, summary: RunSummary, ended: RunEnded) -> list[ToolMessage]:
-        if ended.status not in ENDED_WELL:
-            stopped = ended.status == "stopped" or not ended.error
-            raise NodeError(f"The run {run} was stopped." if stopped else str(ended.error), INVOKE_ERROR)
-        outputs = dict(ended.outputs)
+    def _messages(self, run: RunId, summary: RunSummary, end: RunEnded) -> list[ToolMessage]:
+        if end.status not in ENDED_WELL:
+            stopped = end.status == "stopped" or not end.error
+            raise NodeError(f"The run {run} was stopped." if stopped else str(end.error), INVOKE_ERROR)
+        outputs = dict(end.outputs)
         value = to_json(outputs)
-        link = {"workflow_run_id": run, "app_id": self.release.app.id, "status": ended.status}
+        link = {"workflow_run_id": run, "app_id": self.release.app.id, "status": end.status}
         return [
             LogMessage(run, self.release.app.name, "success", data=link),
             *map(_file_message, files_in(outputs)),
@@ -190,9 +190,9 @@ class WorkflowTool:
 
     async def _inputs(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
         """The inputs of the run, checked as those of a caller."""
-        given = {name: _as_sent(value) for name, value in parameters.items() if value is not None}
+        inputs = {name: _as_sent(value) for name, value in parameters.items() if value is not None}
         try:
-            return await self.start.accept(given, _file_in)
+            return await self.start.accept(inputs, _file_in)
         except InvalidParam as error:
             raise NodeError(error.message, "ToolParameterError") from error
 

@@ -36,8 +36,8 @@ _HEADERS = (
 class Connection(HttpToolsProtocol):
     """`draining`: the next response is the last one. `most` connections may be open at a time."""
 
-    def __init__(self, *arguments: Any, most: int = sys.maxsize, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, *arguments: Any, most: int = sys.maxsize, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         self._most = most
         self.silent_since = 0.0  # when it last began or ended a request
         self.draining = False
@@ -45,9 +45,9 @@ class Connection(HttpToolsProtocol):
         self._partly_arrived = False
         self._heading = True
         self._head = 0  # bytes of the head so far
-        self._received = 0  # bytes of the body so far
+        self._body_size = 0  # bytes of the body so far
         self._retried_head: bytes | None = None  # the head of a request that offers another protocol
-        self._discarded: int | None = None  # bytes since the end of the last response; None: it has not ended
+        self._discarded_size: int | None = None  # bytes since the end of the last response; None: it has not ended
 
     # --------------------------------------------------------------------------------------------- what uvicorn calls
 
@@ -58,9 +58,9 @@ class Connection(HttpToolsProtocol):
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        if self._discarded is not None:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
+        if self._discarded_size is not None:
+            self._discarded_size += len(data)
+            if self._discarded_size > LINGER_BYTES:
                 self.transport.close()
             return
         if self._heading:
@@ -79,7 +79,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._since = self.loop.time()
         self._partly_arrived = self._heading = True
-        self._received = 0
+        self._body_size = 0
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
@@ -96,7 +96,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
-        self._received += len(body)
+        self._body_size += len(body)
 
     def on_message_complete(self) -> None:
         if self._retried_head is not None:
@@ -107,14 +107,14 @@ class Connection(HttpToolsProtocol):
         self._partly_arrived, self._heading = False, True
 
     def on_response_complete(self) -> None:
-        if self._discarded is not None:
+        if self._discarded_size is not None:
             return  # it was the last one
         super().on_response_complete()
         if self._since is None and self.cycle.response_complete:
             self._since = self.silent_since = self.loop.time()  # of the next one
 
     def shutdown(self) -> None:
-        if self._discarded is None:
+        if self._discarded_size is None:
             super().shutdown()
         else:
             self.transport.close()
@@ -160,18 +160,18 @@ class Connection(HttpToolsProtocol):
     @property
     def responding(self) -> bool:
         """Whether a request waits for its response."""
-        if self._discarded is not None or self.cycle is None:  # pyright: ignore[reportUnnecessaryComparison]  # None at first
+        if self._discarded_size is not None or self.cycle is None:  # pyright: ignore[reportUnnecessaryComparison]  # None at first
             return False
         return not self.cycle.response_complete
 
     def check_timeout(self, now: float, seconds: float, tick: float) -> None:
         """Rejects a request that has taken more than `seconds` to arrive, plus the time that its body may take. Called
         every `tick` seconds."""
-        if self._since is None or self._discarded is not None or self.timeout_keep_alive_task is not None:
+        if self._since is None or self._discarded_size is not None or self.timeout_keep_alive_task is not None:
             return  # no request is arriving
         if self.flow.read_paused:
             self._since += tick  # the application has to read on
-        elif now - self._since > seconds + self._received / SLOWEST:
+        elif now - self._since > seconds + self._body_size / SLOWEST:
             self.reject(408)
 
     def drop(self) -> None:
@@ -204,12 +204,12 @@ class Connection(HttpToolsProtocol):
     def _close(self, *, invalid: bool = False) -> None:
         """Closes the connection after the last response. To close while the client is still sending would reset the
         connection, and the client would lose the response: for a while, what it sends is read and discarded."""
-        if self._discarded is not None or self.transport.is_closing():
+        if self._discarded_size is not None or self.transport.is_closing():
             return
         if not self._partly_arrived and not invalid:
             self.transport.close()
             return
-        self._discarded = 0
+        self._discarded_size = 0
         self.silent_since = 0.0  # the first to be closed for others
         self.flow.resume_reading()
         if self.transport.can_write_eof():  # not with TLS

@@ -62,15 +62,15 @@ class Tls:
             except (ssl.SSLError, OSError) as error:
                 raise HeadraceError(f"{_CLIENT_CA}: {client_ca} has no PEM certificate") from error
             self.context.verify_mode = ssl.CERT_REQUIRED if client_required else ssl.CERT_OPTIONAL
-        self._seen = self._changed_at()
+        self._last_change = self._changed_at()
 
     def reload(self) -> None:
         """Loads a renewed certificate, for new connections; keeps the current one while the new one is not complete.
         Cheap while nothing has changed."""
         now = self._changed_at()
-        if now == self._seen or None in now:  # a file is being replaced
+        if now == self._last_change or None in now:  # a file is being replaced
             return
-        self._seen = now
+        self._last_change = now
         try:
             self._load(_bare())  # a key that does not fit would spoil the context in use
             self._load(self.context)

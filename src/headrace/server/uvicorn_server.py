@@ -101,13 +101,13 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """As uvicorn's, but a signal wakes it: it does not look for one ten times a second."""
-        woken, loop, ticks = asyncio.Event(), asyncio.get_running_loop(), 0
-        self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+        wake, loop, ticks = asyncio.Event(), asyncio.get_running_loop(), 0
+        self._wake = lambda: loop.call_soon_threadsafe(wake.set)
         while not await self.on_tick(ticks * _COUNTS):
             ticks += 1
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
-                    await woken.wait()
+                    await wake.wait()
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()

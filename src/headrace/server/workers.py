@@ -238,11 +238,11 @@ def reserve(host: str, port: int) -> socket.socket:
         raise HeadraceError("--workers needs a system whose processes can fork and share a port")
     with listen(host, port) as listener:  # unlike the other, this one fails if somebody else shares the port
         family, address = listener.family, listener.getsockname()
-    reserved = socket.socket(family, socket.SOCK_STREAM)
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.bind(address)
-    return reserved
+    reservation = socket.socket(family, socket.SOCK_STREAM)
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reservation.bind(address)
+    return reservation
 
 
 def load_code() -> None:

@@ -38,10 +38,10 @@ class WorkflowFolder:
     name: str | None = None
 
 
-def files_in(folders: Iterable[WorkflowFolder], named: Iterable[WorkflowFile] = ()) -> list[WorkflowFile]:
-    """The workflow files in folders, by name; not those in folders inside, nor hidden ones, nor those that are `named`
-    besides."""
-    others = {os.path.abspath(file.path) for file in named}
+def files_in(folders: Iterable[WorkflowFolder], named_files: Iterable[WorkflowFile] = ()) -> list[WorkflowFile]:
+    """The workflow files in folders, by name; not those in folders inside, nor hidden ones, nor those that are
+    `named_files` besides."""
+    others = {os.path.abspath(file.path) for file in named_files}
     return [
         WorkflowFile(path, folder.name and f"{folder.name}/{path.name}")
         for folder in folders
@@ -93,8 +93,8 @@ class Watch:
         self._files = files
         self._folders = folders
         self._unreadable: set[Path] = set()
-        self._published = self._states() if published else {}
-        self._seen: dict[WorkflowFile, FileState | None] = {}
+        self._published_states = self._states() if published else {}
+        self._last_states: dict[WorkflowFile, FileState | None] = {}
         self._missing: set[WorkflowFile] = set()
 
     async def run(self, on_published: Callable[[Path, Release, bool], Awaitable[None]]) -> None:
@@ -117,13 +117,13 @@ class Watch:
     async def _look(self, on_published: Callable[[Path, Release, bool], Awaitable[None]]) -> None:
         states = await asyncio.to_thread(self._states)  # a mount may be slow
         for file, state in states.items():
-            if state is None or state == self._published.get(file):
+            if state is None or state == self._published_states.get(file):
                 continue
-            if state != self._seen.get(file):
-                self._seen[file] = state  # it may still be written
+            if state != self._last_states.get(file):
+                self._last_states[file] = state  # it may still be written
                 continue
             publication = await self._publish(file)
-            self._published[file] = state  # not before: a failure of the database is tried again
+            self._published_states[file] = state  # not before: a failure of the database is tried again
             if publication is not None:
                 await on_published(file.path, *publication)
         self._report_missing(states)
@@ -131,10 +131,12 @@ class Watch:
     def _report_missing(self, states: Mapping[WorkflowFile, FileState | None]) -> None:
         """Says once that a deleted file stays served: its app has keys and runs, and a mount may have failed."""
         missing = {
-            file for file in self._published if states.get(file) is None and file.path.parent not in self._unreadable
+            file
+            for file in self._published_states
+            if states.get(file) is None and file.path.parent not in self._unreadable
         }
         for file in missing & self._missing:  # at the first look, an editor may be replacing it
-            del self._published[file]
+            del self._published_states[file]
             logger.warning("%s was deleted; its app stays served until `headrace apps remove` removes it", file.path)
         self._missing = missing
 

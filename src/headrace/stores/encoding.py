@@ -193,10 +193,10 @@ def cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def values_of(item: DataclassInstance, *encoded: str) -> dict[str, Any]:
+def values_of(item: DataclassInstance, *encoded_fields: str) -> dict[str, Any]:
     """An object's fields as a row's values, some of them encoded. `asdict` would take files among them apart."""
     values = {field.name: getattr(item, field.name) for field in fields(item)}
-    return values | {name: encode_value(values[name]) for name in encoded}
+    return values | {name: encode_value(values[name]) for name in encoded_fields}
 
 
 def decoded(row: Mapping[Any, Any], *names: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class RunRow:
         return ListedRun(**{name: getattr(self, name) for name in _LISTED})
 
 
-def callback_of(queued: RunQueued, record: Record) -> Callback | None:
+def callback_of(request: RunQueued, record: Record) -> Callback | None:
     """The callback that a record makes due, if the run has a callback URL and ends or pauses with this record.
 
     Its id follows from the run and the record's number alone, so the same record never makes two.
@@ -147,13 +147,13 @@ def callback_of(queued: RunQueued, record: Record) -> Callback | None:
             status = PAUSED
         case _:
             return None
-    if queued.callback is None or record.seq is None:
+    if request.callback is None or record.seq is None:
         return None
     return Callback(
         id=str(uuid5(namespace(record.run), str(record.seq))),
-        app=queued.app,
+        app=request.app,
         run=record.run,
-        url=queued.callback,
+        url=request.callback,
         event=f"run.{status}",
         seq=record.seq,
         created_at=record.at,
@@ -220,16 +220,16 @@ def assignments(records: Sequence[Record]) -> list[Assignment]:
 
     A retry begins with a copy of the failed run's records. Their values were assigned then, and may be out of date.
     """
-    assigned: list[Assignment] = []
+    all_assignments: list[Assignment] = []
     for record in records:
         event = record.event
         if isinstance(event, NodeSucceeded):
             if event.assigned:
                 values = event.assigned.get(CONVERSATION, {})
-                assigned += [Assignment(name, value, record.at) for name, value in values.items()]
+                all_assignments += [Assignment(name, value, record.at) for name, value in values.items()]
         elif isinstance(event, RunQueued) and event.retry_of is not None:
             return []
-    return assigned
+    return all_assignments
 
 
 def order_of(order: str) -> tuple[str, bool]:
@@ -312,10 +312,10 @@ class Sum:
         self.price = max(-LARGEST_SUM, min(self.price + other.price, LARGEST_SUM))
 
 
-def sums_of(row: RunRow, ended: RunEnded) -> Iterator[tuple[SumKey, Sum]]:
+def sums_of(row: RunRow, end: RunEnded) -> Iterator[tuple[SumKey, Sum]]:
     """What an ended run adds to the sums: itself, and each model that it has called."""
     seconds = max(_SHORTEST, min(row.elapsed, _LONGEST))
-    bucket, failed = round(log2(seconds) * BUCKETS_PER_OCTAVE), int(ended.status == FAILED)
+    bucket, failures = round(log2(seconds) * BUCKETS_PER_OCTAVE), int(end.status == FAILED)
     of_run = SumKey(
         clean(row.app),
         int(row.created_at // _DAY),
@@ -325,13 +325,13 @@ def sums_of(row: RunRow, ended: RunEnded) -> Iterator[tuple[SumKey, Sum]]:
         clean(row.currency or ""),
         bucket,
     )
-    yield of_run, Sum(1, failed, min(ended.tokens, LARGEST_SUM), row.price or 0)
-    for entry in ended.costs:
+    yield of_run, Sum(1, failures, min(end.tokens, LARGEST_SUM), row.price or 0)
+    for entry in end.costs:
         key = of_run._replace(
             model=clean(f"{entry.get('provider')}/{entry.get('model')}"),
             currency=clean(str(entry.get("currency") or "USD")),
         )
-        yield key, Sum(1, failed, count_of(entry, "total_tokens"), nanos(price_of(entry)))
+        yield key, Sum(1, failures, count_of(entry, "total_tokens"), nanos(price_of(entry)))
 
 
 def nanos(price: Decimal) -> int:

@@ -41,8 +41,8 @@ def conventions(spec: NodeSpec, outcome: Outcome | None) -> ModelSpan | None:
     if not spec.traits.calls_model:
         return None
     process: Mapping[str, Any] = outcome.process if outcome else {}
-    declared: Any = spec.config.get("model")
-    model = cast("dict[str, Any]", declared) if isinstance(declared, dict) else {}
+    model_config: Any = spec.config.get("model")
+    model = cast("dict[str, Any]", model_config) if isinstance(model_config, dict) else {}
     provider = str(process.get("model_provider") or model.get("provider") or "").rpartition("/")[2]
     name = str(process.get("model_name") or model.get("name") or "")
     mode = process.get("model_mode") or model.get("mode")
@@ -78,8 +78,8 @@ def _usage_attributes(outcome: NodeSucceeded, process: Mapping[str, Any]) -> dic
     return attributes
 
 
-def _parameters(declared: Any) -> dict[str, Any]:
-    params = cast("dict[str, Any]", declared) if isinstance(declared, dict) else {}
+def _parameters(model: Any) -> dict[str, Any]:
+    params = cast("dict[str, Any]", model) if isinstance(model, dict) else {}
     return {
         f"gen_ai.request.{name}": kind(params[name])
         for name, kind in _PARAMETERS.items()

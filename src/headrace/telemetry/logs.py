@@ -83,8 +83,8 @@ class LineFormatter(logging.Formatter):
         return self._line(line)
 
     def _line(self, line: Mapping[str, Any]) -> str:
-        scrubbed = self._scrubber.value
-        return self._render({name: value if name in _OWN else scrubbed(value) for name, value in line.items()})
+        scrubber = self._scrubber.value
+        return self._render({name: value if name in _OWN else scrubber(value) for name, value in line.items()})
 
 
 def _json(line: Mapping[str, Any]) -> str:
@@ -119,8 +119,8 @@ def _context(event: str) -> Iterator[tuple[str, str]]:
         if run is None:
             yield "run", node[1]
         yield "node", node[2]
-    elif run is None and (named := _RUN_IN_TEXT.search(event)) is not None:
-        yield "run", named[1]
+    elif run is None and (match := _RUN_IN_TEXT.search(event)) is not None:
+        yield "run", match[1]
 
 
 def _task_name() -> str:

@@ -258,16 +258,16 @@ class RequestTelemetry:
     def on_done(self, scope: Scope) -> None:
         """The request has ended, with or without a response."""
         now = time.perf_counter()
-        started, status, stream = scope[_STARTED], scope.get(_STATUS, CLIENT_CLOSED_REQUEST), scope.get(_STREAM)
+        started_at, status, stream = scope[_STARTED], scope.get(_STATUS, CLIENT_CLOSED_REQUEST), scope.get(_STREAM)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "unmatched")
         if self._metrics:
             self._metrics.requests.add((route, method, str(status)))
-            self._metrics.request_seconds.add((route, method), (stream or now) - started)
+            self._metrics.request_seconds.add((route, method), (stream or now) - started_at)
             if stream:
                 self._metrics.streams -= 1
         if self._access_log:
-            seconds = round(now - started, 6)
+            seconds = round(now - started_at, 6)
             path = route if route.startswith("/triggers/") else scope["path"]  # the id of a webhook starts runs
             fields = {"method": method, "path": path, "status": status, "seconds": seconds}
             access_logger.info("%s %s %d", method, route, status, extra={**fields, "client": _client(scope)})

@@ -120,13 +120,13 @@ class RunTracker:
 
     def on_acquired(self, records: Sequence[Record], flow: Flow | None) -> None:
         """A run is about to be driven here; called in the task that drives it, whose log lines then have its id."""
-        queued = records[0].event
-        assert isinstance(queued, RunQueued)
+        request = records[0].event
+        assert isinstance(request, RunQueued)
         if self._scrubber is not None and flow is not None and flow.secrets:
             self._scrubber.learn(flow.secrets)
         id_, name = records[0].run, flow.name if flow is not None else UNKNOWN
-        run = self._runs[id_] = TrackedRun(id_, queued, records[0].at, name, flow)
-        RUN.set((run.run, queued.app))
+        run = self._runs[id_] = TrackedRun(id_, request, records[0].at, name, flow)
+        RUN.set((run.run, request.app))
         for sink in self._sinks:
             sink.on_acquired(run, records)
         for record in records[1:]:
@@ -134,10 +134,10 @@ class RunTracker:
 
     def on_released(self, run: RunId) -> None:
         """The run has ended or paused, or another process drives it."""
-        tracked = self._runs.pop(run, None)
-        if tracked is not None:
+        run_record = self._runs.pop(run, None)
+        if run_record is not None:
             for sink in self._sinks:
-                sink.on_released(tracked)
+                sink.on_released(run_record)
 
     def on_records(self, records: Sequence[Record]) -> None:
         """Records of one run, as they are published."""
@@ -200,21 +200,21 @@ class RunLog(Sink):
     """Logs how each run ended, how long it took since it was submitted, and where it failed."""
 
     def __init__(self) -> None:
-        self._ended: list[tuple[TrackedRun, float, RunEnded]] = []
+        self._ended_runs: list[tuple[TrackedRun, float, RunEnded]] = []
 
     def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
         if not logger.isEnabledFor(logging.INFO):
             return
-        self._ended.append((run, at, event))
-        if len(self._ended) == 1:
+        self._ended_runs.append((run, at, event))
+        if len(self._ended_runs) == 1:
             # in a context of its own, since the lines are not about the current run alone
             asyncio.get_running_loop().call_later(_LOG_SECONDS, self.flush, context=Context())
 
     def flush(self) -> None:
         """Writes the lines that wait."""
-        ended, self._ended = self._ended, []
-        if ended:
-            entries = [_entry(run, duration(run.queued_at, at), event) for run, at, event in ended]
+        ended_runs, self._ended_runs = self._ended_runs, []
+        if ended_runs:
+            entries = [_entry(run, duration(run.queued_at, at), event) for run, at, event in ended_runs]
             logger.info("%s", "\n".join(text for text, _ in entries), extra={"entries": entries})
 
 

@@ -33,15 +33,15 @@ class Scrubber:
     """Removes known secrets, and what looks like one, from texts. `learn` adds secrets."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._known: set[str] = set()
+        self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        added = {secret for secret in secrets if len(secret) >= SHORTEST} - self._known
-        if added:
-            self._known |= added
-            longest_first = sorted(self._known, key=len, reverse=True)
+        new_secrets = {secret for secret in secrets if len(secret) >= SHORTEST} - self._secrets
+        if new_secrets:
+            self._secrets |= new_secrets
+            longest_first = sorted(self._secrets, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def text(self, text: str) -> str:

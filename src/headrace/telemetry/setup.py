@@ -83,8 +83,8 @@ class Telemetry:
             ),
         ]
         wire = run_service.environment.bus.wire
-        connected = "Whether messages to other processes are delivered at once: 1 or 0."
-        self.metrics.gauges.append(("headrace_wire_connected", connected, lambda: wire.is_connected))
+        description = "Whether messages to other processes are delivered at once: 1 or 0."
+        self.metrics.gauges.append(("headrace_wire_connected", description, lambda: wire.is_connected))
         self.metrics.totals += [
             ("headrace_wire_published", "Records and pieces of text sent to processes.", lambda: wire.counts.published),
             ("headrace_wire_received", "Those received from other processes.", lambda: wire.counts.received),

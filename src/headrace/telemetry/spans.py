@@ -109,8 +109,8 @@ class Spans(Sink):
 
     def on_acquired(self, run: TrackedRun, records: Sequence[Record]) -> None:
         trace, parent = origin(run.run, run.queued.trace)
-        seen = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
-        sampling = self._sampler.should_sample(seen, trace, run.name, SpanKind.SERVER)
+        parent_context = set_span_in_context(NonRecordingSpan(parent), Context()) if parent else Context()
+        sampling = self._sampler.should_sample(parent_context, trace, run.name, SpanKind.SERVER)
         if sampling.decision != Decision.RECORD_AND_SAMPLE:
             return
         # the nodes that a retry has copied are spans of the run before; its own nodes start after it was queued
@@ -120,9 +120,9 @@ class Spans(Sink):
     def on_node_ended(
         self, run: TrackedRun, node: NodeTrace, at: float, outcome: Outcome | None, *, live: bool
     ) -> None:
-        traced, path = self._runs.get(run.run), node.path
+        run_span, path = self._runs.get(run.run), node.path
         spec = run.spec(path)
-        if traced is None or spec is None or (not live and at <= traced.resend_after):
+        if run_span is None or spec is None or (not live and at <= run_span.resend_after):
             return
         model_span = conventions(spec, outcome)
         attributes: dict[str, Any] = {
@@ -138,10 +138,10 @@ class Spans(Sink):
         status = _UNSET
         if isinstance(outcome, NodeFailed):
             attributes["error.type"] = outcome.kind
-            status = Status(StatusCode.ERROR, traced.mask.text(outcome.error))
+            status = Status(StatusCode.ERROR, run_span.mask.text(outcome.error))
         self._send(
             run,
-            traced,
+            run_span,
             model_span.name if model_span else f"{spec.type} {spec.title}".rstrip(),
             path,
             split(path)[0],
@@ -150,51 +150,51 @@ class Spans(Sink):
             attributes,
             kind=SpanKind.CLIENT if model_span or spec.traits.calls_service else SpanKind.INTERNAL,
             status=status,
-            events=[_retry(record, traced.mask) for record in node.retries],
+            events=[_retry(record, run_span.mask) for record in node.retries],
         )
 
     def on_round_ended(self, run: TrackedRun, container: Path, index: int, round_: RoundTrace, *, live: bool) -> None:
-        traced = self._runs.get(run.run)
+        run_span = self._runs.get(run.run)
         spec = run.spec(container)
-        if traced is None or spec is None or (not live and round_.ended_at <= traced.resend_after):
+        if run_span is None or spec is None or (not live and round_.ended_at <= run_span.resend_after):
             return
         attributes = {"headrace.run.id": run.run, "headrace.node.id": spec.id, "headrace.round": index}
         name = f"{spec.type} {spec.title} round".strip()
         path = round_path(container, index)
         status = Status(StatusCode.ERROR) if round_.failed else _UNSET
-        self._send(run, traced, name, path, container, round_.started_at, round_.ended_at, attributes, status=status)
+        self._send(run, run_span, name, path, container, round_.started_at, round_.ended_at, attributes, status=status)
 
     def on_ended(self, run: TrackedRun, at: float, event: RunEnded) -> None:
-        traced = self._runs.get(run.run)
-        if traced is None:
+        run_span = self._runs.get(run.run)
+        if run_span is None:
             return
-        queued = run.queued
+        request = run.queued
         attributes: dict[str, Any] = {
             "headrace.run.id": run.run,
-            "headrace.app.id": queued.app,
+            "headrace.app.id": request.app,
             "headrace.app.name": run.name,
-            "headrace.workflow.version": queued.version,
-            "headrace.source": queued.source,
+            "headrace.workflow.version": request.version,
+            "headrace.source": request.source,
             "headrace.status": event.status,
             "headrace.tokens": event.tokens,
             "headrace.steps": event.steps,
         }
-        if queued.conversation is not None:
-            attributes["gen_ai.conversation.id"] = queued.conversation
+        if request.conversation is not None:
+            attributes["gen_ai.conversation.id"] = request.conversation
         if len(run.cost) == 1:  # prices in two currencies have no sum
             (attributes["headrace.cost.currency"],) = run.cost
             (attributes["headrace.cost"],) = run.cost.values()
         status = _UNSET
         if event.status == "failed":
-            status = Status(StatusCode.ERROR, traced.mask.text(event.error or ""))
+            status = Status(StatusCode.ERROR, run_span.mask.text(event.error or ""))
         links: list[Link] = []
-        if queued.retry_of is not None:
-            attributes["headrace.retry_of"] = queued.retry_of
-            before, _ = origin(queued.retry_of, queued.trace)
-            links.append(Link(_context(before, span_id(queued.retry_of))))
+        if request.retry_of is not None:
+            attributes["headrace.retry_of"] = request.retry_of
+            before, _ = origin(request.retry_of, request.trace)
+            links.append(Link(_context(before, span_id(request.retry_of))))
         name = f"run {run.name}"
         self._send(
-            run, traced, name, "", "", run.queued_at, at, attributes, kind=SpanKind.SERVER, status=status, links=links
+            run, run_span, name, "", "", run.queued_at, at, attributes, kind=SpanKind.SERVER, status=status, links=links
         )
 
     def on_released(self, run: TrackedRun) -> None:
@@ -205,12 +205,12 @@ class Spans(Sink):
     def _send(
         self,
         run: TrackedRun,
-        traced: _RunSpan,
+        run_span: _RunSpan,
         name: str,
         path: Path,
         outside: Path,
         began: float,
-        ended: float,
+        ended_at: float,
         attributes: Mapping[str, Any],
         *,
         status: Status,
@@ -220,10 +220,10 @@ class Spans(Sink):
     ) -> None:
         """Sends a span. `path` is that of a node or a round (`it[3]/`), or empty for the run; `outside` is that of its
         parent."""
-        parent = _context(traced.trace, span_id(run.run, outside)) if path else traced.parent
+        parent = _context(run_span.trace, span_id(run.run, outside)) if path else run_span.parent
         span = ReadableSpan(
             name,
-            _context(traced.trace, span_id(run.run, path)),
+            _context(run_span.trace, span_id(run.run, path)),
             parent,
             self._resource,
             attributes,
@@ -232,7 +232,7 @@ class Spans(Sink):
             kind,
             status=status,
             start_time=_nanoseconds(began),
-            end_time=_nanoseconds(max(began, ended)),
+            end_time=_nanoseconds(max(began, ended_at)),
             instrumentation_scope=_SCOPE,
         )
         self._processor.on_end(span)

@@ -42,8 +42,8 @@ class WorkerMetrics:
         """The metrics of all workers, with a label `worker`."""
         others = [path for path in self._folder.iterdir() if path.name != str(self._number)]
         own, *answers = await asyncio.gather(self._own(), *map(self._ask, others))
-        named = {str(self._number): own, **dict(zip((path.name for path in others), answers, strict=True))}
-        return merged((name, text.decode()) for name, text in sorted(named.items())).encode()
+        samples = {str(self._number): own, **dict(zip((path.name for path in others), answers, strict=True))}
+        return merged((name, text.decode()) for name, text in sorted(samples.items())).encode()
 
     async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -34,11 +34,11 @@ class Deliveries:
             return
         app, now = trigger.app.id, self._clock()
         key = f"{trigger.source} {hashlib.sha256(delivery.id.encode()).hexdigest()}"
-        known = await self._store.claim(app, key, delivery.digest, now, now - _SECONDS)
-        if known is not None and known.digest != delivery.digest:
+        existing = await self._store.claim(app, key, delivery.digest, now, now - _SECONDS)
+        if existing is not None and existing.digest != delivery.digest:
             raise RequestError("The Idempotency-Key was used with another body.", "idempotency_conflict", 409)
-        if known is None or known.status is None:
-            at = now if known is None else known.created_at
+        if existing is None or existing.status is None:
+            at = now if existing is None else existing.created_at
             run = str(uuid5(UUID(trigger.id), f"{delivery.id} {at!r}"))
             await start(run)
             await self._store.complete(app, key, _DONE, run.encode())

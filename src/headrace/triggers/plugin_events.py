@@ -72,8 +72,8 @@ class PluginEvents:
             return []
         apps = await self._triggers.run_service.apps.catalog.apps(events.workspace)
         listening = [trigger for trigger in await self._triggers.triggers(apps) if _is_for(trigger, events)]
-        paused = await asyncio.gather(*map(self._triggers.is_paused, listening))
-        return [trigger for trigger, is_paused in zip(listening, paused, strict=True) if not is_paused]
+        flags = await asyncio.gather(*map(self._triggers.is_paused, listening))
+        return [trigger for trigger, is_paused in zip(listening, flags, strict=True) if not is_paused]
 
 
 def _is_for(trigger: ServedTrigger, events: TriggerEvents) -> bool:

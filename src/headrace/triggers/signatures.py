@@ -41,20 +41,20 @@ class WebhookSecret:
     def verify(self, headers: Mapping[str, str], body: bytes, now: float) -> None:
         """BadSignature if the signature is not valid at this time."""
         self.check_headers(headers)
-        given = headers[_HEADERS[self.sender]]
+        signature_text = headers[_HEADERS[self.sender]]
         match self.sender:
             case "github":
-                valid = self._is_signed(body, given.removeprefix("sha256="))
+                valid = self._is_signed(body, signature_text.removeprefix("sha256="))
             case "slack":
                 at = headers[_SLACK_TIME]
                 _check_time(at, now, ahead=_TOLERANCE)
-                valid = self._is_signed(b"v0:%s:%s" % (at.encode(), body), given.removeprefix("v0="))
+                valid = self._is_signed(b"v0:%s:%s" % (at.encode(), body), signature_text.removeprefix("v0="))
             case _:
-                parts = [part.strip().partition("=") for part in given.split(",")]
+                parts = [part.strip().partition("=") for part in signature_text.split(",")]
                 at = next((value for name, _, value in parts if name == "t"), "")
                 _check_time(at, now)
-                signed = b"%s.%s" % (at.encode(), body)
-                valid = any(self._is_signed(signed, value) for name, _, value in parts if name == "v1")
+                message = b"%s.%s" % (at.encode(), body)
+                valid = any(self._is_signed(message, value) for name, _, value in parts if name == "v1")
         if not valid:
             raise BadSignature("The signature is not valid.")
 

@@ -100,20 +100,22 @@ class SubscriptionService:
             self._plugins.check_manual(request.provider, request.properties)
             return await self._add_manual(request, request.properties)
         parameters = self._plugins.check(request.provider, request.parameters, request.credentials)
-        claimed, is_new = await self._claim_new(request)
-        claimed = replace(claimed, parameters=parameters, credentials=request.credentials)
+        subscription, is_new = await self._claim_new(request)
+        subscription = replace(subscription, parameters=parameters, credentials=request.credentials)
         try:
-            result = await self._plugins.subscribe(claimed.provider, claimed.endpoint, parameters, request.credentials)
+            result = await self._plugins.subscribe(
+                subscription.provider, subscription.endpoint, parameters, request.credentials
+            )
         except RequestError as error:
             if is_new:
-                await self._remove(claimed)  # nothing has been made
+                await self._remove(subscription)  # nothing has been made
             else:
-                await self._release(claimed, str(error))
+                await self._release(subscription, str(error))
             raise
         except HeadraceError as error:
-            await self._release(claimed, str(error))
-            raise _unknown(error, claimed.name) from error
-        return await self._release(self._refreshed(claimed, result))
+            await self._release(subscription, str(error))
+            raise _unknown(error, subscription.name) from error
+        return await self._release(self._refreshed(subscription, result))
 
     async def _add_manual(self, request: SubscriptionRequest, properties: Mapping[str, Value]) -> TriggerSubscription:
         subscription = replace(
@@ -134,10 +136,10 @@ class SubscriptionService:
         other = await self.find(request.workspace, request.name)
         if other.active or other.provider != request.provider:
             raise _exists(request.name)
-        claimed = await self.store.claim_subscription(other.id, claim, now, now + _CLAIM_SECONDS)
-        if claimed is None or claimed.active:
+        claim_of_other = await self.store.claim_subscription(other.id, claim, now, now + _CLAIM_SECONDS)
+        if claim_of_other is None or claim_of_other.active:
             raise _busy(request.name)
-        return claimed, False
+        return claim_of_other, False
 
     def _new(self, request: SubscriptionRequest) -> TriggerSubscription:
         hook = secrets.token_urlsafe(18)  # 24 characters, as in Dify
@@ -155,34 +157,36 @@ class SubscriptionService:
 
     async def unsubscribe(self, subscription: TriggerSubscription, *, force: bool = False) -> None:
         """Ends a subscription at the service, and removes it. If that fails it stays, unless `force`."""
-        async with self._claimed(subscription) as claimed:
-            if not claimed.manual:
+        async with self._claimed(subscription) as own:
+            if not own.manual:
                 try:
-                    await self._plugins.unsubscribe(claimed.provider, claimed.for_plugin(), claimed.credentials)
+                    await self._plugins.unsubscribe(own.provider, own.for_plugin(), own.credentials)
                 except HeadraceError as error:
                     if not force:
-                        await self._release(claimed, str(error))
-                        raise error if isinstance(error, RequestError) else _unknown(error, claimed.name) from error
-                    logger.warning("%s: it may still be at the service: %s", claimed.name, error)
-            await self._remove(claimed)
+                        await self._release(own, str(error))
+                        raise error if isinstance(error, RequestError) else _unknown(error, own.name) from error
+                    logger.warning("%s: it may still be at the service: %s", own.name, error)
+            await self._remove(own)
 
     async def refresh(self, subscription: TriggerSubscription) -> TriggerSubscription:
         """Renews a subscription now. RequestError if that fails; it is tried again later."""
         if subscription.manual or not subscription.active:
             raise RequestError("Only a subscription that a plugin has made can be renewed.", "not_refreshable", 400)
-        async with self._claimed(subscription) as claimed:
-            return await self._renew(claimed)
+        async with self._claimed(subscription) as own:
+            return await self._renew(own)
 
-    async def _renew(self, claimed: TriggerSubscription) -> TriggerSubscription:
+    async def _renew(self, subscription: TriggerSubscription) -> TriggerSubscription:
         try:
-            renewed = await self._plugins.refresh(claimed.provider, claimed.for_plugin(), claimed.credentials)
+            renewal = await self._plugins.refresh(
+                subscription.provider, subscription.for_plugin(), subscription.credentials
+            )
         except HeadraceError as error:
-            failures = claimed.failures + 1
+            failures = subscription.failures + 1
             again = self.clock() + back_off(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
-            refresh_at = None if claimed.expires_at < 0 else again
-            await self._release(replace(claimed, failures=failures, refresh_at=refresh_at), str(error))
-            raise error if isinstance(error, RequestError) else _unknown(error, claimed.name) from error
-        return await self._release(self._refreshed(claimed, renewed))
+            refresh_at = None if subscription.expires_at < 0 else again
+            await self._release(replace(subscription, failures=failures, refresh_at=refresh_at), str(error))
+            raise error if isinstance(error, RequestError) else _unknown(error, subscription.name) from error
+        return await self._release(self._refreshed(subscription, renewal))
 
     async def run(self) -> None:
         """Renews what is due, until it is cancelled."""
@@ -196,11 +200,11 @@ class SubscriptionService:
 
     async def _refresh_one(self, subscription: TriggerSubscription) -> None:
         try:
-            async with self._claimed(subscription) as claimed:
-                if claimed.refresh_at is None or claimed.refresh_at > self.clock():
-                    await self._release(claimed, claimed.error)  # another process has renewed it by now
+            async with self._claimed(subscription) as own:
+                if own.refresh_at is None or own.refresh_at > self.clock():
+                    await self._release(own, own.error)  # another process has renewed it by now
                 else:
-                    await self._renew(claimed)
+                    await self._renew(own)
         except RequestError as error:
             if error.code != _BUSY:
                 logger.warning("the subscription %s was not renewed: %s", subscription.name, error)
@@ -210,31 +214,31 @@ class SubscriptionService:
     @asynccontextmanager
     async def _claimed(self, subscription: TriggerSubscription) -> AsyncGenerator[TriggerSubscription]:
         now = self.clock()
-        claimed = await self.store.claim_subscription(subscription.id, new_id(), now, now + _CLAIM_SECONDS)
-        if claimed is None:
+        own = await self.store.claim_subscription(subscription.id, new_id(), now, now + _CLAIM_SECONDS)
+        if own is None:
             if await self.store.find_subscription(subscription.id) is None:
                 raise NotFound("Subscription not found")
             raise _busy(subscription.name)
-        yield claimed
+        yield own
 
-    async def _release(self, changed: TriggerSubscription, error: str = "") -> TriggerSubscription:
+    async def _release(self, subscription: TriggerSubscription, error: str = "") -> TriggerSubscription:
         """Stores a subscription that is claimed, and gives up the claim."""
-        stored = replace(changed, error=error[:_LONGEST_ERROR], claim="", claimed_until=0.0)
-        if not await self.store.save_subscription(stored, changed.claim):
-            raise _busy(changed.name)
+        released_subscription = replace(subscription, error=error[:_LONGEST_ERROR], claim="", claimed_until=0.0)
+        if not await self.store.save_subscription(released_subscription, subscription.claim):
+            raise _busy(subscription.name)
         self._by_hook.invalidate()
-        return stored
+        return released_subscription
 
-    async def _remove(self, claimed: TriggerSubscription) -> None:
-        if not await self.store.remove_subscription(claimed.id, claimed.claim):
-            raise _busy(claimed.name)
+    async def _remove(self, subscription: TriggerSubscription) -> None:
+        if not await self.store.remove_subscription(subscription.id, subscription.claim):
+            raise _busy(subscription.name)
         self._by_hook.invalidate()
 
-    def _refreshed(self, claimed: TriggerSubscription, result: PluginSubscription) -> TriggerSubscription:
+    def _refreshed(self, subscription: TriggerSubscription, result: PluginSubscription) -> TriggerSubscription:
         now = self.clock()
         life = result.expires_at - now
         return replace(
-            claimed,
+            subscription,
             active=True,
             parameters=result.parameters,
             properties=result.properties,

@@ -59,12 +59,12 @@ class ScheduleTimer:
     async def poll(self) -> None:
         """Starts what is due, and sets the timers of what will be."""
         apps = await self._triggers.run_service.apps.catalog.apps()
-        scheduled = [
+        schedules = [
             trigger for trigger in await self._triggers.triggers(apps) if isinstance(trigger.trigger, TriggerSchedule)
         ]
-        await self._triggers.forget_removed(apps, scheduled)
-        states = await self._triggers.states(scheduled)
-        for trigger in scheduled:
+        await self._triggers.forget_removed(apps, schedules)
+        states = await self._triggers.states(schedules)
+        for trigger in schedules:
             following = await self._fire(trigger, states[trigger.id])
             if following is not None:
                 self._timers.set(Timer(TimerKind.SCHEDULE, trigger.id, following, trigger.app.id))
@@ -77,7 +77,11 @@ class ScheduleTimer:
         now = self._triggers.clock()
         is_ahead = state.handled > now + self._grace
         if is_ahead:
-            logger.warning("%s, %s: the clock was set back, it begins anew", trigger.app.source, trigger.title)
+            logger.warning(
+                "%s, %s: the clock was set back; counting starts from the current time",
+                trigger.app.source,
+                trigger.title,
+            )
             await self._triggers.store.advance_trigger(trigger.id, trigger.app.id, "", now)  # only this decreases it
         if is_ahead or state.schedule != str(schedule):
             await self._advance(trigger, schedule, now)
@@ -89,8 +93,8 @@ class ScheduleTimer:
             return due
         latest = schedule.latest(max(state.handled, now - self._grace), now)
         if latest != due:
-            missed = datetime.fromtimestamp(due, UTC).isoformat()
-            logger.warning("%s, %s: missed what was due from %s on", trigger.app.source, trigger.title, missed)
+            missed_at = datetime.fromtimestamp(due, UTC).isoformat()
+            logger.warning("%s, %s: missed what was due from %s on", trigger.app.source, trigger.title, missed_at)
         if latest is not None:
             try:
                 await self._triggers.fire(trigger, {}, str(uuid5(UUID(trigger.id), f"due {latest!r}")))

@@ -75,10 +75,10 @@ class Webhooks:
         """The variables of secrets that no webhook has: one whose node's id is mistyped would verify nothing."""
         if not self.secrets:
             return []
-        used = {
+        names_in_use = {
             variable_of(trigger.node) for trigger in await self.triggers.triggers() if trigger.trigger.kind == "webhook"
         }
-        return sorted(PREFIX + name for name in self.secrets if name not in used)
+        return sorted(PREFIX + name for name in self.secrets if name not in names_in_use)
 
     async def find(self, webhook: str) -> Webhook:
         """The webhook with the id of a URL. NotFound if there is none, or it is paused."""

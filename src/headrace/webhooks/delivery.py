@@ -83,7 +83,7 @@ class WebhookSender:
         self._mails = mails
         self._clock = run_service.environment.clock
         self._claims = claims
-        self._unclaimed: set[str] = set()  # claims to be released
+        self._claims_to_release: set[str] = set()  # claims to be released
         self._room = asyncio.Semaphore(self._policy.concurrency)
         self._receivers = Receivers(self._policy)
         self._deliveries: dict[str, asyncio.Task[None]] = {}  # by the callback's id
@@ -174,10 +174,10 @@ class WebhookSender:
         """Starts or postpones callbacks, except for those that are being delivered. Returns how many
         there were."""
         new, now = [callback for callback in callbacks if callback.id not in self._deliveries], self._clock()
-        claimed = await self._claims.claim([_claim(callback) for callback in new])
-        postponed: list[Callback] = []
+        names = await self._claims.claim([_claim(callback) for callback in new])
+        postponed_callbacks: list[Callback] = []
         for callback in new:
-            if _claim(callback) not in claimed:
+            if _claim(callback) not in names:
                 continue
             receiver = self._receivers.of(callback.url)
             if receiver.queued < self._policy.backlog:
@@ -185,18 +185,18 @@ class WebhookSender:
             else:
                 at = self._receivers.postponed_to(receiver, now)
                 self._postponed_until = max(self._postponed_until, at)
-                postponed.append(replace(callback, next_at=at))
+                postponed_callbacks.append(replace(callback, next_at=at))
         try:
-            await asyncio.gather(*map(self._postpone, postponed))
+            await asyncio.gather(*map(self._postpone, postponed_callbacks))
         finally:
-            self._unclaimed.update(map(_claim, postponed))
+            self._claims_to_release.update(map(_claim, postponed_callbacks))
             await self._release()
         return len(new)
 
     async def _postpone(self, callback: Callback) -> None:
         # another process may have delivered it between the query and the claim
-        stored = await self.callbacks.find_callback(callback.id)
-        if stored is not None and stored.status == "pending" and stored.attempts == callback.attempts:
+        record = await self.callbacks.find_callback(callback.id)
+        if record is not None and record.status == "pending" and record.attempts == callback.attempts:
             await self.callbacks.save_callback(callback)
 
     async def _release_claims(self) -> None:
@@ -205,15 +205,15 @@ class WebhookSender:
 
     async def _release(self) -> None:
         """Releases the claims of ended deliveries; later if the store is unavailable."""
-        if not self._unclaimed:
+        if not self._claims_to_release:
             return
-        names = set(self._unclaimed)
+        names = set(self._claims_to_release)
         try:
             await self._claims.release(names)
         except StoreError as error:
             logger.log(error.level, "callbacks cannot be released: %s", error)
         else:
-            self._unclaimed -= names
+            self._claims_to_release -= names
 
     def _start(self, callback: Callback, receiver: Receiver) -> None:
         receiver.queued += 1
@@ -242,7 +242,7 @@ class WebhookSender:
                 callback = self._due(callback)
                 await self._save(callback)
         finally:
-            self._unclaimed.add(_claim(queued))
+            self._claims_to_release.add(_claim(queued))
             self._releasing.wake()
             self._to_resend.discard(queued.id)
             del self._deliveries[queued.id]
@@ -251,12 +251,12 @@ class WebhookSender:
     def _after(self, callback: Callback, outcome: _Outcome) -> Callback:
         """The callback after an attempt."""
         now, attempts = self._clock(), callback.attempts + 1
-        tried = replace(callback, attempts=attempts, last_status=outcome.status, last_error=outcome.error, next_at=None)
+        new = replace(callback, attempts=attempts, last_status=outcome.status, last_error=outcome.error, next_at=None)
         if outcome.error is None:
-            return replace(tried, status="delivered", delivered_at=now)
+            return replace(new, status="delivered", delivered_at=now)
         if outcome.final or attempts > len(self._policy.back_off):
-            return replace(tried, status="failed")
-        return replace(tried, next_at=now + self._policy.spread(self._policy.back_off[attempts - 1]))
+            return replace(new, status="failed")
+        return replace(new, next_at=now + self._policy.spread(self._policy.back_off[attempts - 1]))
 
     async def _save(self, callback: Callback) -> None:
         """Saves the result of an attempt; until that succeeds there is no other attempt."""

@@ -28,38 +28,38 @@ _RESPONSE = 16 * 1024  # bytes of a response that are read
 def signing_secret(secret: bytes, app: str) -> str:
     """The secret that signs the callbacks of an app's runs: `whsec_` and 32 bytes in base64. `secret` is the
     installation's own."""
-    derived = hmac.new(secret, f"callbacks of {app}".encode(), hashlib.sha256).digest()
-    return SECRET_PREFIX + base64.b64encode(derived).decode()
+    derived_key = hmac.new(secret, f"callbacks of {app}".encode(), hashlib.sha256).digest()
+    return SECRET_PREFIX + base64.b64encode(derived_key).decode()
 
 
 def signature(secret: str, name: str, at: int, body: bytes) -> str:
     """A `webhook-signature` of Standard Webhooks, version 1. `at`: seconds since the epoch."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
-    signed = hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(signed).decode()
+    signature = hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(signature).decode()
 
 
 def message(callback: Callback, view: RunView) -> bytes:
     """The JSON body of a callback: the same in every attempt, whatever the run has done since."""
-    known = [record for record in view.records if record.seq is not None and record.seq <= callback.seq]
+    records = [record for record in view.records if record.seq is not None and record.seq <= callback.seq]
     at = datetime.fromtimestamp(callback.created_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return _json({"type": callback.event, "timestamp": at, "data": _data(known, view)})
+    return _json({"type": callback.event, "timestamp": at, "data": _data(records, view)})
 
 
-def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
+def _data(records: Sequence[Record], view: RunView) -> dict[str, Value]:
     """The run as it was after these records, with the names of GET /workflow-runs/{id}."""
     summary = RunSummary(view.release.flow.graph)
-    for record in known:
+    for record in records:
         summary.apply(record)
-    queued, ended, last = summary.request, summary.ended, known[-1].event
+    request, end, last = summary.request, summary.ended, records[-1].event
     return {
         "id": summary.run,
-        "workflow_id": queued.version,
-        "app_id": queued.app,
-        "task_id": queued.task,
+        "workflow_id": request.version,
+        "app_id": request.app,
+        "task_id": request.task,
         "status": summary.status,
-        "outputs": ended.outputs if ended else None,
-        "error": ended.error if ended else None,
+        "outputs": end.outputs if end else None,
+        "error": end.error if end else None,
         "reasons": list(last.reasons) if isinstance(last, RunPaused) else [],
         "usage": summary.usage.body(),
         "total_tokens": summary.usage.tokens,
@@ -67,18 +67,18 @@ def _data(known: Sequence[Record], view: RunView) -> dict[str, Value]:
         "exceptions_count": summary.exceptions,
         **times(created_at=summary.queued_at, started_at=summary.started_at, finished_at=summary.ended_at),
         "elapsed_time": summary.elapsed,
-        "user": queued.user,
-        "retry_of": queued.retry_of,
-        **_message(summary.run, queued, ended),
+        "user": request.user,
+        "retry_of": request.retry_of,
+        **_message(summary.run, request, end),
     }
 
 
-def _message(run: RunId, queued: RunQueued, ended: RunEnded | None) -> dict[str, Value]:
+def _message(run: RunId, request: RunQueued, end: RunEnded | None) -> dict[str, Value]:
     """The further fields of a run that answers a message."""
-    if "query" not in queued.system:
+    if "query" not in request.system:
         return {}
-    answer = ended.outputs.get("answer") if ended else None
-    return {"answer": answer or "", "conversation_id": queued.conversation, "message_id": run}
+    answer = end.outputs.get("answer") if end else None
+    return {"answer": answer or "", "conversation_id": request.conversation, "message_id": run}
 
 
 def _json(value: Mapping[str, Value]) -> bytes:

@@ -42,7 +42,7 @@ class IndexFiles:
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s cannot be read and is made anew: %s", facts, error)
+            logger.warning("%s cannot be read and is built again: %s", facts, error)
             return None
 
     def save(self, key: Key, contents: Contents, save_index: Callable[[str], object]) -> None:

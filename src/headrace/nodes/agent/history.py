@@ -29,11 +29,11 @@ async def remember(
         rounds = await _rounds(ctx, turn)
         if not any(round_["calls"] for round_ in rounds):
             continue
-        replayed = strategy.replay(rounds)
-        size = _tokens(replayed)
+        past_rounds = strategy.replay(rounds)
+        size = _tokens(past_rounds)
         if size <= room:
             room -= size
-            exchange[-1:] = replayed
+            exchange[-1:] = past_rounds
     return [message for exchange in exchanges for message in exchange]
 
 

@@ -130,11 +130,11 @@ class Loop:
         request = request_of(self._ctx, self._model, messages, tools=strategy.offers() if has_tools else ())
         request = replace(request, stop=[*request.stop, *strategy.stop_words()])
         reader = strategy.reader(number)
-        said: list[str] = []
+        texts: list[str] = []
 
         def say(text: str) -> None:
             if text:
-                said.append(text)
+                texts.append(text)
                 self._ctx.emit("text", text)
 
         answer = await complete(
@@ -148,7 +148,7 @@ class Loop:
         say(rest)
         return {
             "text": reader.text(answer.text),
-            "said": "".join(said),
+            "said": "".join(texts),
             "calls": calls,
             "usage": answer.usage.wire(),
         }

@@ -48,30 +48,30 @@ async def find(ctx: Context, reference: ToolReference) -> Tool:
 
 
 async def parameters_of(
-    ctx: Context, spec: ToolSpec, given: Mapping[str, AgentInput], memory: MemoryConfig | None
+    ctx: Context, spec: ToolSpec, settings: Mapping[str, AgentInput], memory: MemoryConfig | None
 ) -> dict[str, Value]:
     """The parameters of a strategy, as Dify passes them. Those that it does not declare are null."""
-    parameters: dict[str, Value] = dict.fromkeys(given)
-    for declared in spec.parameters:
-        value = given[declared.name].resolve(ctx) if declared.name in given else None
-        match declared.type:
+    parameters: dict[str, Value] = dict.fromkeys(settings)
+    for parameter in spec.parameters:
+        value = settings[parameter.name].resolve(ctx) if parameter.name in settings else None
+        match parameter.type:
             case "array[tools]":
-                parameters[declared.name] = [await _tool(ctx, tool) for tool in parse_tools(value)]
+                parameters[parameter.name] = [await _tool(ctx, tool) for tool in parse_tools(value)]
             case "model-selector" if isinstance(value, dict):
-                parameters[declared.name] = await _model(ctx, cast("dict[str, Value]", value), memory)
+                parameters[parameter.name] = await _model(ctx, cast("dict[str, Value]", value), memory)
             case _:
-                parameters[declared.name] = _value(declared, value)
+                parameters[parameter.name] = _value(parameter, value)
     return parameters
 
 
-def _value(declared: ToolParameter, value: Value) -> Value:
+def _value(parameter: ToolParameter, value: Value) -> Value:
     if value is None:
-        value = declared.default
+        value = parameter.default
     if value is None:
-        if declared.required:
-            raise NodeError(f"Failed to invoke agent: the parameter {declared.name} is not set.", ERROR)
+        if parameter.required:
+            raise NodeError(f"Failed to invoke agent: the parameter {parameter.name} is not set.", ERROR)
         return None
-    return cast_value(declared.type, value, declared.name)
+    return cast_value(parameter.type, value, parameter.name)
 
 
 async def _model(ctx: Context, value: Mapping[str, Value], memory: MemoryConfig | None) -> dict[str, Value]:
@@ -102,21 +102,21 @@ async def _model(ctx: Context, value: Mapping[str, Value], memory: MemoryConfig 
 async def _tool(ctx: Context, config: AgentTool) -> dict[str, Value]:
     """A tool as a strategy gets it. Its parameters that are given already are of the form, not the model's to fill."""
     tool = await ctx.resources.tools.find(config.reference)
-    spec, given = tool.spec, config.given(ctx, tool.spec)
+    spec, settings = tool.spec, config.given(ctx, tool.spec)
     label = {"en_US": spec.label or spec.name}
     return {
         "identity": {"author": "", "name": spec.name, "label": label, "provider": config.reference.provider_id},
-        "parameters": [_parameter(parameter, given) for parameter in spec.parameters],
+        "parameters": [_parameter(parameter, settings) for parameter in spec.parameters],
         "description": {"human": label, "llm": config.extra.description or spec.description},
         "output_schema": spec.output_schema,
         "has_runtime_parameters": False,
         "provider_type": "builtin" if config.type == "plugin" else config.type,
         "credential_id": config.credential_id or None,
-        "runtime_parameters": given,
+        "runtime_parameters": settings,
     }
 
 
-def _parameter(parameter: ToolParameter, given: Mapping[str, Value]) -> dict[str, Value]:
+def _parameter(parameter: ToolParameter, settings: Mapping[str, Value]) -> dict[str, Value]:
     label = {"en_US": parameter.label or parameter.name}
     return {
         "name": parameter.name,
@@ -124,7 +124,7 @@ def _parameter(parameter: ToolParameter, given: Mapping[str, Value]) -> dict[str
         "human_description": label,
         "llm_description": parameter.description,
         "type": "files" if parameter.type == "system-files" else parameter.type,
-        "form": "form" if parameter.name in given else parameter.form,
+        "form": "form" if parameter.name in settings else parameter.form,
         "required": parameter.required,
         "default": parameter.default,
         "options": [{"value": option, "label": {"en_US": option}} for option in parameter.options] or None,
@@ -192,21 +192,21 @@ class Logs:
         while True:
             name = f"{prefix}{LOG}{self._next[prefix]}]"
             self._next[prefix] += 1
-            known = self._ctx.steps.get(name)
-            if known is None or known.label == log.label:
+            step = self._ctx.steps.get(name)
+            if step is None or step.label == log.label:
                 return name
 
 
 def _without_metadata(values: Sequence[Value]) -> list[Value]:
     """The JSON messages without the usage that strategies add to one. The calls back have been counted."""
-    kept: list[Value] = []
+    results: list[Value] = []
     for value in values:
         if isinstance(value, dict):
             fields = cast("dict[str, Value]", value)
             value = {name: item for name, item in fields.items() if name != "execution_metadata"}
         if value:
-            kept.append(value)
-    return kept or [{"data": []}]
+            results.append(value)
+    return results or [{"data": []}]
 
 
 def log_data(step: Step) -> tuple[dict[str, Value], dict[str, Value]]:

@@ -47,7 +47,7 @@ class ReactParser:
 
     def __init__(self) -> None:
         self.action: Action | None = None
-        self._thought: list[str] = []
+        self._thought_parts: list[str] = []
         self._answering = False
         self._boundary = True  # a marker may begin here
         self._marker = ""  # the beginning of what may become a marker
@@ -56,7 +56,7 @@ class ReactParser:
 
     @property
     def thought(self) -> str:
-        return _OPEN_FENCE.sub("", "".join(self._thought)).strip()
+        return _OPEN_FENCE.sub("", "".join(self._thought_parts)).strip()
 
     @property
     def has_answer(self) -> bool:
@@ -77,15 +77,15 @@ class ReactParser:
         if self._answering or self.action is not None:
             return ""
         if self._json.open:
-            unfinished, self._json = self._json.text, _Json()
+            rest, self._json = self._json.text, _Json()
             self._reads_json = False
-            if (found := _action_inside(unfinished)) is not None:
-                start, self.action = found
-                self._thought.append(unfinished[:start])
+            if (action := _action_inside(rest)) is not None:
+                start, self.action = action
+                self._thought_parts.append(rest[:start])
                 return ""
-            return self.feed(unfinished) + self.end()
+            return self.feed(rest) + self.end()
         marker, self._marker = self._marker, ""
-        self._thought.append(marker)
+        self._thought_parts.append(marker)
         return ""
 
     def _take(self, character: str) -> None:
@@ -100,11 +100,11 @@ class ReactParser:
             self._on_text(character)
 
     def _on_marker(self, text: str) -> None:
-        lowered = text.lower()
-        if lowered in _MARKERS:
+        lower_case = text.lower()
+        if lower_case in _MARKERS:
             self._marker, self._boundary = "", True
-            self._answering = _MARKERS[lowered]
-        elif any(marker.startswith(lowered) for marker in _MARKERS):
+            self._answering = _MARKERS[lower_case]
+        elif any(marker.startswith(lower_case) for marker in _MARKERS):
             self._marker = text
         else:  # it was text; a marker may begin further on in it
             self._marker = ""
@@ -113,14 +113,14 @@ class ReactParser:
                 self._take(character)
 
     def _on_text(self, character: str) -> None:
-        self._thought.append(character)
+        self._thought_parts.append(character)
         self._boundary = character.isspace()
 
     def _on_json(self, text: str) -> None:
         self._json = _Json()
         self.action = _action(text)
         if self.action is None:
-            self._thought.append(text)
+            self._thought_parts.append(text)
             self._boundary = False
 
 

@@ -99,13 +99,13 @@ class FunctionCalling(Strategy):
 
     def __init__(self, prompt: Prompt, toolbox: Toolbox) -> None:
         super().__init__(prompt, toolbox)
-        self._replayed: list[Message] = []  # of the rounds so far
+        self._past_messages: list[Message] = []  # of the rounds so far
         self._rounds = 0
 
     def messages(self, rounds: Sequence[Round], *, has_tools: bool) -> list[Message]:
-        self._replayed += self.replay(rounds[self._rounds :])
+        self._past_messages += self.replay(rounds[self._rounds :])
         self._rounds = len(rounds)
-        return [*self.prompt.messages(self.prompt.instruction, len(rounds) + 1), *self._replayed]
+        return [*self.prompt.messages(self.prompt.instruction, len(rounds) + 1), *self._past_messages]
 
     @staticmethod
     def replay(rounds: Sequence[Round]) -> list[Message]:
@@ -137,14 +137,14 @@ class _Verbatim(Reader):
 
     def end(self, calls: Sequence[ToolCall]) -> tuple[str, list[Call]]:
         ids: set[str] = set()
-        made: list[Call] = []
+        parsed_calls: list[Call] = []
         for place, call in enumerate(calls):
             id_ = call.id if call.id not in ids else f"{call.id}_{place}"
             ids.add(id_)
-            made.append({"id": id_, "name": call.name, "arguments": call.arguments})
+            parsed_calls.append({"id": id_, "name": call.name, "arguments": call.arguments})
             if call.extra_content:
-                made[-1]["extra_content"] = call.extra_content
-        return "", made
+                parsed_calls[-1]["extra_content"] = call.extra_content
+        return "", parsed_calls
 
 
 _PLACE = re.compile(r"\{(instruction|tools|names)\}")

@@ -106,8 +106,8 @@ class ToolFunction(Function):
                         text.append(piece)  # pieces of one text
                         size += len(piece)
                     case JsonMessage(value, for_model) if for_model and value:
-                        shown = json.dumps(value, ensure_ascii=False, default=json_default)
-                        sentence = self._json_text.format(json=shown)
+                        excerpt = json.dumps(value, ensure_ascii=False, default=json_default)
+                        sentence = self._json_text.format(json=excerpt)
                     case LinkMessage(url):
                         sentence = prompts.LINK.format(url=url)
                     case FileMessage(file):
@@ -134,11 +134,11 @@ def _joined(pieces: list[str]) -> list[str]:
     return [text] if text else []
 
 
-def _with_given(spec: ToolSpec, given: Mapping[str, Value]) -> ToolSpec:
+def _with_given(spec: ToolSpec, settings: Mapping[str, Value]) -> ToolSpec:
     # what is filled by hand may be blank, as in Dify; the settings of the tool itself are checked
     parameters = [
         replace(parameter, form="form", required=False)
-        if parameter.name in given and parameter.form == "llm"
+        if parameter.name in settings and parameter.form == "llm"
         else parameter
         for parameter in spec.parameters
     ]

@@ -122,18 +122,18 @@ def _source(item: FormInput) -> tuple[str, StringSource | ListSource | None]:
 
 def _form_input(item: FormInput, ctx: Context) -> dict[str, Value]:
     """An input as the form shows it, whose options no longer change."""
-    shown = item.model_dump()
+    fields = item.model_dump()
     if isinstance(item, Select) and item.option_source.type == "variable":
         exists, options = ctx.variables.find(item.option_source.selector)
         if not exists:
-            return shown  # with the options of the file
+            return fields  # with the options of the file
         if not isinstance(options, list) or not all(isinstance(option, str) for option in cast("list[Value]", options)):
             selector = ".".join(item.option_source.selector)
             raise NodeError(
                 f"The options {selector} of '{item.output_variable_name}' are not a list of texts.", "TypeError"
             )
-        shown["option_source"]["value"] = options
-    return shown
+        fields["option_source"]["value"] = options
+    return fields
 
 
 def _default(item: FormInput, ctx: Context) -> str | None:

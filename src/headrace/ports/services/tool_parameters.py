@@ -23,14 +23,14 @@ def arguments(spec: ToolSpec, inputs: Mapping[str, Value], settings: Mapping[str
 
     NodeError with kind `ToolParameterError` if a required setting is missing, or a value cannot be of its type.
     """
-    declared = {parameter.name: parameter for parameter in spec.parameters}
-    given = {**inputs, **settings} if spec.open else dict(inputs)
-    for name, parameter in declared.items():
-        if parameter.form == "form" and (name in settings or name not in given):
-            given[name] = _setting(parameter, settings.get(name))
+    parameters_by_name = {parameter.name: parameter for parameter in spec.parameters}
+    values = {**inputs, **settings} if spec.open else dict(inputs)
+    for name, parameter in parameters_by_name.items():
+        if parameter.form == "form" and (name in settings or name not in values):
+            values[name] = _setting(parameter, settings.get(name))
     return {
-        name: cast_value(declared[name].type, value, name) if name in declared else value
-        for name, value in given.items()
+        name: cast_value(parameters_by_name[name].type, value, name) if name in parameters_by_name else value
+        for name, value in values.items()
     }
 
 
@@ -77,11 +77,11 @@ def _cast(type_: ParameterType, value: Value) -> Value:
                 raise ValueError("The selector must be a dictionary.")
             return cast("dict[str, Value]", value)
         case "array":
-            parsed = _parsed(value)
-            return cast("list[Value]", parsed) if isinstance(parsed, list) else [value]
+            value_of_text = _parsed(value)
+            return cast("list[Value]", value_of_text) if isinstance(value_of_text, list) else [value]
         case "object":
-            parsed = _parsed(value)
-            return cast("dict[str, Value]", parsed) if isinstance(parsed, dict) else {}
+            value_of_text = _parsed(value)
+            return cast("dict[str, Value]", value_of_text) if isinstance(value_of_text, dict) else {}
         case "any" | "array[tools]":
             if value and not isinstance(value, str | int | float | list | dict):
                 raise ValueError("The var selector must be a string, dictionary, list or number.")
@@ -111,13 +111,13 @@ def _parsed(value: Value) -> Value:
 
 def parameters_schema(spec: ToolSpec) -> dict[str, Any]:
     """The JSON Schema of the arguments that a model gives: the parameters with the form `llm`, except files."""
-    shown = [
+    lines = [
         parameter for parameter in spec.parameters if parameter.form == "llm" and parameter.type not in _NOT_FOR_MODELS
     ]
     return {
         "type": "object",
-        "properties": {parameter.name: _property(parameter) for parameter in shown},
-        "required": [parameter.name for parameter in shown if parameter.required],
+        "properties": {parameter.name: _property(parameter) for parameter in lines},
+        "required": [parameter.name for parameter in lines if parameter.required],
     }
 
 

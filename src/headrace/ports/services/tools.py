@@ -125,8 +125,8 @@ class ToolReference:
         """As a node names it: files may have the provider's id or its name only, which then stands for both. `model` is
         the value of the setting of that name, which may be anything."""
         either = (provider_id or provider_name, provider_name or provider_id)
-        named = model if isinstance(model, str) and "#" in model and "{{" not in model else ""
-        return cls(provider_type, *either, tool_name, plugin, credential, model=named)
+        reference = model if isinstance(model, str) and "#" in model and "{{" not in model else ""
+        return cls(provider_type, *either, tool_name, plugin, credential, model=reference)
 
 
 @frozen

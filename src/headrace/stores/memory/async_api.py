@@ -20,9 +20,9 @@ class MemoryIdempotency:
         self._records: dict[tuple[str, str], IdempotencyRecord] = {}  # oldest first
 
     async def claim(self, app: str, key: str, digest: str, at: float, expired: float) -> IdempotencyRecord | None:
-        known = self._records.get((app, key))
-        if known is not None and known.created_at >= expired:
-            return known
+        record = self._records.get((app, key))
+        if record is not None and record.created_at >= expired:
+            return record
         self._records.pop((app, key), None)
         old = takewhile(lambda item: item[1].created_at < expired - FORGOTTEN, self._records.items())
         for name in [name for name, _ in old]:
@@ -31,13 +31,13 @@ class MemoryIdempotency:
         return None
 
     async def complete(self, app: str, key: str, status: int, body: bytes) -> None:
-        known = self._records.get((app, key))
-        if known is not None and known.status is None:
-            self._records[app, key] = replace(known, status=status, body=body)
+        record = self._records.get((app, key))
+        if record is not None and record.status is None:
+            self._records[app, key] = replace(record, status=status, body=body)
 
     async def release(self, app: str, key: str) -> None:
-        known = self._records.get((app, key))
-        if known is not None and known.status is None:
+        record = self._records.get((app, key))
+        if record is not None and record.status is None:
             del self._records[app, key]
 
     def remove_of(self, app: str) -> None:

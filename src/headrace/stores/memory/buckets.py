@@ -17,7 +17,7 @@ class MemoryBuckets:
     def __init__(self, row: Callable[[RunId], RunRow | None]) -> None:
         self._row = row
         self._levels: dict[str, Level] = {}
-        self._admitted: dict[str, dict[RunId, float]] = {}  # by slot, the runs and since when
+        self._admissions: dict[str, dict[RunId, float]] = {}  # by slot, the runs and since when
 
     async def take(self, buckets: Sequence[Bucket], now: float) -> list[Taken]:
         return self._settle(Ask(buckets, now))
@@ -33,16 +33,16 @@ class MemoryBuckets:
         for bucket in ask.buckets:
             self._levels.setdefault(bucket.name, Level(bucket.capacity, ask.now))
         counts = self._counts(ask)
-        taken, results = settle(ask, self._levels, counts)
-        if taken and ask.run is not None:
+        levels, results = settle(ask, self._levels, counts)
+        if levels and ask.run is not None:
             for slot in ask.slots:
-                self._admitted[slot.name][ask.run] = ask.now
+                self._admissions[slot.name][ask.run] = ask.now
         return results
 
     def _counts(self, ask: Ask) -> dict[str, int]:
         counts: dict[str, int] = {}
         for slot in ask.slots:
-            runs = self._admitted.setdefault(slot.name, {})
+            runs = self._admissions.setdefault(slot.name, {})
             if len(runs) >= slot.limit or len(runs) % 1000 == 999:
                 self._remove_ended(runs, ask.now)
             paused = len(runs) >= slot.limit and sum(self._is_paused(run) for run in runs)

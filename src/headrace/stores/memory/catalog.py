@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
-from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
+from headrace.ports import WORKSPACE, App, AuditEntry, EndUser, Key, StoredFile, Version
 
 
 class MemoryCatalog:
@@ -17,7 +17,7 @@ class MemoryCatalog:
         self._apps: dict[str, App] = {}
         self._versions: dict[str, Version] = {}
         self._keys: dict[str, Key] = {}  # by digest
-        self._audit: list[Audited] = []
+        self._audit: list[AuditEntry] = []
         self._end_users: dict[tuple[str, str], EndUser] = {}
         self._end_users_by_id: dict[str, EndUser] = {}
         self._files: dict[str, StoredFile] = {}
@@ -73,55 +73,57 @@ class MemoryCatalog:
         return self._keys.get(digest)
 
     async def find_key(self, key: str) -> Key | None:
-        return next((known for known in self._keys.values() if known.id == key), None)
+        return next((record for record in self._keys.values() if record.id == key), None)
 
-    async def add_key(self, key: Key, audited: Audited | None = None) -> None:
+    async def add_key(self, key: Key, entry: AuditEntry | None = None) -> None:
         if self._keys.setdefault(key.digest, key) is key:
-            self._keep_audited(audited)
+            self._keep_audited(entry)
 
-    async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
+    async def replace_key(self, key: str, new: Key, until: float, entry: AuditEntry) -> bool:
         old = await self.find_key(key)
-        if old is None or not old.live(audited.at) or old.replaced_by is not None or new.digest in self._keys:
+        if old is None or not old.live(entry.at) or old.replaced_by is not None or new.digest in self._keys:
             return False
         until = until if old.expires_at is None else min(until, old.expires_at)
         self._keys[old.digest] = replace(old, expires_at=until, replaced_by=new.id)
         self._keys[new.digest] = new
-        self._keep_audited(audited)
+        self._keep_audited(entry)
         return True
 
-    async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
-        known = await self.find_key(key)
-        if known is None or known.revoked_at is not None:
+    async def revoke_key(self, key: str, at: float, entry: AuditEntry | None = None) -> bool:
+        record = await self.find_key(key)
+        if record is None or record.revoked_at is not None:
             return False
-        self._keys[known.digest] = replace(known, revoked_at=at)
-        self._keep_audited(audited)
+        self._keys[record.digest] = replace(record, revoked_at=at)
+        self._keep_audited(entry)
         return True
 
     async def touch_key(self, key: str, at: float) -> None:
-        if known := await self.find_key(key):
-            self._keys[known.digest] = replace(known, used_at=at)
+        if record := await self.find_key(key):
+            self._keys[record.digest] = replace(record, used_at=at)
 
-    def _keep_audited(self, audited: Audited | None) -> None:
-        if audited is not None:
-            self._audit.append(audited)
+    def _keep_audited(self, entry: AuditEntry | None) -> None:
+        if entry is not None:
+            self._audit.append(entry)
 
-    async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
+    async def audit(
+        self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[AuditEntry]:
         entries = [(entry.at, entry.id, entry) for entry in self._audit if entry.workspace == workspace]
         page = sorted((at, name, entry) for at, name, entry in entries if older is None or (at, name) < older)
         return [entry for _, _, entry in reversed(page)][: max(0, limit)]
 
     async def end_user(self, app: str, session: str, at: float) -> EndUser:
-        known = self._end_users.get((app, session))
-        if known is None:
-            known = EndUser(str(uuid4()), app, session, at, at)
-            self._end_users[app, session] = self._end_users_by_id[known.id] = known
-        return known
+        end_user = self._end_users.get((app, session))
+        if end_user is None:
+            end_user = EndUser(str(uuid4()), app, session, at, at)
+            self._end_users[app, session] = self._end_users_by_id[end_user.id] = end_user
+        return end_user
 
     async def find_end_user(self, end_user: str) -> EndUser | None:
         return self._end_users_by_id.get(end_user)
 
-    async def add_file(self, stored: StoredFile) -> None:
-        self._files[stored.id] = stored
+    async def add_file(self, file: StoredFile) -> None:
+        self._files[file.id] = file
 
     async def find_file(self, file: str) -> StoredFile | None:
         return self._files.get(file)

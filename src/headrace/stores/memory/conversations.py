@@ -51,13 +51,13 @@ class MemoryConversations:
         same = places[bisect_left(places, (number, -inf, "")) : bisect_left(places, (number + 1, -inf, ""))]
         return any(self._exchanges[run].retry_of is None for _, _, run in same)
 
-    def begin(self, record: Record, queued: RunQueued) -> None:
-        if exchange := exchange_of(record, queued):
+    def begin(self, record: Record, request: RunQueued) -> None:
+        if exchange := exchange_of(record, request):
             self._keep_exchange(exchange)
             if exchange.conversation is not None:
                 insort(self._places.setdefault(exchange.conversation, []), _place(exchange))
-        if queued.conversation is not None:
-            self.move(queued.conversation, record.at)
+        if request.conversation is not None:
+            self.move(request.conversation, record.at)
 
     def change(self, record: Record, status: str) -> None:
         if exchange := self._exchanges.get(record.run):
@@ -74,16 +74,18 @@ class MemoryConversations:
             running.discard(_place(exchange))
 
     def move(self, conversation: str, at: float) -> None:
-        known = self._conversations.get(conversation)
-        if known is not None and known.updated_at < at:
-            self._conversations[conversation] = replace(known, updated_at=at)
+        existing = self._conversations.get(conversation)
+        if existing is not None and existing.updated_at < at:
+            self._conversations[conversation] = replace(existing, updated_at=at)
 
     def assign(self, conversation: str, assignments: Sequence[Assignment]) -> None:
         variables = [self._variables[name] for name in self._variables_of.get(conversation, ())]
         ids = {variable.name: variable.id for variable in variables}
-        for assigned in assignments:
-            if known := ids.get(assigned.name):
-                self._variables[known] = replace(self._variables[known], value=assigned.value, updated_at=assigned.at)
+        for assignment in assignments:
+            if existing := ids.get(assignment.name):
+                self._variables[existing] = replace(
+                    self._variables[existing], value=assignment.value, updated_at=assignment.at
+                )
 
     def forget(self, run: RunId) -> None:
         self._feedbacks.pop(run, None)
@@ -106,10 +108,10 @@ class MemoryConversations:
             await self.save_conversation_variable(variable)
 
     async def save_conversation(self, conversation: Conversation) -> bool:
-        known = self._conversations.get(conversation.id)
-        if known is None or known.deleted:
+        existing = self._conversations.get(conversation.id)
+        if existing is None or existing.deleted:
             return False
-        del self._of_end_users[known.app, known.end_user][known.id]
+        del self._of_end_users[existing.app, existing.end_user][existing.id]
         self._conversations[conversation.id] = conversation
         self._of_end_users.setdefault((conversation.app, conversation.end_user), {})[conversation.id] = None
         return True
@@ -126,23 +128,23 @@ class MemoryConversations:
             return getattr(conversation, by), conversation.id
 
         ids = self._of_end_users.get((app, end_user), {})
-        listed = [known for known in map(self._conversations.__getitem__, ids) if not known.deleted]
+        items = [item for item in map(self._conversations.__getitem__, ids) if not item.deleted]
         if after is not None:
             if after not in ids:
                 return [], False
             start = place(self._conversations[after])
-            listed = [known for known in listed if (place(known) < start if newest_first else place(known) > start)]
+            items = [item for item in items if (place(item) < start if newest_first else place(item) > start)]
         limit = max(0, limit)
-        return (nlargest if newest_first else nsmallest)(limit, listed, key=place), len(listed) > limit
+        return (nlargest if newest_first else nsmallest)(limit, items, key=place), len(items) > limit
 
     async def conversation_variables(self, conversation: str) -> list[ConversationVariable]:
         variables = [self._variables[name] for name in self._variables_of.get(conversation, ())]
         return sorted(variables, key=lambda variable: variable.created_at)
 
     async def save_conversation_variable(self, variable: ConversationVariable) -> None:
-        known = self._variables.get(variable.id)
-        if known is not None and known.conversation != variable.conversation:
-            del self._variables_of[known.conversation][known.id]
+        existing = self._variables.get(variable.id)
+        if existing is not None and existing.conversation != variable.conversation:
+            del self._variables_of[existing.conversation][existing.id]
         self._variables[variable.id] = variable
         self._variables_of.setdefault(variable.conversation, {})[variable.id] = None
 
@@ -160,10 +162,10 @@ class MemoryConversations:
         places = self._places.get(conversation, [])
         if before is None:
             return places
-        known = self._exchanges.get(before)
-        if known is None or known.conversation != conversation:
+        existing = self._exchanges.get(before)
+        if existing is None or existing.conversation != conversation:
             return []
-        return places[: bisect_left(places, _place(known))]
+        return places[: bisect_left(places, _place(existing))]
 
     async def find_message(self, message: RunId) -> Message | None:
         return self._exchanges.get(message)
@@ -174,8 +176,8 @@ class MemoryConversations:
 
     async def turns(self, conversation: str, before: RunId, limit: int) -> list[Turn]:
         exchanges = (self._exchanges[run] for _, _, run in reversed(self._older(conversation, before)))
-        answered = (exchange for exchange in exchanges if exchange.answer)
-        newest = islice(answered, max(0, min(limit, len(self._exchanges))))
+        with_answers = (exchange for exchange in exchanges if exchange.answer)
+        newest = islice(with_answers, max(0, min(limit, len(self._exchanges))))
         return [Turn(exchange.query, exchange.answer, exchange.files, exchange.id) for exchange in newest][::-1]
 
     # ------------------------------------------------------------------------------------------------- feedbacks
@@ -228,7 +230,9 @@ class MemoryConversations:
 
     def remove_of(self, app: str) -> None:
         self._replies.pop(app, None)
-        self._annotations = {name: known for name, known in self._annotations.items() if known.app != app}
+        self._annotations = {
+            name: annotation for name, annotation in self._annotations.items() if annotation.app != app
+        }
 
 
 def _place(exchange: Message) -> Place:

@@ -60,8 +60,8 @@ class MemoryForms:
         return self._forms.get(form)
 
     async def form_of(self, token: str) -> tuple[Form, FormToken] | None:
-        known = self._tokens.get(token)
-        return (self._forms[known.form], known) if known else None
+        entry = self._tokens.get(token)
+        return (self._forms[entry.form], entry) if entry else None
 
     async def forms_of(self, run: RunId) -> list[Form]:
         return [self._forms[form] for form in self._of_runs.get(run, ())]

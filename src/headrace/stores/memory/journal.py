@@ -45,7 +45,7 @@ class MemoryJournal:
         self._records: dict[RunId, list[Record]] = {}
         self._rows: dict[RunId, RunRow] = {}
         self._open: dict[RunId, None] = {}  # unfinished and paused runs, oldest first
-        self._ended: OrderedDict[RunId, None] = OrderedDict()  # oldest first
+        self._ended_runs: OrderedDict[RunId, None] = OrderedDict()  # oldest first
         self._sums: dict[SumKey, Sum] = {}
         self._tasks: dict[str, RunId] = {}
         self._conflicts: set[RunId] = set()  # runs whose appends fail until the caller can know that one did
@@ -57,23 +57,23 @@ class MemoryJournal:
             run, first = check_numbers(records)
             if any(nests_deeper(field_values(record.event), DEEPEST) for record in records):
                 raise ValueError(TOO_DEEP)  # as in every other store
-            known = self._records.get(run)
-            conflict = first != (len(known) if known else 0) + 1
+            existing = self._records.get(run)
+            conflict = first != (len(existing) if existing else 0) + 1
             if conflict or run in self._conflicts or self.conversations.is_numbered(records[0]):
                 self._conflicts.add(run)
                 loop.call_soon(self._fail, done, SequenceConflict(run, first))
                 return done
-            if known is None:
+            if existing is None:
                 self._records[run] = list(records)
             else:
-                known.extend(records)
+                existing.extend(records)
             for record in records:
                 if type(record.event) in PROJECTED:
                     self._project(record)
-            if assigned := assignments(records):
-                queued = self._records[run][0].event
-                if isinstance(queued, RunQueued) and queued.conversation is not None:
-                    self.conversations.assign(queued.conversation, assigned)
+            if variables := assignments(records):
+                request = self._records[run][0].event
+                if isinstance(request, RunQueued) and request.conversation is not None:
+                    self.conversations.assign(request.conversation, variables)
         done.set_result(None)
         return done
 
@@ -103,18 +103,18 @@ class MemoryJournal:
                 for key, sum_ in sums_of(row, record.event):
                     self._sums.setdefault(key, Sum()).add(sum_)
                 self._open.pop(run, None)
-                self._ended[run] = None
-                if len(self._ended) > self._keep:
-                    self._forget(self._ended.popitem(last=False)[0])
+                self._ended_runs[run] = None
+                if len(self._ended_runs) > self._keep:
+                    self._forget(self._ended_runs.popitem(last=False)[0])
 
     def _leave(self, record: Record) -> None:
-        queued = self._records[record.run][0].event
-        if not isinstance(queued, RunQueued):
+        request = self._records[record.run][0].event
+        if not isinstance(request, RunQueued):
             return
-        if callback := callback_of(queued, record):
+        if callback := callback_of(request, record):
             self.callbacks.add(callback)
-        if isinstance(record.event, RunEnded) and queued.conversation is not None:
-            self.conversations.move(queued.conversation, record.at)
+        if isinstance(record.event, RunEnded) and request.conversation is not None:
+            self.conversations.move(request.conversation, record.at)
 
     def _forget(self, run: RunId) -> None:
         self.conversations.forget(run)
@@ -155,8 +155,8 @@ class MemoryJournal:
         for app in apps:
             rows = sorted((row for row in self._rows.values() if row.app == app), key=_place, reverse=True)
             lately = [row for row in rows if row.created_at >= since]
-            failed = sum(row.status == FAILED for row in lately)
-            activities[app] = RunActivity([row.listed() for row in rows[:last]], len(lately), failed)
+            failures = sum(row.status == FAILED for row in lately)
+            activities[app] = RunActivity([row.listed() for row in rows[:last]], len(lately), failures)
         return activities
 
     async def sums(self, apps: Sequence[str], days: tuple[int, int], by: str) -> list[RunSums]:
@@ -170,8 +170,8 @@ class MemoryJournal:
         row = self._rows.get(run)
         return row.listed() if row else None
 
-    async def find_runs(self, named: Sequence[RunId]) -> list[ListedRun]:
-        return [row.listed() for run in named if (row := self._rows.get(run))]
+    async def find_runs(self, run_ids: Sequence[RunId]) -> list[ListedRun]:
+        return [row.listed() for run in run_ids if (row := self._rows.get(run))]
 
     async def find_task(self, task: str) -> RunId | None:
         return self._tasks.get(task)
@@ -189,7 +189,7 @@ def _matches(which: RunFilter, row: RunRow) -> bool:
     return (
         row.app in which.apps
         and all(
-            (wanted := getattr(which, name)) is None or getattr(row, name) == wanted
+            (value := getattr(which, name)) is None or getattr(row, name) == value
             for name in ("status", "session", "version", "source")
         )
         and (which.before is None or row.created_at <= which.before)

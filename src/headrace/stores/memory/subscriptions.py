@@ -25,10 +25,10 @@ class MemorySubscriptions:
         return self._subscriptions.get(subscription)
 
     async def subscriptions(self, workspace: str | None = None) -> Sequence[TriggerSubscription]:
-        chosen = [
+        candidates = [
             subscription for subscription in self._subscriptions.values() if workspace in (None, subscription.workspace)
         ]
-        return sorted(chosen, key=lambda subscription: (subscription.workspace, subscription.name))
+        return sorted(candidates, key=lambda subscription: (subscription.workspace, subscription.name))
 
     async def due_subscriptions(self, now: float, limit: int) -> Sequence[TriggerSubscription]:
         due = [
@@ -43,22 +43,22 @@ class MemorySubscriptions:
     async def claim_subscription(
         self, subscription: str, claim: str, now: float, until: float
     ) -> TriggerSubscription | None:
-        stored = self._subscriptions.get(subscription)
-        if stored is None or now < stored.claimed_until <= until + (until - now):
+        record = self._subscriptions.get(subscription)
+        if record is None or now < record.claimed_until <= until + (until - now):
             return None
-        claimed = self._subscriptions[subscription] = replace(stored, claim=claim, claimed_until=until)
-        return claimed
+        new = self._subscriptions[subscription] = replace(record, claim=claim, claimed_until=until)
+        return new
 
     async def save_subscription(self, subscription: TriggerSubscription, claim: str) -> bool:
-        stored = self._subscriptions.get(subscription.id)
-        if stored is None or stored.claim != claim:
+        record = self._subscriptions.get(subscription.id)
+        if record is None or record.claim != claim:
             return False
         self._subscriptions[subscription.id] = subscription
         return True
 
     async def remove_subscription(self, subscription: str, claim: str) -> bool:
-        stored = self._subscriptions.get(subscription)
-        if stored is None or stored.claim != claim:
+        record = self._subscriptions.get(subscription)
+        if record is None or record.claim != claim:
             return False
         del self._subscriptions[subscription]
         return True

@@ -34,22 +34,22 @@ class ActiveRun:
 
 def load(connection: Connection, names: Sequence[RunId]) -> dict[RunId, ActiveRun]:
     """Reads what the database has of these runs."""
-    loaded = {run: ActiveRun(0, None) for run in names}
+    active_runs = {run: ActiveRun(0, None) for run in names}
     for start in range(0, len(names), _NAMED):
         part = names[start : start + _NAMED]
         of_part = events.c.run.in_(part)
         last = func.max(events.c.seq + events.c.more)
         for run, number in connection.execute(select(events.c.run, last).where(of_part).group_by(events.c.run)):
-            loaded[run].last = number
+            active_runs[run].last = number
         for row in connection.execute(select(runs).where(runs.c.run.in_(part))).mappings():
-            loaded[row["run"]].row = RunRow(**row)
+            active_runs[row["run"]].row = RunRow(**row)
         begin = select(events).where(of_part, events.c.type.in_(_FIRST)).order_by(events.c.run, events.c.seq)
         for row in connection.execute(begin):
             for record in unpack(tuple(row)):
-                _begin(loaded[record.run], record)
+                _begin(active_runs[record.run], record)
         for run in connection.execute(select(forms.c.run).where(forms.c.run.in_(part)).distinct()).scalars():
-            loaded[run].forms = True
-    return loaded
+            active_runs[run].forms = True
+    return active_runs
 
 
 def _begin(active: ActiveRun, record: Record) -> None:
@@ -63,6 +63,6 @@ def _begin(active: ActiveRun, record: Record) -> None:
         active.row.started_at = record.at
 
 
-def callback_request(queued: RunQueued) -> RunQueued:
+def callback_request(request: RunQueued) -> RunQueued:
     """A run's request as far as it is needed until the run ends, to call back."""
-    return replace(queued, inputs={}, system={})
+    return replace(request, inputs={}, system={})

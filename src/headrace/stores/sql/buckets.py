@@ -115,8 +115,8 @@ class BucketWork:
         may_exist = [ask.run for ask in asks if ask.known and ask.run is not None]
         existing = {row[0] for row in _rows(connection, _KNOWN, may_exist)}
         results: list[list[Taken]] = []
-        changed: set[str] = set()
-        admitted: list[tuple[str, str, float]] = []
+        names_to_write: set[str] = set()
+        admissions: list[tuple[str, str, float]] = []
         for ask in asks:
             if ask.known and ask.run in existing:
                 results.append([])
@@ -124,14 +124,14 @@ class BucketWork:
             taken, result = settle(ask, levels, counts)
             results.append(result)
             if taken:
-                changed.update(bucket.name for bucket in ask.buckets)
+                names_to_write.update(bucket.name for bucket in ask.buckets)
                 if ask.run is not None:
-                    admitted += [(clean(slot.name), ask.run, ask.now) for slot in ask.slots]
+                    admissions += [(clean(slot.name), ask.run, ask.now) for slot in ask.slots]
                     existing.add(ask.run)
-        if changed:
-            self._buckets.execute(connection, [(clean(name), *levels[name]) for name in sorted(changed)])
-        if admitted:
-            self._slots.execute(connection, admitted)
+        if names_to_write:
+            self._buckets.execute(connection, [(clean(name), *levels[name]) for name in sorted(names_to_write)])
+        if admissions:
+            self._slots.execute(connection, admissions)
         return results
 
     def _levels(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, Level]:
@@ -154,28 +154,28 @@ class BucketWork:
 
     def _counts(self, connection: Connection, asks: Sequence[Ask]) -> dict[str, int]:
         """How many runs occupy each slot; maybe too many, as long as there is room for all that ask."""
-        wanted: dict[str, int] = {}
+        demands: dict[str, int] = {}
         limits: dict[str, int] = {}
         for ask in asks:
             for slot in ask.slots:
-                wanted[slot.name] = wanted.get(slot.name, 0) + 1
+                demands[slot.name] = demands.get(slot.name, 0) + 1
                 limits[slot.name] = min(slot.limit, limits.get(slot.name, slot.limit))
-        if not wanted:
+        if not demands:
             return {}
-        names = {clean(name): name for name in wanted}
-        counts = dict.fromkeys(wanted, 0) | {names[row[0]]: row[1] for row in _rows(connection, _COUNT, list(names))}
+        names = {clean(name): name for name in demands}
+        counts = dict.fromkeys(demands, 0) | {names[row[0]]: row[1] for row in _rows(connection, _COUNT, list(names))}
         tight = {
             name
             for name, count in counts.items()
-            if count + wanted[name] > min(limits[name], 2 * self._left.get(name, 0) + _SWEEP)
+            if count + demands[name] > min(limits[name], 2 * self._left.get(name, 0) + _SWEEP)
         }
         if tight:
-            cleaned = [name for name in names if names[name] in tight]
+            names_to_clean = [name for name in names if names[name] in tight]
             before = min(ask.now for ask in asks) - BEGUN_SECONDS
-            list(_rows(connection, _ENDED, cleaned))
-            list(_rows(connection, _NEVER_BEGUN, cleaned, before))
+            list(_rows(connection, _ENDED, names_to_clean))
+            list(_rows(connection, _NEVER_BEGUN, names_to_clean, before))
             counts |= dict.fromkeys(tight, 0)
-            counts |= {names[row[0]]: row[1] for row in _rows(connection, _COUNT_OPEN, cleaned)}
+            counts |= {names[row[0]]: row[1] for row in _rows(connection, _COUNT_OPEN, names_to_clean)}
             self._left.update((name, counts[name]) for name in tight)
         return counts
 
@@ -185,7 +185,7 @@ def _rows(connection: Connection, statement: str, names: Sequence[str], *more: A
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     for start in range(0, len(names), _MOST):
         part = names[start : start + _MOST]
-        filled = statement.format(", ".join([mark] * len(part))).format(mark)
-        result = connection.exec_driver_sql(filled, (*part, *more))
+        values_clause = statement.format(", ".join([mark] * len(part))).format(mark)
+        result = connection.exec_driver_sql(values_clause, (*part, *more))
         if result.returns_rows:
             yield from result

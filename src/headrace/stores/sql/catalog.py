@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Select, and_, case, delete, func, or_, select, text, tuple_, update
 from sqlalchemy.engine import RowMapping
 
-from headrace.ports import WORKSPACE, App, Audited, EndUser, Key, StoredFile, Version
+from headrace.ports import WORKSPACE, App, AuditEntry, EndUser, Key, StoredFile, Version
 from headrace.stores.encoding import clean, decode_value, decoded, encode_value, values_of
 from headrace.stores.sql.batches import SqlBatches
 from headrace.stores.sql.repository import SqlRepository, add, put
@@ -74,10 +74,10 @@ class SqlCatalog(SqlRepository):
             connection.execute(delete(callbacks).where(callbacks.c.app == app, text(PENDING)))
             return connection.execute(delete(apps).where(apps.c.id == app)).rowcount > 0
 
-        removed = await self._write(work)
+        is_removed = await self._write(work)
         for batch in removed_batches:
             await batch_store.remove_lines(batch.id)
-        return removed
+        return is_removed
 
     # -------------------------------------------------------------------------------------------------- versions
 
@@ -117,16 +117,16 @@ class SqlCatalog(SqlRepository):
         row = await self._database.row(select(keys).where(keys.c.id == clean(key)))
         return _key(row) if row else None
 
-    async def add_key(self, key: Key, audited: Audited | None = None) -> None:
+    async def add_key(self, key: Key, entry: AuditEntry | None = None) -> None:
         def work(connection: Connection) -> None:
-            known = connection.execute(select(keys.c.id).where(keys.c.digest == clean(key.digest))).first()
+            existing = connection.execute(select(keys.c.id).where(keys.c.digest == clean(key.digest))).first()
             add(connection, keys, _key_row(key))
-            if audited is not None and known is None:
-                add(connection, audit, values_of(audited, "about"))
+            if entry is not None and existing is None:
+                add(connection, audit, values_of(entry, "about"))
 
         await self._write(work)
 
-    async def replace_key(self, key: str, new: Key, until: float, audited: Audited) -> bool:
+    async def replace_key(self, key: str, new: Key, until: float, entry: AuditEntry) -> bool:
         ends = keys.c.expires_at
         sooner = case((and_(ends.is_not(None), ends < until), ends), else_=until)
         statement = (
@@ -135,7 +135,7 @@ class SqlCatalog(SqlRepository):
                 keys.c.id == clean(key),
                 keys.c.revoked_at.is_(None),
                 keys.c.replaced_by.is_(None),
-                or_(ends.is_(None), ends > audited.at),
+                or_(ends.is_(None), ends > entry.at),
             )
             .values(expires_at=sooner, replaced_by=clean(new.id))
         )
@@ -144,19 +144,19 @@ class SqlCatalog(SqlRepository):
             if connection.execute(statement).rowcount == 0:
                 return False
             add(connection, keys, _key_row(new))
-            add(connection, audit, values_of(audited, "about"))
+            add(connection, audit, values_of(entry, "about"))
             return True
 
         return await self._write(work)
 
-    async def revoke_key(self, key: str, at: float, audited: Audited | None = None) -> bool:
+    async def revoke_key(self, key: str, at: float, entry: AuditEntry | None = None) -> bool:
         statement = update(keys).where(keys.c.id == clean(key), keys.c.revoked_at.is_(None)).values(revoked_at=at)
 
         def work(connection: Connection) -> bool:
             if connection.execute(statement).rowcount == 0:
                 return False
-            if audited is not None:
-                add(connection, audit, values_of(audited, "about"))
+            if entry is not None:
+                add(connection, audit, values_of(entry, "about"))
             return True
 
         return await self._write(work)
@@ -164,12 +164,14 @@ class SqlCatalog(SqlRepository):
     async def touch_key(self, key: str, at: float) -> None:
         await self._execute(update(keys).where(keys.c.id == clean(key)).values(used_at=at))
 
-    async def audit(self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20) -> list[Audited]:
+    async def audit(
+        self, workspace: str, *, older: tuple[float, str] | None = None, limit: int = 20
+    ) -> list[AuditEntry]:
         statement = select(audit).where(audit.c.workspace == clean(workspace)).limit(max(0, limit))
         if older is not None:
             statement = statement.where(tuple_(audit.c.at, audit.c.id) < tuple_(older[0], clean(older[1])))
         newest = statement.order_by(audit.c.at.desc(), audit.c.id.desc())
-        return [Audited(**decoded(row, "about")) for row in await self._database.rows(newest)]
+        return [AuditEntry(**decoded(row, "about")) for row in await self._database.rows(newest)]
 
     # ------------------------------------------------------------------------------------------------- end users
 
@@ -193,8 +195,8 @@ class SqlCatalog(SqlRepository):
 
     # ----------------------------------------------------------------------------------------------------- files
 
-    async def add_file(self, stored: StoredFile) -> None:
-        await self._write(lambda connection: add(connection, files, values_of(stored, "file")))
+    async def add_file(self, file: StoredFile) -> None:
+        await self._write(lambda connection: add(connection, files, values_of(file, "file")))
 
     async def find_file(self, file: str) -> StoredFile | None:
         row = await self._database.row(select(files).where(files.c.id == clean(file)))
@@ -207,10 +209,10 @@ def _of_source(source: str, workspace: str) -> Select[Any]:
 
 
 def _key(row: RowMapping) -> Key:
-    named: bytes | None = row["apps"]
+    app_ids: bytes | None = row["apps"]
     values: dict[str, Any] = {
         "permissions": frozenset(row["permissions"].split()),
-        "apps": None if named is None else frozenset(cast("list[str]", decode_value(named))),
+        "apps": None if app_ids is None else frozenset(cast("list[str]", decode_value(app_ids))),
     }
     return Key(**{**row, **values})
 

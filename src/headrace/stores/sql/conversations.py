@@ -69,11 +69,11 @@ class SqlConversations(SqlRepository):
         of = (conversations.c.app == clean(app), conversations.c.end_user == clean(end_user))
         place = (conversations.c[field], conversations.c.id)
         # in these words, so that the index can be used
-        listed = select(conversations).where(*of, text(LISTED))
-        listed = listed.order_by(*((column.desc() for column in place) if newest_first else place))
+        statement = select(conversations).where(*of, text(LISTED))
+        statement = statement.order_by(*((column.desc() for column in place) if newest_first else place))
 
         def work(connection: Connection) -> tuple[list[RowMapping], bool]:
-            page = listed
+            page = statement
             if after is not None:
                 start = connection.execute(select(*place).where(*of, conversations.c.id == clean(after))).first()
                 if start is None:
@@ -173,12 +173,12 @@ class SqlConversations(SqlRepository):
         self, app: str, keyword: str = "", page: int = 1, limit: int = 20
     ) -> tuple[int, list[Annotation]]:
         notes = app_annotations.c
-        wanted = [notes.app == clean(app)]
+        conditions = [notes.app == clean(app)]
         if keyword:
             texts = (notes.question, notes.answer)
-            wanted.append(or_(*(column.icontains(clean(keyword), autoescape=True) for column in texts)))
-        newest = select(app_annotations).where(*wanted).order_by(notes.created_at.desc(), notes.id.desc())
-        total = select(func.count()).select_from(app_annotations).where(*wanted)
+            conditions.append(or_(*(column.icontains(clean(keyword), autoescape=True) for column in texts)))
+        newest = select(app_annotations).where(*conditions).order_by(notes.created_at.desc(), notes.id.desc())
+        total = select(func.count()).select_from(app_annotations).where(*conditions)
 
         def work(connection: Connection) -> tuple[int, list[Annotation]]:
             rows = connection.execute(_numbered(newest, page, limit)).mappings()

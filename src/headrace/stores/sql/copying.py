@@ -23,17 +23,17 @@ def copy_rows(source: Connection, target: Connection, facts: Mapping[str, str]) 
     for table in TABLES:
         if target.execute(select(func.count()).select_from(table)).scalar_one():
             raise HeadraceError(f"The database has {table.name} already; import into an empty one.")
-    copied = {table.name: _copy(table, source, target) for table in TABLES}
+    counts = {table.name: _copy(table, source, target) for table in TABLES}
     for name, value in facts.items():
         put(target, installation, {"name": name, "value": value})
-    return copied
+    return counts
 
 
 def _copy(table: Table, source: Connection, target: Connection) -> int:
     columns = [column for column in table.columns if (table.name, column.name) not in _GENERATED]
     rows = source.execute(select(*columns).execution_options(yield_per=_ROWS)).mappings()
-    copied = 0
+    count = 0
     for part in rows.partitions():
         target.execute(table.insert(), [dict(row) for row in part])
-        copied += len(part)
-    return copied
+        count += len(part)
+    return count

@@ -185,9 +185,9 @@ class Database:
         try:
             version = self._version_connection.exec_driver_sql("PRAGMA data_version").scalar()
         except BaseException:
-            failed, self._version_connection, self._version = self._version_connection, None, None
-            failed.invalidate()
-            failed.close()
+            connection, self._version_connection, self._version = self._version_connection, None, None
+            connection.invalidate()
+            connection.close()
             raise
         before, self._version = self._version, version
         return version != before
@@ -226,15 +226,15 @@ def connect(url: str, *, full_sync: bool = False) -> Database:
 def engine_of(url: str, *, full_sync: bool = False) -> Engine:
     """The engine of a database, which is not changed by it: see `connect`. StoreError if the URL is not valid."""
     try:
-        parsed = make_url(url)
+        parts = make_url(url)
     except ArgumentError as error:
         raise StoreError(f"{url!r} is not a database URL; write it as sqlite:///path/to/file.db") from error
-    backend = parsed.get_backend_name()
+    backend = parts.get_backend_name()
     if backend == "sqlite":
-        return _sqlite(parsed, full_sync)
+        return _sqlite(parts, full_sync)
     if backend not in ("postgres", "postgresql"):
         raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
-    return postgresql_engine(parsed, CONNECTIONS)
+    return postgresql_engine(parts, CONNECTIONS)
 
 
 def _sqlite(url: URL, full_sync: bool) -> Engine:

@@ -64,13 +64,13 @@ def diagnose(url: str) -> Diagnosis:
 
 def _clock_ahead(connection: Connection) -> float:
     """From the quickest of three queries, since the time of one is unknown by as much as it takes."""
-    measured: list[tuple[float, float]] = []
+    samples: list[tuple[float, float]] = []
     for _ in range(3):
         before = time.time()
         there = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
         after = time.time()
-        measured.append((after - before, there - (before + after) / 2))
-    return min(measured)[1]
+        samples.append((after - before, there - (before + after) / 2))
+    return min(samples)[1]
 
 
 def _shares_sessions(connection: Connection, other: Connection) -> bool:

@@ -54,17 +54,17 @@ class ExchangeWork:
         self._insert = BulkInsert("exchanges", _COLUMNS, "ON CONFLICT (id) DO NOTHING")
         self._new: dict[RunId, Message] = {}
         self._changed: dict[RunId, Message] = {}
-        self._moved: dict[str, float] = {}  # by conversation
+        self._last_moves: dict[str, float] = {}  # by conversation
         self._assigned: dict[tuple[str, str], Assigned] = {}  # by conversation and name
 
     def clear(self) -> None:
         self.pending = False
-        for collected in (self._new, self._changed, self._moved, self._assigned):
-            collected.clear()
+        for collection in (self._new, self._changed, self._last_moves, self._assigned):
+            collection.clear()
 
-    def begin(self, record: Record, queued: RunQueued) -> Message | None:
+    def begin(self, record: Record, request: RunQueued) -> Message | None:
         """A run is queued. Returns its message, as far as it is needed until the run ends."""
-        exchange = exchange_of(record, queued)
+        exchange = exchange_of(record, request)
         if exchange is None:
             return None
         self._new[record.run], self.pending = exchange, True
@@ -80,11 +80,11 @@ class ExchangeWork:
 
     def move(self, conversation: str, at: float) -> None:
         """Something has happened in a conversation."""
-        self._moved[conversation], self.pending = max(at, self._moved.get(conversation, at)), True
+        self._last_moves[conversation], self.pending = max(at, self._last_moves.get(conversation, at)), True
 
-    def assign(self, conversation: str, assigned: Sequence[Assigned]) -> None:
+    def assign(self, conversation: str, assignments: Sequence[Assigned]) -> None:
         self.pending = True
-        for assignment in assigned:
+        for assignment in assignments:
             self._assigned[conversation, assignment.name] = assignment
 
     def write(self, transaction: Transaction) -> None:
@@ -95,19 +95,19 @@ class ExchangeWork:
             transaction.insert(self._insert, [_values(exchange) for exchange in new])
         if self._changed:
             transaction.connection.execute(_CHANGE, [_changes(exchange) for exchange in self._changed.values()])
-        if self._moved:
-            moved = sorted((clean(conversation), at) for conversation, at in self._moved.items())
-            rows = [{"conversation_id": name, "before": at, "updated_at": at} for name, at in moved]
+        if self._last_moves:
+            moves = sorted((clean(conversation), at) for conversation, at in self._last_moves.items())
+            rows = [{"conversation_id": name, "before": at, "updated_at": at} for name, at in moves]
             transaction.connection.execute(_MOVE, rows)
         if self._assigned:
             rows = [
                 {
                     "conversation_id": clean(conversation),
                     "variable": name,
-                    "value": assigned.value,
-                    "updated_at": assigned.at,
+                    "value": assignment.value,
+                    "updated_at": assignment.at,
                 }
-                for (conversation, name), assigned in sorted(self._assigned.items(), key=lambda item: item[0])
+                for (conversation, name), assignment in sorted(self._assigned.items(), key=lambda item: item[0])
             ]
             transaction.connection.execute(_ASSIGN, rows)
         self.clear()

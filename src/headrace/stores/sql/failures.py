@@ -57,8 +57,8 @@ def is_transient(error: BaseException) -> bool:
         cause = error.orig if isinstance(error.orig, BaseException) else error
         if is_disconnected(error):
             return True
-        if (known := _by_code(cause)) is not None:
-            return known
+        if (error_of_code := _by_code(cause)) is not None:
+            return error_of_code
         # no code: a connection that failed has none
         return isinstance(error, OperationalError | InternalError) or _is_interface(error)
     if isinstance(error, sqlite3.Error):
@@ -122,6 +122,6 @@ def read_error(name: str, error: Exception) -> StoreError:
 
 def _failure(what: str, error: Exception) -> StoreError:
     why = reason(error)
-    failed = StoreError(f"{what}: {why}", transient=is_transient(error), reason=why)
-    failed.__cause__ = error
-    return failed
+    store_error = StoreError(f"{what}: {why}", transient=is_transient(error), reason=why)
+    store_error.__cause__ = error
+    return store_error

@@ -54,7 +54,7 @@ Place = tuple[Any, ...]
 async def scan(
     database: Database,
     table: Table,
-    wanted: Collection[str],
+    files: Collection[str],
     without: frozenset[str] = frozenset(),
     only: ColumnElement[bool] | None = None,
 ) -> AsyncGenerator[set[str]]:
@@ -64,7 +64,7 @@ async def scan(
     while place is not None:
 
         def work(connection: Connection, after: Place = place) -> tuple[set[str], Place | None]:
-            return _search(connection, table, wanted, after, without, only)
+            return _search(connection, table, files, after, without, only)
 
         ids, place = await database.run(work)
         yield ids
@@ -73,7 +73,7 @@ async def scan(
 def _search(
     connection: Connection,
     table: Table,
-    wanted: Collection[str],
+    files: Collection[str],
     after: Place,
     without: frozenset[str],
     only: ColumnElement[bool] | None,
@@ -97,7 +97,7 @@ def _search(
             for value in row[len(key) : len(key) + len(texts)]:
                 if value is not None:
                     value = _readable(value) if table is events else value
-                    ids.update(_ids(value, strict=table in _STRICT_TABLES).intersection(wanted))
+                    ids.update(_ids(value, strict=table in _STRICT_TABLES).intersection(files))
         if len(rows) < _PAGE:
             return ids, None
         after = tuple(rows[-1][: len(key)])

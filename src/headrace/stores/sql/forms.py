@@ -42,8 +42,8 @@ class FormWork:
         self.pending = False  # there is something to write
         self._new: list[Form] = []
         self._tokens: list[FormToken] = []
-        self._settled: list[dict[str, Any]] = []
-        self._ended: list[dict[str, Any]] = []
+        self._settled_rows: list[dict[str, Any]] = []
+        self._ended_rows: list[dict[str, Any]] = []
 
     def apply(self, record: Record, app: str) -> None:
         self.pending = True
@@ -53,22 +53,22 @@ class FormWork:
                 self._tokens += tokens_of(record, event)
             case FormSubmitted() | FormExpired() as event:
                 form, status, action, at = settlement_of(record, event)
-                self._settled.append({"form": form, "outcome": status, "chosen": action, "at": at})
+                self._settled_rows.append({"form": form, "outcome": status, "chosen": action, "at": at})
             case _:
                 pass
 
     def end(self, record: Record) -> None:
         """The run has ended: its forms do not wait any longer."""
         self.pending = True
-        self._ended.append({"ended": clean(record.run), "at": record.at})
+        self._ended_rows.append({"ended": clean(record.run), "at": record.at})
 
     def write(self, transaction: Transaction) -> None:
         transaction.insert(self._insert, [astuple(form) for form in self._new])
         transaction.insert(self._insert_tokens, [astuple(token) for token in self._tokens])
-        if self._settled:
-            transaction.connection.execute(_SETTLE_FORM, self._settled)
-        if self._ended:
-            transaction.connection.execute(_SETTLE_RUN, self._ended)
+        if self._settled_rows:
+            transaction.connection.execute(_SETTLE_FORM, self._settled_rows)
+        if self._ended_rows:
+            transaction.connection.execute(_SETTLE_RUN, self._ended_rows)
         self.clear()
 
 

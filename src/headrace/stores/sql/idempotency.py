@@ -22,15 +22,15 @@ class SqlIdempotency(SqlRepository):
 
         def work(connection: Connection) -> RowMapping | None:
             insert = inserting(connection, answers)
-            replaced = {name: insert.excluded[name] for name in ("digest", "created_at", "status", "body")}
+            new_values = {name: insert.excluded[name] for name in ("digest", "created_at", "status", "body")}
             claim = insert.on_conflict_do_update(
-                index_elements=["app", "key"], set_=replaced, where=answers.c.created_at < expired
+                index_elements=["app", "key"], set_=new_values, where=answers.c.created_at < expired
             ).returning(answers.c.app)  # not every driver counts the rows of an INSERT
             if connection.execute(claim, new).first() is not None:
                 connection.execute(delete(answers).where(answers.c.created_at < expired - FORGOTTEN))
                 return None
-            known = select(answers).where(answers.c.app == app, answers.c.key == key)
-            return connection.execute(known).mappings().one()
+            existing = select(answers).where(answers.c.app == app, answers.c.key == key)
+            return connection.execute(existing).mappings().one()
 
         row = await self._write(work)
         return IdempotencyRecord(**row) if row else None

@@ -64,7 +64,7 @@ class SqlPruner(SqlRepository):
         self, ended_before: Mapping[str, float], all_before: float | None = None, *, dry_run: bool = False
     ) -> AsyncGenerator[tuple[Sequence[RunId], Pruned]]:
         conditions = _prunable(ended_before, all_before)
-        dropped = [] if dry_run else await self._droppable(and_(*conditions))
+        partitions = [] if dry_run else await self._droppable(and_(*conditions))
         if all_before is not None:  # a batch goes before its runs, or its lines would seem not to have begun
             async for ids in self._pages(select(batches.c.id).where(batches.c.ended_at < all_before)):
                 for batch in () if dry_run else ids:
@@ -74,8 +74,10 @@ class SqlPruner(SqlRepository):
             if dry_run:
                 yield ids, await self._database.run(lambda connection, ids=ids: _count(connection, ids))
             else:
-                yield await self._write(lambda connection, ids=ids: _delete_runs(connection, ids, conditions, dropped))
-        async for count in self._drop(dropped):
+                yield await self._write(
+                    lambda connection, ids=ids: _delete_runs(connection, ids, conditions, partitions)
+                )
+        async for count in self._drop(partitions):
             yield (), Pruned(events=count)
         if all_before is not None:
             empty = _empty_conversations(all_before, conditions if dry_run else None)
@@ -97,9 +99,9 @@ class SqlPruner(SqlRepository):
                 logger.warning("%s is made another time: %s", partition.name, error)
         return await self._database.run(partial(droppable, prunable=prunable))
 
-    async def _drop(self, dropped: Sequence[Partition]) -> AsyncGenerator[int]:
+    async def _drop(self, partitions: Sequence[Partition]) -> AsyncGenerator[int]:
         """The number of events in each that is dropped. Ends where others use the table for too long."""
-        for partition in dropped:
+        for partition in partitions:
             try:
                 count = await self._database.write(partial(drop, partition=partition))
             except StoreError as error:
@@ -144,28 +146,30 @@ class SqlPruner(SqlRepository):
 
     async def snapshot(self) -> Snapshot:
         at = time.time()
-        unfinished = await self._database.rows(select(runs.c.run).where(runs.c.finished_at.is_(None)))
-        return Snapshot(at, frozenset(row["run"] for row in unfinished))
+        unfinished_runs = await self._database.rows(select(runs.c.run).where(runs.c.finished_at.is_(None)))
+        return Snapshot(at, frozenset(row["run"] for row in unfinished_runs))
 
     async def old_files(self, added_before: float) -> list[str]:
         rows = await self._database.rows(select(files.c.id).where(files.c.created_at < added_before))
         return [row["id"] for row in rows]
 
     async def known_files(self, ids: Collection[str]) -> set[str]:
-        known: set[str] = set()
+        known_files: set[str] = set()
         for part in _parts([clean(file) for file in ids]):
-            known.update(row["id"] for row in await self._database.rows(select(files.c.id).where(files.c.id.in_(part))))
-        return known
+            known_files.update(
+                row["id"] for row in await self._database.rows(select(files.c.id).where(files.c.id.in_(part)))
+            )
+        return known_files
 
     async def referenced(self, ids: Collection[str], without: Collection[RunId] = ()) -> set[str]:
-        unreferenced, excluded = set(ids), frozenset(without)
+        remaining, without_runs = set(ids), frozenset(without)
         # events last: for those that are written meanwhile, see `referenced_since`
         for table in sorted(REFERENCING, key=lambda table: table is events):
-            if not unreferenced:
+            if not remaining:
                 break
-            async for some in scan(self._database, table, unreferenced, excluded):
-                unreferenced -= some
-        return set(ids) - unreferenced
+            async for some in scan(self._database, table, remaining, without_runs):
+                remaining -= some
+        return set(ids) - remaining
 
     async def referenced_since(self, ids: Collection[str], since: Snapshot) -> set[str]:
         recent = set(since.open)
@@ -173,11 +177,11 @@ class SqlPruner(SqlRepository):
         while (app := await self._next_app(app)) is not None:
             later = select(runs.c.run).where(runs.c.app == app, runs.c.created_at >= since.at - _SKEW)
             recent.update(row["run"] for row in await self._database.rows(later))
-        referenced: set[str] = set()
+        references: set[str] = set()
         for part in _parts(sorted(recent)):
             async for some in scan(self._database, events, set(ids), only=events.c.run.in_(part)):
-                referenced |= some
-        return referenced
+                references |= some
+        return references
 
     async def remove_files(self, ids: Collection[str]) -> None:
         for part in _parts([*ids]):
@@ -222,20 +226,24 @@ class SqlPruner(SqlRepository):
 def _prunable(ended_before: Mapping[str, float], all_before: float | None) -> tuple[ColumnElement[bool], ...]:
     """Runs that may be deleted. An open batch counts its runs, and its results are theirs: they go after the batch.
     Pending callbacks need their runs."""
-    ended = (and_(runs.c.status == clean(status), runs.c.finished_at < at) for status, at in ended_before.items())
+    end_conditions = (
+        and_(runs.c.status == clean(status), runs.c.finished_at < at) for status, at in ended_before.items()
+    )
     kept_ids = select(literal("batch:").op("||")(batches.c.id))
     if all_before is not None:
         kept_ids = kept_ids.where(or_(batches.c.ended_at.is_(None), batches.c.ended_at >= all_before))
     pending = select(callbacks.c.id).where(callbacks.c.run == runs.c.run, text(f"callbacks.{PENDING}"))
-    return (or_(literal(False), *ended), runs.c.source.not_in(kept_ids), ~pending.exists())
+    return (or_(literal(False), *end_conditions), runs.c.source.not_in(kept_ids), ~pending.exists())
 
 
-def _empty_conversations(before: float, pruned: Sequence[ColumnElement[bool]] | None) -> Sequence[ColumnElement[bool]]:
+def _empty_conversations(
+    before: float, conditions: Sequence[ColumnElement[bool]] | None
+) -> Sequence[ColumnElement[bool]]:
     """Those in which nothing has happened since a time and that have no messages, or only those of runs that would be
-    `pruned`."""
+    `conditions`."""
     kept_ids = select(exchanges.c.id).where(exchanges.c.conversation == conversations.c.id)
-    if pruned is not None:
-        kept_ids = kept_ids.where(~select(runs.c.run).where(runs.c.run == exchanges.c.id, *pruned).exists())
+    if conditions is not None:
+        kept_ids = kept_ids.where(~select(runs.c.run).where(runs.c.run == exchanges.c.id, *conditions).exists())
     return (conversations.c.updated_at < before, ~kept_ids.exists())
 
 
@@ -267,26 +275,26 @@ def _delete_runs(
     connection: Connection,
     ids: Sequence[RunId],
     conditions: Sequence[ColumnElement[bool]],
-    dropped: Sequence[Partition],
+    partitions: Sequence[Partition],
 ) -> tuple[Sequence[RunId], Pruned]:
     # once more: another process may have deleted them in the meantime, or resent a callback
     still = select(runs.c.run).where(runs.c.run.in_(ids), *conditions).with_for_update(skip_locked=True)
-    deleted = list(connection.execute(still).scalars())
-    kept = [~partition.has(events.c.run) for partition in dropped]
-    pruned = _count(connection, deleted, kept)
+    run_ids = list(connection.execute(still).scalars())
+    remaining = [~partition.has(events.c.run) for partition in partitions]
+    counts = _count(connection, run_ids, remaining)
     for column in _OF_A_RUN.values():
-        conditions = kept if column.table is events else ()
-        connection.execute(delete(column.table).where(column.in_(deleted), *conditions))
+        conditions = remaining if column.table is events else ()
+        connection.execute(delete(column.table).where(column.in_(run_ids), *conditions))
     for table in (forms, form_tokens):
-        connection.execute(delete(table).where(table.c.run.in_(deleted)))
-    return deleted, pruned
+        connection.execute(delete(table).where(table.c.run.in_(run_ids)))
+    return run_ids, counts
 
 
 def _delete_conversations(connection: Connection, ids: Sequence[str], empty: Sequence[ColumnElement[bool]]) -> Pruned:
     statement = delete(conversations).where(conversations.c.id.in_(ids), *empty).returning(conversations.c.id)
-    deleted = list(connection.execute(statement).scalars())
-    connection.execute(delete(conversation_variables).where(conversation_variables.c.conversation.in_(deleted)))
-    return Pruned(conversations=len(deleted))
+    run_ids = list(connection.execute(statement).scalars())
+    connection.execute(delete(conversation_variables).where(conversation_variables.c.conversation.in_(run_ids)))
+    return Pruned(conversations=len(run_ids))
 
 
 def _count(connection: Connection, ids: Sequence[RunId], of_events: Sequence[ColumnElement[bool]] = ()) -> Pruned:

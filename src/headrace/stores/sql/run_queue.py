@@ -122,25 +122,25 @@ class SqlRunQueue(SqlRepository):
         row = _row(work.run, work.workspace, work.priority, time())
         await self._write(lambda connection: self._add(connection, [row]))
 
-    async def restore(self, orphaned: Collection[RunId]) -> set[RunId]:
-        ids = [clean(run) for run in orphaned]
+    async def restore(self, orphans: Collection[RunId]) -> set[RunId]:
+        ids = [clean(run) for run in orphans]
 
         def work(connection: Connection) -> set[RunId]:
-            restored = set[RunId]()
+            restored_runs = set[RunId]()
             statement = select(runs.c.run, runs.c.source, runs.c.created_at, apps.c.workspace)
             statement = statement.outerjoin(apps, apps.c.id == runs.c.app)
             others = or_(runs.c.owner.is_(None), runs.c.owner != self._leases.worker)
-            unclaimed = and_(others, available(self._leases.worker))  # another reconciler's may be claimed already
+            is_unclaimed = and_(others, available(self._leases.worker))  # another reconciler's may be claimed already
             for start in range(0, len(ids), _NAMED):
                 part = runs.c.run.in_(ids[start : start + _NAMED])
                 rows = [
                     _row(run, workspace or WORKSPACE, priority_of(source, interactive=True), created_at)
-                    for run, source, created_at, workspace in connection.execute(statement.where(part, unclaimed))
+                    for run, source, created_at, workspace in connection.execute(statement.where(part, is_unclaimed))
                 ]
                 if rows:
                     self._add(connection, rows)
-                restored.update(row["run"] for row in rows)
-            return restored
+                restored_runs.update(row["run"] for row in rows)
+            return restored_runs
 
         return await self._write(work)
 
@@ -153,23 +153,23 @@ class SqlRunQueue(SqlRepository):
         values: dict[str, object] = {f"after_{priority:d}": workspace for priority, workspace in self._served.items()}
         values |= {"most": most, "worker": self._leases.worker, "version": VERSION}
         # on PostgreSQL beside the writer: who waits for a lock in it would keep others from claiming
-        claimed = await (self._database.write if self._is_postgresql else self._write)(
+        claims = await (self._database.write if self._is_postgresql else self._write)(
             lambda connection: self._claim(connection, values)
         )
-        for run in claimed:
+        for run in claims:
             self._served[Priority(run.priority)] = run.workspace
-        return [run.run for run in claimed]
+        return [run.run for run in claims]
 
     def _claim(self, connection: Connection, values: Mapping[str, object]) -> list[_Claimed]:
         if self._is_postgresql:
             return [_Claimed(*row) for row in connection.execute(_POSTGRESQL, values)]
-        picked = [_Claimed(*row) for row in connection.execute(_SQLITE, values)]
-        for start in range(0, len(picked), _NAMED):
-            ids = [claimed.run for claimed in picked[start : start + _NAMED]]
+        rows = [_Claimed(*row) for row in connection.execute(_SQLITE, values)]
+        for start in range(0, len(rows), _NAMED):
+            ids = [row.run for row in rows[start : start + _NAMED]]
             connection.execute(delete(ready_runs).where(ready_runs.c.run.in_(ids)))
             mine = update(runs).where(runs.c.run.in_(ids), available(self._leases.worker))
             connection.execute(mine.values(owner=self._leases.worker))
-        return picked
+        return rows
 
     async def is_empty(self) -> bool:
         return await self._database.row(_FIRST) is None

@@ -28,19 +28,19 @@ class SqlRuns(SqlRepository):
         page = _NEWEST.where(*conditions).limit(limit if single else start + limit).offset(start if single else 0)
 
         def work(connection: Connection) -> tuple[int, list[ListedRun]]:
-            listed: list[ListedRun] = []
+            list_rows: list[ListedRun] = []
             total = 0
             for app in map(clean, which.apps):
                 of_app = _of(app, which)
                 rows = connection.execute(page.where(of_app)).mappings()
-                listed += [ListedRun(**row) for row in rows]
+                list_rows += [ListedRun(**row) for row in rows]
                 if which.counted:
                     counting = _COUNT.where(of_app, *conditions)
                     total += connection.execute(counting).scalar_one()
             if not single:
-                listed.sort(key=lambda run: (run.created_at, run.run), reverse=True)
-                listed = listed[start : start + limit]
-            return total if which.counted else len(listed), listed
+                list_rows.sort(key=lambda run: (run.created_at, run.run), reverse=True)
+                list_rows = list_rows[start : start + limit]
+            return total if which.counted else len(list_rows), list_rows
 
         return await self._database.run(work)
 
@@ -51,8 +51,8 @@ class SqlRuns(SqlRepository):
                 of_app = runs.c.app == clean(app)
                 newest = connection.execute(_NEWEST.where(of_app).limit(last)).mappings()
                 lately = _COUNT.where(of_app, runs.c.created_at >= since)  # from the index alone
-                failed = lately.where(runs.c.status == FAILED, literal_column(UNUSUAL))
-                count, failures = (connection.execute(counting).scalar_one() for counting in (lately, failed))
+                recent_failures = lately.where(runs.c.status == FAILED, literal_column(UNUSUAL))
+                count, failures = (connection.execute(counting).scalar_one() for counting in (lately, recent_failures))
                 activities[app] = RunActivity([ListedRun(**row) for row in newest], count, failures)
             return activities
 
@@ -78,14 +78,14 @@ class SqlRuns(SqlRepository):
         row = await self._database.row(select(*_LISTED).where(runs.c.run == clean(run)))
         return ListedRun(**row) if row else None
 
-    async def find_runs(self, named: Sequence[RunId]) -> list[ListedRun]:
+    async def find_runs(self, run_ids: Sequence[RunId]) -> list[ListedRun]:
         def work(connection: Connection) -> list[ListedRun]:
-            listed: list[ListedRun] = []
-            for start in range(0, len(named), _NAMED):
-                names = [clean(run) for run in named[start : start + _NAMED]]
+            list_rows: list[ListedRun] = []
+            for start in range(0, len(run_ids), _NAMED):
+                names = [clean(run) for run in run_ids[start : start + _NAMED]]
                 rows = connection.execute(select(*_LISTED).where(runs.c.run.in_(names))).mappings()
-                listed += [ListedRun(**row) for row in rows]
-            return listed
+                list_rows += [ListedRun(**row) for row in rows]
+            return list_rows
 
         return await self._database.run(work)
 
@@ -159,5 +159,5 @@ def _grouped(apps: Sequence[str], days: tuple[int, int], by: str) -> Select[Any]
     of_rows = of.model != "" if by == "model" else of.model == ""
     conditions = (of.app.in_([clean(app) for app in apps]), of.day.between(*days), of_rows)
     # as floats, because SQLite refuses a sum beyond 64 bits
-    summed = (func.sum(cast(of[name], Double)).label(name) for name in _SUMMED)
-    return select(of[by].label("name"), of.bucket, of.currency, *summed).where(*conditions).group_by(*group)
+    sums = (func.sum(cast(of[name], Double)).label(name) for name in _SUMMED)
+    return select(of[by].label("name"), of.bucket, of.currency, *sums).where(*conditions).group_by(*group)

@@ -40,10 +40,10 @@ class DatabaseStatus:
 
 def file_of(url: str) -> Path | None:
     """The file of an SQLite database; None for another database."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    url_parts = make_url(url)
+    if url_parts.get_backend_name() != "sqlite" or not url_parts.database:
         return None
-    return Path(parsed.database.removeprefix("file:"))
+    return Path(url_parts.database.removeprefix("file:"))
 
 
 def database_status(url: str, *, count: bool = True) -> DatabaseStatus:
@@ -108,9 +108,11 @@ def checked(file: Path) -> tuple[str | None, set[str]]:
         if result != "ok":
             raise StoreError(f"the database is damaged: {result}")
         revision = revision_of(connection, file.name)
-        known = set(connection.execute(select(metadata.tables["files"].c.id)).scalars()) if revision else set[str]()
+        known_files = (
+            set(connection.execute(select(metadata.tables["files"].c.id)).scalars()) if revision else set[str]()
+        )
         connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
-        return revision, known
+        return revision, known_files
 
 
 def in_use(file: Path) -> bool:

@@ -61,9 +61,9 @@ class SqlSubscriptions(SqlRepository):
         return await self._write(work)
 
     async def save_subscription(self, subscription: TriggerSubscription, claim: str) -> bool:
-        claimed = (table.c.id == subscription.id, table.c.claim == claim)
+        is_claimed = (table.c.id == subscription.id, table.c.claim == claim)
         values = cleaned(values_of(subscription, *_ENCODED))
-        return await self._execute(update(table).where(*claimed).values(values)) == 1
+        return await self._execute(update(table).where(*is_claimed).values(values)) == 1
 
     async def remove_subscription(self, subscription: str, claim: str) -> bool:
         return await self._execute(delete(table).where(table.c.id == subscription, table.c.claim == claim)) == 1

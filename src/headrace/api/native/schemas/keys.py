@@ -12,7 +12,7 @@ from headrace.access.keys import in_order
 from headrace.api.http.schema import Media, Uuid, closed, described
 from headrace.api.native.schemas.common import APP_ID, Milliseconds, Seconds, one_of
 from headrace.errors import InvalidParam
-from headrace.ports import Audited, Key
+from headrace.ports import AuditEntry, Key
 from headrace.times import milliseconds, whole_seconds
 from headrace.values import Value
 
@@ -128,7 +128,7 @@ def key_body(key: Key) -> KeyBody:
     }
 
 
-def key_change(audited: Audited) -> KeyChange:
+def key_change(audited: AuditEntry) -> KeyChange:
     return {
         "id": audited.id,
         "action": audited.action,
@@ -171,5 +171,5 @@ KEY = Media(KeyBody, _KEY)
 KEYS = Media(KeyPage, {"data": [_KEY], "next_cursor": None})
 REVOKED = Media(KeyBody, {**_KEY, "revoked_at": 1795227714, "revoked_at_ms": 1795227714500})
 _ROTATED = {"replaced_by": NEW_ID, "prefix": "ws-9aB3c", "expires_at": 1795313114}
-_CHANGE = Audited("7a2f9d1e-8c3b-4b0a-9f51-2e6d4c8b7a90", "default", 1795226714.25, "rotated", "cli", _ID, _ROTATED)
+_CHANGE = AuditEntry("7a2f9d1e-8c3b-4b0a-9f51-2e6d4c8b7a90", "default", 1795226714.25, "rotated", "cli", _ID, _ROTATED)
 CHANGES = Media(KeyChangePage, {"data": [key_change(_CHANGE)], "next_cursor": None})
