@@ -81,7 +81,7 @@ class VersionRoutes(Routes):
         """Get a version.
 
         With its `content`. If the file has secret environment variables, their values are replaced by stars wherever
-        they occur, the file is written anew (without its comments), and `is_masked` is true.
+        they occur, the file is written anew (without its comments), and `masked` is true.
         """
         app = await self._app(request)
         version = await self._version(app, request.path_params["version_id"])
