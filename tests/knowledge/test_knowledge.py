@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from headrace.adapters.knowledge import KnowledgeClient
 from headrace.errors import HeadraceError, NodeError
-from headrace.ports.services import Passage, Retrieval
+from headrace.ports.services import DatasetDescription, Passage, Retrieval
 from headrace.settings import Settings
 from tests.http.servers import serve
 
@@ -222,12 +222,27 @@ async def test_the_base_decides_where_the_node_leaves_it_to_it(server: Server) -
     assert model["reranking_enable"] is True
 
 
-async def test_names_and_descriptions(server: Server) -> None:
+async def test_what_servers_say_of_their_bases(server: Server) -> None:
     server.about = {**ABOUT, "description": "All about pumps"}
     async with client(dify_url=server.url, dify_key="k") as knowledge:
-        assert await knowledge.describe(ID) == ("Docs", "All about pumps")
+        assert await knowledge.describe(ID) == DatasetDescription("Docs", "All about pumps")
+    server.about |= {
+        "indexing_technique": "high_quality",
+        "embedding_model_provider": "p",
+        "embedding_model": "m",
+        "total_available_documents": 0,
+    }
+    described = DatasetDescription("Docs", "All about pumps", "high_quality", ("p", "m"), has_documents=False)
+    async with client(dify_url=server.url, dify_key="k") as knowledge:
+        assert await knowledge.describe(ID) == described
+        server.about |= {"total_available_documents": 1}
+        assert await knowledge.describe(ID) == replace(described, has_documents=True)  # is asked for again until then
+    server.about |= {"indexing_technique": None, "provider": "external", "total_available_documents": 0}
+    async with client(dify_url=server.url, dify_key="k") as knowledge:
+        external = await knowledge.describe(ID)
+    assert (external.technique, external.has_documents) == ("", True)
     async with client(url=server.url) as knowledge:
-        assert await knowledge.describe("kb") == ("kb", "")
+        assert await knowledge.describe("kb") == DatasetDescription("kb", technique="")
 
 
 async def test_an_old_dify_that_tells_nothing_of_its_bases(server: Server) -> None:

@@ -10,9 +10,9 @@ import pytest
 from headrace.errors import HeadraceError, InvalidParam, NodeError
 from headrace.knowledge.router import KnowledgeRouter, split_ids
 from headrace.ports.catalog import App
-from headrace.ports.knowledge import Dataset
+from headrace.ports.knowledge import Dataset, Document, ProcessRule
 from headrace.ports.knowledge_store import KnowledgeStore
-from headrace.ports.services import Passage, Retrieval
+from headrace.ports.services import DatasetDescription, Passage, Retrieval
 from headrace.stores.sql import SqlStorage
 from headrace.values import Value
 
@@ -49,8 +49,8 @@ class Elsewhere:
     async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         return ["theirs"]
 
-    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
-        return "Elsewhere", "All of theirs"
+    async def describe(self, dataset: str, app: str = "") -> DatasetDescription:
+        return DatasetDescription("Elsewhere", "All of theirs")
 
     async def scores(
         self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
@@ -103,9 +103,17 @@ async def test_a_base_that_no_server_has_is_an_error(router: KnowledgeRouter) ->
         await content(router, NOBODYS)
 
 
-async def test_names_and_descriptions(router: KnowledgeRouter) -> None:
-    assert await router.describe(OURS, "a1") == ("Ours", "")
-    assert await router.describe("dify:1", "a1") == ("Elsewhere", "All of theirs")
+async def test_descriptions(router: KnowledgeRouter, local: Local) -> None:
+    assert await router.describe(OURS, "a1") == DatasetDescription("Ours", technique="", has_documents=False)
+    await local.store.datasets.change_dataset(
+        OURS, {"technique": "high_quality", "embedding_provider": "p", "embedding_model": "m"}
+    )
+    document = Document("o1", OURS, "o1", "file", "batch", 1.0, 1.0, ProcessRule("r", "automatic"))
+    await local.store.documents.add_document(document)
+    await local.store.documents.change_document("o1", {"status": "completed"})
+    described = DatasetDescription("Ours", technique="high_quality", embedding=("p", "m"))
+    assert await router.describe(OURS, "a1") == described
+    assert await router.describe("dify:1", "a1") == DatasetDescription("Elsewhere", "All of theirs")
 
 
 async def test_passages_have_new_scores_only_if_something_orders_them(router: KnowledgeRouter, local: Local) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from headrace.errors import NodeError, StoreError
 from headrace.node import Result
 from headrace.nodes.knowledge_retrieval import KnowledgeRetrieval, retriever_resources
-from headrace.ports.services import ChatChunk, Passage, Retrieval, ToolCall, Usage
+from headrace.ports.services import ChatChunk, DatasetDescription, Passage, Retrieval, ToolCall, Usage
 from headrace.values import Value
 from tests.nodes import llm_world, plain
 from tests.nodes.llm_world import USAGE, Model
@@ -29,7 +29,7 @@ class Base:
     gate: asyncio.Barrier | None = None
     has: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Names of metadata fields, by base."""
-    descriptions: Mapping[str, str] = field(default_factory=dict[str, str])
+    described: Mapping[str, DatasetDescription] = field(default_factory=dict[str, DatasetDescription])
     order: Mapping[str, float] = field(default_factory=dict[str, float])
     """The scores that put the passages of several bases into one order, by text."""
     ordered: list[tuple[str, Sequence[str], Mapping[str, Value]]] = field(default_factory=list)
@@ -45,8 +45,8 @@ class Base:
     async def fields(self, dataset: str, app: str = "") -> Sequence[str]:
         return self.has.get(dataset, ())
 
-    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
-        return f"Base {dataset}", self.descriptions.get(dataset, "")
+    async def describe(self, dataset: str, app: str = "") -> DatasetDescription:
+        return self.described.get(dataset, DatasetDescription(f"Base {dataset}"))
 
     async def scores(
         self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
@@ -208,6 +208,54 @@ async def test_several_bases_are_searched_by_their_own_settings_and_put_into_one
     assert settings["reranking_model"] == {"reranking_provider_name": "cohere", "reranking_model_name": "r"}
 
 
+VECTORS = DatasetDescription("a", technique="high_quality", embedding=("openai", "small"))
+OTHER_VECTORS = replace(VECTORS, embedding=("openai", "large"))
+KEYWORDS = DatasetDescription("c", technique="economy")
+EXTERNAL, UNKNOWN = DatasetDescription("d", technique=""), DatasetDescription("e")
+WEIGHTED = {"reranking_mode": "weighted_score", "weights": {"vector_setting": {"vector_weight": 0.5}}}
+BY_MODEL = {"reranking_mode": "reranking_model", "reranking_model": {"provider": "p", "model": "m"}}
+NOT_RERANKED = {"reranking_enable": False}
+
+
+@pytest.mark.parametrize(
+    ("described", "chosen", "different"),
+    [
+        ((VECTORS, KEYWORDS), NOT_RERANKED, "indexing technique"),
+        ((KEYWORDS, VECTORS), WEIGHTED, "indexing technique"),
+        ((VECTORS, EXTERNAL), WEIGHTED, "indexing technique"),
+        ((VECTORS, VECTORS, OTHER_VECTORS), WEIGHTED, "embedding model"),
+    ],
+)
+async def test_bases_whose_scores_cannot_be_compared_need_a_rerank_model(
+    described: Sequence[DatasetDescription], chosen: Mapping[str, Value], different: str
+) -> None:
+    bases = {str(number): [passage("x", 0.9)] for number in range(len(described))}
+    base = Base(bases, described=dict(zip(bases, described, strict=True)))
+    error = await failure(base, config(*bases, multiple_retrieval_config=chosen))
+    message = f"The configured knowledge base list have different {different}, please set reranking model."
+    assert (str(error), error.kind, base.requests) == (message, "ValueError", [])  # as in Dify, nothing is searched
+
+
+@pytest.mark.parametrize(
+    ("described", "chosen"),
+    [
+        ((VECTORS, KEYWORDS), BY_MODEL),
+        ((VECTORS, OTHER_VECTORS), BY_MODEL),
+        ((VECTORS, OTHER_VECTORS), NOT_RERANKED),
+        ((KEYWORDS, KEYWORDS), WEIGHTED),
+        ((VECTORS, UNKNOWN), WEIGHTED),
+        ((VECTORS, replace(KEYWORDS, has_documents=False)), WEIGHTED),
+    ],
+)
+async def test_bases_whose_scores_can_be_compared_or_are_not_are_all_searched(
+    described: Sequence[DatasetDescription], chosen: Mapping[str, Value]
+) -> None:
+    base = Base({"a": [passage("x", 0.9)], "b": []}, described=dict(zip("ab", described, strict=True)))
+    result = await retrieve(base, config("a", "b", multiple_retrieval_config=chosen))
+    assert [item["content"] for item in result.outputs["result"]] == ["x"]
+    assert [request.dataset for request in base.requests] == ["a", "b"]
+
+
 async def test_one_base_is_not_put_into_order_again() -> None:
     base = Base({"a": [passage("x", 0.9)]})
     await retrieve(base, config("a"))
@@ -231,7 +279,7 @@ def calling(name: str) -> ChatChunk:
 
 async def test_a_model_chooses_the_base_by_a_function() -> None:
     bases = {"a": [passage("x", 0.9)], "b": [passage("y", 0.1), passage("z", None)]}
-    base = Base(bases, descriptions={"a": "All\r\nabout pumps"})
+    base = Base(bases, described={"a": DatasetDescription("Base a", "All\r\nabout pumps")})
     result, model = await single(base, calling("knowledge_base_2"))
     assert [item["content"] for item in result.outputs["result"]] == ["y", "z"]
     assert [(request.dataset, request.by_own_settings) for request in base.requests] == [("b", True)]
@@ -250,6 +298,13 @@ async def test_a_model_that_chooses_no_base_finds_nothing(answer: ChatChunk) -> 
     base = Base({"a": [passage("x", 0.9)], "b": []})
     result, _ = await single(base, answer)
     assert (result.outputs, base.requests) == ({"result": []}, [])
+
+
+async def test_a_base_without_documents_is_not_offered_to_the_model() -> None:
+    base = Base({"a": [passage("x", 0.9)], "b": []}, described={"b": DatasetDescription("b", has_documents=False)})
+    result, model = await single(base)
+    assert [item["content"] for item in result.outputs["result"]] == ["x"]
+    assert model.requests == []
 
 
 async def test_one_base_is_chosen_without_a_model() -> None:

@@ -19,11 +19,20 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import field
-from typing import Any, TypeGuard, cast
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 
+from headrace.adapters.knowledge_answers import (
+    ERROR,
+    description,
+    dify_passage,
+    external_passage,
+    field_names,
+    is_object,
+    records,
+)
 from headrace.adapters.models.failures import Failure, scrub
 from headrace.adapters.models.lazy_transport import LazyTransport
 from headrace.adapters.models.request import encode
@@ -31,10 +40,9 @@ from headrace.adapters.urls import is_base_url
 from headrace.errors import HeadraceError, NodeError
 from headrace.frozen import frozen
 from headrace.ids import canonical_id
-from headrace.ports.services import Passage, Retrieval
+from headrace.ports.services import DatasetDescription, Passage, Retrieval
 from headrace.values import Value
 
-ERROR = "KnowledgeRetrievalNodeError"
 _LONGEST_QUERY = 250  # characters; Dify's limit
 _LARGEST = 32 * 1024 * 1024  # bytes of a response
 _REMEMBERED = 300  # seconds for which settings of a knowledge base are cached
@@ -50,8 +58,7 @@ class _Dataset:
     """What a Dify says of a knowledge base. `settings` are those of its searches; `limits` are how many results it has,
     and from which score."""
 
-    name: str
-    description: str = ""
+    about: DatasetDescription
     settings: Mapping[str, Value] = field(default_factory=dict[str, Value])
     limits: Mapping[str, Value] = field(default_factory=dict[str, Value])
 
@@ -116,11 +123,12 @@ class KnowledgeClient:
         async with self._call_to(dataset) as (server, remote_id):
             return [] if server == "external" else await self._fields(remote_id)
 
-    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
-        """See `Knowledge.describe`. The external knowledge API has neither: the name is the id."""
+    async def describe(self, dataset: str, app: str = "") -> DatasetDescription:
+        """See `Knowledge.describe`. The external knowledge API says nothing: the name is the id."""
         async with self._call_to(dataset) as (server, remote_id):
-            entry = _Dataset(dataset) if server == "external" else await self._dataset(remote_id)
-        return entry.name, entry.description
+            if server == "external":
+                return DatasetDescription(dataset, technique="")
+            return (await self._dataset(remote_id)).about
 
     async def scores(
         self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]
@@ -171,7 +179,7 @@ class KnowledgeClient:
         answer = await self._call("POST", f"{self._external}/retrieval", self._key, body)
         if answer.get("error_code"):  # some servers tell an error with status 200
             raise Failure(str(answer.get("error_msg") or answer["error_code"]), ERROR)
-        return [_external_passage(record, retrieval.dataset) for record in _records(answer)]
+        return [external_passage(record, retrieval.dataset) for record in records(answer)]
 
     # ------------------------------------------------------------------------------------------------------ dify
 
@@ -192,7 +200,7 @@ class KnowledgeClient:
         body = {"query": retrieval.query[:_LONGEST_QUERY], "retrieval_model": model}
         url = f"{self._dify}/v1/datasets/{quote(remote_id, safe='')}/retrieve"
         answer = await self._call("POST", url, self._dify_key, body)
-        return [_dify_passage(record, remote_id, dataset.name) for record in _records(answer)]
+        return [dify_passage(record, remote_id, dataset.about.name) for record in records(answer)]
 
     async def _dataset(self, remote_id: str) -> _Dataset:
         """What the Dify says of a knowledge base. Old ones do not say it: then its id is its name."""
@@ -204,12 +212,13 @@ class KnowledgeClient:
         except Failure as failure:
             if failure.status not in (404, 405):
                 raise
-            return _Dataset(remote_id)
+            return _Dataset(DatasetDescription(remote_id))
         model = body.get("retrieval_model_dict")
-        own: dict[str, Any] = model if _is_object(model) else {}
+        own: dict[str, Any] = model if is_object(model) else {}
         settings, limits = ({name: own[name] for name in names if own.get(name) is not None} for names in _NAMES)
-        dataset = _Dataset(str(body.get("name") or remote_id), _text(body.get("description")), settings, limits)
-        self._datasets[remote_id] = (time.monotonic(), dataset)
+        dataset = _Dataset(description(body, remote_id), settings, limits)
+        if dataset.about.has_documents:  # the first one may come at any time
+            self._datasets[remote_id] = (time.monotonic(), dataset)
         return dataset
 
     async def _fields(self, remote_id: str) -> list[str]:
@@ -221,9 +230,7 @@ class KnowledgeClient:
             if failure.status not in (404, 405):
                 raise
             return []
-        fields: Any = body.get("doc_metadata")
-        entries = cast("list[Any]", fields) if isinstance(fields, list) else []
-        return [name for field in entries if _is_object(field) and (name := _text(field.get("name")))]
+        return field_names(body)
 
     # ------------------------------------------------------------------------------------------------------ http
 
@@ -239,87 +246,9 @@ class KnowledgeClient:
             answer: Any = orjson.loads(raw)
         except orjson.JSONDecodeError:
             answer = None
-        if not _is_object(answer):
+        if not is_object(answer):
             raise Failure(f"{who} sent a response that is not a JSON object.", ERROR)
         return answer
-
-
-# ------------------------------------------------------------------------------------------------------------ answers
-
-
-def _records(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    records = answer.get("records")
-    if not isinstance(records, list):
-        raise Failure("the knowledge server's answer has no list of records.", ERROR)
-    entries = cast("list[Any]", records)
-    if not all(_is_object(entry) for entry in entries):
-        raise Failure("the knowledge server sent a record that is not an object.", ERROR)
-    return entries
-
-
-def _external_passage(record: Mapping[str, Any], dataset: str) -> Passage:
-    metadata = record.get("metadata")
-    own: dict[str, Any] = metadata if _is_object(metadata) else {}
-    title = _text(record.get("title"))
-    passage_metadata: dict[str, Value] = {
-        "_source": "knowledge",
-        "dataset_id": dataset,
-        "dataset_name": dataset,
-        "document_id": _text(own.get("document_id")) or title,
-        "document_name": title,
-        "data_source_type": "external",
-        "doc_metadata": own,
-    }
-    return Passage(_text(record.get("content")), title, _number(record.get("score")), passage_metadata)
-
-
-def _dify_passage(record: Mapping[str, Any], dataset: str, name: str) -> Passage:
-    segment = record.get("segment")
-    if not _is_object(segment):
-        raise Failure("the knowledge server sent a record without a segment.", ERROR)
-    document: Any = segment.get("document")
-    document = document if _is_object(document) else {}
-    title = _text(document.get("name"))
-    content = _text(segment.get("sign_content")) or _text(segment.get("content"))
-    if answer := _text(segment.get("answer")):
-        content = f"question:{content} \nanswer:{answer}"
-    children = record.get("child_chunks")
-    files = record.get("files")
-    metadata: dict[str, Value] = {
-        "_source": "knowledge",
-        "dataset_id": dataset,
-        "dataset_name": name,
-        "document_id": document.get("id") or segment.get("document_id"),
-        "document_name": title,
-        "data_source_type": document.get("data_source_type"),
-        "segment_id": segment.get("id"),
-        "child_chunks": children if isinstance(children, list) else [],
-        "segment_hit_count": segment.get("hit_count"),
-        "segment_word_count": segment.get("word_count"),
-        "segment_position": segment.get("position"),
-        "segment_index_node_hash": segment.get("index_node_hash"),
-        "doc_metadata": document.get("doc_metadata"),
-    }
-    return Passage(
-        content,
-        title,
-        _number(record.get("score")),
-        metadata,
-        _text(record.get("summary")) or None,
-        [file for file in cast("list[Any]", files) if _is_object(file)] if isinstance(files, list) else (),
-    )
-
-
-def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 # ----------------------------------------------------------------------------------------------------------- settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from headrace.errors import HeadraceError, NodeError
 from headrace.ids import canonical_id
 from headrace.ports.catalog import App
-from headrace.ports.services import Knowledge, Passage, Retrieval
+from headrace.ports.services import DatasetDescription, Knowledge, Passage, Retrieval
 from headrace.values import Value
 
 if TYPE_CHECKING:
@@ -89,10 +89,15 @@ class KnowledgeRouter:
             return await self._others.fields(dataset)
         return [field.name for field in await self._bases.store.datasets.metadata_fields(local.id)]
 
-    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
+    async def describe(self, dataset: str, app: str = "") -> DatasetDescription:
         """See Knowledge.describe."""
         local = await self._dataset(dataset, app)
-        return await self._others.describe(dataset) if local is None else (local.name, local.description)
+        if local is None:
+            return await self._others.describe(dataset)
+        counts = (await self._bases.store.datasets.count_documents([local.id])).get(local.id)
+        embedding = (local.embedding_provider, local.embedding_model)
+        found = counts is not None and counts.available > 0
+        return DatasetDescription(local.name, local.description, local.technique or "", embedding, found)
 
     async def scores(
         self, query: str, passages: Sequence[Passage], settings: Mapping[str, Value]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from headrace.node import Context
 from headrace.nodes._model_call import ModelConfig, complete, request_of
-from headrace.ports.services import FunctionTool, Message, Usage
+from headrace.ports.services import DatasetDescription, FunctionTool, Message, Usage
 from headrace.values import Value
 
 _TASK = (
@@ -23,40 +22,34 @@ _PARAMETERS = {"temperature": 0.2, "top_p": 0.3, "max_tokens": 1500}
 _NAME = re.compile(r"knowledge_base_(\d+)")
 
 
-class BaseDescription(NamedTuple):
-    """What a model knows of a knowledge base, besides its id."""
-
-    dataset: str
-    name: str
-    description: str
-
-    @property
-    def text(self) -> str:
-        text = self.description or f"useful for when you want to answer queries about the {self.name}"
-        return text.replace("\n", "").replace("\r", "")
-
-
 async def choose_base(
-    ctx: Context, model: ModelConfig, bases: Sequence[BaseDescription], query: str, kind: str
+    ctx: Context, model: ModelConfig, bases: Mapping[str, DatasetDescription], query: str, kind: str
 ) -> tuple[str | None, Usage]:
-    """(the base to search, None if there is none; the model's usage). NodeError if the call of the model fails, or,
-    with this kind, if the answer is longer than a text may be."""
-    if len(bases) < 2:
-        return (bases[0].dataset if bases else None), Usage()
+    """(which of the bases to search, None if there is none; the model's usage). NodeError if the call of the model
+    fails, or, with this kind, if the answer is longer than a text may be."""
+    datasets = list(bases)
+    if len(datasets) < 2:
+        return (datasets[0] if datasets else None), Usage()
+    descriptions = {f"knowledge_base_{number}": _text(base) for number, base in enumerate(bases.values(), 1)}
     if model.is_completion:
-        lines = "\n".join(f"knowledge_base_{number}: {base.text}" for number, base in enumerate(bases, 1))
+        lines = "\n".join(f"{name}: {text}" for name, text in descriptions.items())
         request = request_of(ctx, model, [Message("user", _TEXT_TASK.format(bases=lines, query=query))])
         answer = await complete(ctx, request, kind=kind)
-        return _chosen(answer.text, bases), answer.usage
+        return _chosen(answer.text, datasets), answer.usage
     schema: dict[str, Value] = {"type": "object", "properties": {}, "required": []}
-    tools = [FunctionTool(f"knowledge_base_{number}", base.text, schema) for number, base in enumerate(bases, 1)]
+    tools = [FunctionTool(name, text, schema) for name, text in descriptions.items()]
     messages = [Message("system", _TASK), Message("user", query)]
     decisive = model.model_copy(update={"completion_params": {**model.completion_params, **_PARAMETERS}})
     answer = await complete(ctx, request_of(ctx, decisive, messages, tools=tools), kind=kind)
-    return (_chosen(answer.tool_calls[0].name, bases) if answer.tool_calls else None), answer.usage
+    return (_chosen(answer.tool_calls[0].name, datasets) if answer.tool_calls else None), answer.usage
 
 
-def _chosen(text: str, bases: Sequence[BaseDescription]) -> str | None:
+def _text(base: DatasetDescription) -> str:
+    text = base.description or f"useful for when you want to answer queries about the {base.name}"
+    return text.replace("\n", "").replace("\r", "")
+
+
+def _chosen(text: str, datasets: Sequence[str]) -> str | None:
     match = _NAME.search(text)
     number = int(match[1]) if match else 0
-    return bases[number - 1].dataset if 1 <= number <= len(bases) else None
+    return datasets[number - 1] if 1 <= number <= len(datasets) else None

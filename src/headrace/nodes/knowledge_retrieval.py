@@ -18,10 +18,10 @@ from headrace.errors import NodeError
 from headrace.kernel.graph import Traits
 from headrace.kernel.summary import UsageTotal
 from headrace.node import Config, Context, Node, OutputType, Result, SelectorField, null_means_default
-from headrace.nodes._base_choice import BaseDescription, choose_base
+from headrace.nodes._base_choice import choose_base
 from headrace.nodes._metadata_filter import derive_filter
 from headrace.nodes._model_call import ModelConfig, reporting
-from headrace.ports.services import Passage, Resources, Retrieval, Usage
+from headrace.ports.services import DatasetDescription, Passage, Resources, Retrieval, Usage
 from headrace.values import Value
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ T = TypeVar("T")
 ERROR = "KnowledgeRetrievalNodeError"
 _NO_MODEL = "metadata_filtering_mode 'automatic' needs a model that derives the filter: choose one."
 _NO_CHOICE = "retrieval_mode 'single' needs a model that chooses a knowledge base: choose one."
+_DIFFERENT = "The configured knowledge base list have different {}, please set reranking model."
 _WHITESPACE = re.compile(r"[\r\n\t]+")
 
 
@@ -51,11 +52,21 @@ class MultipleRetrieval(Config):
 
     _null = null_means_default("top_k", "reranking_enable")
 
+    @property
+    def by_rerank_model(self) -> bool:
+        """Whether a model puts into order what several bases find. It may not be chosen."""
+        return self.reranking_enable and self.reranking_mode == "reranking_model"
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether weights of scores and keywords do."""
+        return self.reranking_enable and self.reranking_mode == "weighted_score"
+
     def settings(self) -> dict[str, Value]:
         """The settings of Dify's `retrieval_model` given here; {} means those of the knowledge base."""
         if not self.reranking_enable:
             return {"reranking_enable": False}
-        if self.reranking_mode == "weighted_score":
+        if self.is_weighted:
             if not self.weights:
                 return {}
             return {"reranking_enable": True, "reranking_mode": "weighted_score", "weights": dict(self.weights)}
@@ -165,8 +176,7 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         config, knowledge = self.config, ctx.resources.knowledge
         if config.single_retrieval_config is None:
             raise NodeError(_NO_CHOICE, ERROR)
-        descriptions = await _gather(knowledge.describe(dataset, ctx.app) for dataset in config.dataset_ids)
-        bases = [BaseDescription(dataset, *of) for dataset, of in zip(config.dataset_ids, descriptions, strict=True)]
+        bases = await self._available(ctx)
         dataset, usage = await choose_base(ctx, config.single_retrieval_config.model, bases, query, ERROR)
         if dataset is None:
             return [], usage
@@ -178,6 +188,8 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
         what they find is put into one order."""
         config, datasets = self.config.multiple_retrieval_config, self.config.dataset_ids
         settings, threshold, several = config.settings(), config.score_threshold, len(datasets) > 1
+        if several and not config.by_rerank_model:
+            _require_one_scale(list((await self._available(ctx)).values()), weighted=config.is_weighted)
         results = await _gather(
             ctx.resources.knowledge.retrieve(
                 Retrieval(dataset, query, config.top_k, threshold, settings, conditions, ctx.app, several)
@@ -192,6 +204,12 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
             passage for passage in passages if threshold is None or passage.score is None or passage.score >= threshold
         ]
         return sorted(good, key=lambda passage: passage.score or 0.0, reverse=True)[: config.top_k]
+
+    async def _available(self, ctx: Context) -> dict[str, DatasetDescription]:
+        """The knowledge bases with documents that can be found; Dify leaves out the others."""
+        datasets = self.config.dataset_ids
+        descriptions = await _gather(ctx.resources.knowledge.describe(dataset, ctx.app) for dataset in datasets)
+        return {dataset: of for dataset, of in zip(datasets, descriptions, strict=True) if of.has_documents}
 
     async def _conditions(self, ctx: Context, query: str) -> tuple[Mapping[str, Value] | None, Usage]:
         """(the metadata filter, if any; the usage of the model that derived it)."""
@@ -221,6 +239,17 @@ class KnowledgeRetrieval(Node[KnowledgeRetrievalConfig]):
                 pass
         operator = filters.logical_operator if filters else "or"
         return ({"logical_operator": operator, "conditions": conditions} if conditions else None), usage
+
+
+def _require_one_scale(bases: Sequence[DatasetDescription], *, weighted: bool) -> None:
+    """Scores of keywords and of vectors, and those of vectors of different models, cannot be compared: NodeError with
+    Dify's message and type if a rerank model is needed. A base whose technique is not known is not compared."""
+    known = [base for base in bases if base.technique is not None]
+    if len({base.technique for base in known}) > 1:
+        raise NodeError(_DIFFERENT.format("indexing technique"), "ValueError")
+    of_vectors = {base.embedding for base in known if base.technique == "high_quality"}
+    if weighted and len(of_vectors) > 1:
+        raise NodeError(_DIFFERENT.format("embedding model"), "ValueError")
 
 
 def _sum(usages: Sequence[Usage]) -> dict[str, Value]:

@@ -12,7 +12,15 @@ from headrace.frozen import frozen
 from headrace.ports.mail import MailSetup
 from headrace.ports.services.files import Files
 from headrace.ports.services.http import Http, HttpRequest, HttpResponse, Part
-from headrace.ports.services.knowledge import Documents, History, Knowledge, Passage, Retrieval, Turn
+from headrace.ports.services.knowledge import (
+    DatasetDescription,
+    Documents,
+    History,
+    Knowledge,
+    Passage,
+    Retrieval,
+    Turn,
+)
 from headrace.ports.services.models import (
     MOST_TOKENS,
     ChatChunk,
@@ -57,6 +65,7 @@ __all__ = [
     "BlobMessage",
     "ChatChunk",
     "ChatRequest",
+    "DatasetDescription",
     "Documents",
     "FileMessage",
     "Files",

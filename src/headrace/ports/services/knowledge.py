@@ -54,6 +54,19 @@ class Passage:
     files: Sequence[Mapping[str, Value]] = ()
 
 
+@frozen
+class DatasetDescription:
+    """What a server says of a knowledge base. `technique` is that of its index (`high_quality`, `economy`), "" if it
+    has none, None if the server does not say; `embedding` is (provider, model). `has_documents`: there are some that
+    can be found."""
+
+    name: str
+    description: str = ""
+    technique: str | None = None
+    embedding: tuple[str, str] = ("", "")
+    has_documents: bool = True
+
+
 class Knowledge(Protocol):
     """Knowledge bases: those of an app's workspace, of a Dify, or of a server of Dify's external knowledge API."""
 
@@ -65,8 +78,8 @@ class Knowledge(Protocol):
         """The names of its documents' metadata fields, if the server lists them. NodeError as for `retrieve`."""
         ...
 
-    async def describe(self, dataset: str, app: str = "") -> tuple[str, str]:
-        """(its name, its description), as far as the server has them. NodeError as for `retrieve`."""
+    async def describe(self, dataset: str, app: str = "") -> DatasetDescription:
+        """What its server says of it. NodeError as for `retrieve`."""
         ...
 
     async def scores(
