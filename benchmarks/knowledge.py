@@ -58,7 +58,7 @@ def measure_graphs(quick: bool) -> list[Row]:
     with _filled(texts) as url:
         rows = _rows_of_graph(USEARCH, url, "usearch", texts, queries)
     try:
-        # the graph has to be in memory, both while it is built and while it is result
+        # the graph has to be in memory, both while it is built and while it is searched
         with (
             postgresql.serving(shared_buffers="1GB", maintenance_work_mem="1GB") as server,
             _filled(texts, server.new_database()) as url,
