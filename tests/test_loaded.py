@@ -32,7 +32,6 @@ PACKAGES = {
     "headrace",
     "httptools",
     "orjson",
-    "prometheus_client",
     "pydantic",
     "pydantic_core",
     "python_multipart",
@@ -49,6 +48,8 @@ PACKAGES = {
 """All that may be loaded, beside the standard library."""
 
 LATER = (
+    "headrace.adapters.archive",
+    "headrace.adapters.models.demo",
     "headrace.adapters.oidc",
     "headrace.adapters.plugins.triggers",
     "headrace.adapters.temporal",
@@ -56,6 +57,9 @@ LATER = (
     "headrace.api.native.routes",
     "headrace.api.openai.routes",
     "headrace.cli.run",
+    "headrace.nodes.agent.chat",
+    "headrace.nodes.human_input.node",
+    "headrace.nodes.knowledge_retrieval",
     "headrace.stores.memory",
     "headrace.telemetry.spans",
     "sqlalchemy.dialects.mysql",

@@ -10,9 +10,8 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.adapters.archive import FILES
 from headrace.adapters.file_storage import FileBlobStore
-from headrace.adapters.installation import configured_secret, database_secret, installation_secret
+from headrace.adapters.installation import FILES, configured_secret, database_secret, installation_secret
 from headrace.adapters.sandbox import EgressProxy, LocalSandbox, Packages
 from headrace.background import MAX_PAUSE, back_off
 from headrace.dispatch import LocalDispatch, SharedDispatch

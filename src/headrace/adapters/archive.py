@@ -28,13 +28,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
+from headrace.adapters.installation import FILES, SECRET
 from headrace.errors import HeadraceError
 from headrace.frozen import frozen
 
 __all__ = ["DATABASE", "FILES", "FORMAT", "SECRET", "Manifest", "Packed", "pack", "unpack"]
 
 FORMAT = 1
-MANIFEST, DATABASE, SECRET, FILES, SUMS = "manifest.json", "headrace.db", "secret", "files", "SHA256SUMS"
+MANIFEST, DATABASE, SUMS = "manifest.json", "headrace.db", "SHA256SUMS"
 
 _FILE = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{6}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 _SMALL = {MANIFEST: 100_000, SECRET: 1000}  # maximum sizes in bytes

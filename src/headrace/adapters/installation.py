@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from headrace.adapters.archive import SECRET
 from headrace.errors import HeadraceError
 
 __all__ = [
+    "FILES",
     "SECRET",
     "SHARED_SECRET",
     "configured_secret",
@@ -27,6 +27,9 @@ __all__ = [
     "installation_secret",
     "parse_secret",
 ]
+
+SECRET, FILES = "secret", "files"
+"""Names in the data folder and in archives: the file of the installation's secret, and the folder of files."""
 
 SHARED_SECRET = "shared_secret"
 """The fact that has the secret itself, in a database that keeps it."""

@@ -11,7 +11,6 @@ from headrace.errors import InvalidParam, NodeError, RequestError
 from headrace.frozen import frozen
 from headrace.kernel.events import RunEnded, RunId
 from headrace.kernel.summary import ENDED_WELL, RunSummary
-from headrace.nodes.human_input.node import HumanInput
 from headrace.nodes.start import Input, Start
 from headrace.ports import App
 from headrace.ports.services import (
@@ -107,6 +106,8 @@ def start_of(release: Release) -> Start:
 
 def _why_not_a_tool(release: Release) -> str:
     """As in Dify an app that waits for a person cannot be a tool: a caller would hold its node for days."""
+    from headrace.nodes.human_input.node import HumanInput
+
     flow = release.flow
     if flow.mode != "workflow":
         return f"it is of mode '{flow.mode}', not a workflow"

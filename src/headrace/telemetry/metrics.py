@@ -11,10 +11,9 @@ import logging
 import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Scope
@@ -28,6 +27,10 @@ from headrace.kernel.trace import NodeTrace
 from headrace.ports import Callback
 from headrace.telemetry.logs import REQUEST
 from headrace.telemetry.run_tracker import Outcome, Sink, TrackedRun, cost_of
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 access_logger = logging.getLogger("headrace.access")
 
@@ -65,6 +68,8 @@ class Counter:
             counts[labels] = counts.get(labels, 0) + amount
 
     def family(self) -> CounterMetricFamily:
+        from prometheus_client.core import CounterMetricFamily
+
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
         for labels, count in self._counts.items():
             family.add_metric(labels, count)
@@ -92,6 +97,8 @@ class Histogram:
         series[1][0] += seconds
 
     def family(self) -> HistogramMetricFamily:
+        from prometheus_client.core import HistogramMetricFamily
+
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         for labels, (counts, total) in self._series.items():
             buckets: list[tuple[str, float]] = []
@@ -146,18 +153,28 @@ class Metrics(Sink):
         ]
         self.model_limits: Mapping[str, ModelLimit] = {}
         self.totals: list[tuple[str, str, Callable[[], int]]] = []  # as `gauges`, of counters
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+
+    @cached_property
+    def _registry(self) -> CollectorRegistry:
+        from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+        registry = CollectorRegistry()
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        return registry
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format. To be called in the thread that counts."""
+        from prometheus_client import generate_latest
+
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """For the library, on each request."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         version = GaugeMetricFamily("headrace_info", "The version that runs.", labels=("version",))
         version.add_metric((__version__,), 1)
         yield version
@@ -174,6 +191,8 @@ class Metrics(Sink):
                 yield metric.family()
 
     def _model_calls(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
         active = GaugeMetricFamily("headrace_model_calls_active", "Calls under a limit in progress.", labels=("limit",))
         waiting = GaugeMetricFamily("headrace_model_calls_waiting", "Calls that wait for a limit.", labels=("limit",))
         for name, limit in self.model_limits.items():

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from headrace.adapters.models import demo as demo_model
 from headrace.adapters.models.endpoint import NOT_INITIALIZED, Endpoint
 from headrace.adapters.models.failures import CONNECTION, Failure
 from headrace.adapters.models.google_cloud import AccessTokens
@@ -130,7 +129,7 @@ class ModelClient:
         passed on; closing the generator, or cancelling its reader, closes the connection at once."""
         endpoint = self._endpoint(request.provider)
         if not isinstance(endpoint, Endpoint):
-            source = demo_model.answer(request, self._demo_delay) if endpoint is None else endpoint.chat(request)
+            source = _demo_answer(request, self._demo_delay) if endpoint is None else endpoint.chat(request)
             async with aclosing(source) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -215,3 +214,9 @@ def _simplified(body: dict[str, Any], failure: Failure, schema_in_prompt: bool) 
             del body[name]
             return True
     return False
+
+
+def _demo_answer(request: ChatRequest, delay: float) -> AsyncGenerator[ChatChunk]:
+    from headrace.adapters.models import demo
+
+    return demo.answer(request, delay)

@@ -16,7 +16,6 @@ from headrace.conversations.messages import AGENT
 from headrace.kernel.events import Record, StepEnded, StepStarted
 from headrace.kernel.steps import Steps, apply_step
 from headrace.node import Flow
-from headrace.nodes.agent.chat import AgentChatConfig
 from headrace.nodes.agent.records import ModelAnswer, Round, call_input, round_of
 from headrace.values import Value, to_json
 
@@ -27,8 +26,7 @@ class AgentThoughts:
 
     def __init__(self, flow: Flow) -> None:
         self._thinks = flow.mode == AGENT
-        configs = [node.config for node in flow.nodes.values() if isinstance(node.config, AgentChatConfig)]
-        self._labels = {tool.tool_name: tool.tool_label for config in configs for tool in config.tools}
+        self._labels = _labels(flow) if self._thinks else {}
         self.thoughts: list[AgentThought] = []
         self._steps: Steps = {}  # of the current round
 
@@ -87,6 +85,14 @@ class AgentThoughts:
     def _label(self, name: str) -> ToolLabel:
         label = self._labels.get(name) or name
         return {"en_US": label, "zh_Hans": label}
+
+
+def _labels(flow: Flow) -> dict[str, str]:
+    """The labels of the agent's tools, by their names."""
+    from headrace.nodes.agent.chat import AgentChatConfig
+
+    configs = [node.config for node in flow.nodes.values() if isinstance(node.config, AgentChatConfig)]
+    return {tool.tool_name: tool.tool_label for config in configs for tool in config.tools}
 
 
 def _by_name(items: Iterable[tuple[str, Value]]) -> str:

@@ -39,7 +39,6 @@ from headrace.kernel.response import ResponseStream
 from headrace.kernel.summary import FAILED, RunSummary
 from headrace.node import Flow
 from headrace.nodes._tool_messages import SOURCES
-from headrace.nodes.knowledge_retrieval import retriever_resources
 from headrace.values import File, Value, files_in
 
 FLOWING = "advanced-chat"
@@ -152,6 +151,8 @@ class Reply:
         if node.traits.response or node.traits.generates:
             self._add_files(event.outputs)
         if self._cites and node.traits.cites:
+            from headrace.nodes.knowledge_retrieval import retriever_resources
+
             self._cite(retriever_resources(event.outputs))
         if self._cites and (sources := event.process.get(SOURCES)):  # of a plugin's tool
             self._cite(cast("Sequence[Mapping[str, Value]]", sources))
