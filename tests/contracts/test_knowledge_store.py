@@ -272,6 +272,24 @@ async def test_segments_are_indexed(store: KnowledgeStore) -> None:
     assert await store.segments.hits(["o1"]) == {"o1": 2}
 
 
+async def test_changes_of_the_same_segments_do_not_wait_for_each_other(store: KnowledgeStore) -> None:
+    names = [f"s{number}" for number in range(20)]
+    claim = await claimed(store, *(segment(name, number) for number, name in enumerate(names, 1)))
+    assert await store.segments.index_segments("o1", [index(name) for name in names], "m", 9.5, claim)
+
+    async def all_changes(number: int) -> None:
+        some = names[number:] + names[:number]
+        await store.segments.add_hits(some)
+        await store.segments.change_segment(some[0], {"content": f"content {number}", "word_count": number})
+        await store.documents.index_again("d1")
+        await store.segments.index_segments("o1", [index(name) for name in reversed(some)], "m", 9.5)
+        await store.segments.remove_segment(f"s{number + 10}")
+
+    await asyncio.gather(*map(all_changes, range(8)))  # a deadlock would be a StoreError
+    assert len(await store.segments.segments_by_id("d1", names)) == 12
+    assert await store.segments.hits(["o1"]) != {}
+
+
 async def test_segments_are_listed(store: KnowledgeStore) -> None:
     await claimed(store, *(segment(f"s{number}", number) for number in range(1, 6)))
     await store.segments.change_segment("s2", {"content": "Ümlaut 100%", "status": "error", "keywords": ["k"]})

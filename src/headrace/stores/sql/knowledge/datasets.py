@@ -12,7 +12,7 @@ from sqlalchemy.engine import RowMapping
 from headrace.ports.knowledge import UNFINISHED, Dataset, DatasetChanges, DatasetCounts, MetadataField, Tag
 from headrace.stores.encoding import clean
 from headrace.stores.sql.knowledge.repository import KnowledgeRepository
-from headrace.stores.sql.knowledge.rows import dataset_of, page, parts, row, row_of
+from headrace.stores.sql.knowledge.rows import dataset_of, lock, page, parts, row, row_of
 from headrace.stores.sql.knowledge_schema import dataset as _datasets
 from headrace.stores.sql.knowledge_schema import (
     dataset_document,
@@ -67,8 +67,9 @@ class SqlDatasets(KnowledgeRepository):
     async def remove_dataset(self, dataset: str) -> bool:
         def work(connection: Connection) -> bool:
             # in this order, as everything that indexes a document locks it before its dataset
-            documents = update(dataset_document).where(dataset_document.c.dataset == clean(dataset))
-            connection.execute(documents.values(deleted=True))
+            of_dataset = dataset_document.c.dataset == clean(dataset)
+            lock(connection, dataset_document.c.id, of_dataset)
+            connection.execute(update(dataset_document).where(of_dataset).values(deleted=True))
             which = (_datasets.c.id == clean(dataset), ~_datasets.c.deleted)
             return connection.execute(update(_datasets).where(*which).values(deleted=True)).rowcount > 0
 

@@ -13,7 +13,16 @@ from headrace.ports.knowledge import Document, DocumentChanges, DocumentFilter
 from headrace.ports.knowledge_store import ChangeMetadata
 from headrace.stores.encoding import clean, decode_value
 from headrace.stores.sql.knowledge.repository import KnowledgeRepository
-from headrace.stores.sql.knowledge.rows import delete_segments, document_of, next_version, page, parts, row, row_of
+from headrace.stores.sql.knowledge.rows import (
+    delete_segments,
+    document_of,
+    lock,
+    next_version,
+    page,
+    parts,
+    row,
+    row_of,
+)
 from headrace.stores.sql.knowledge_schema import (
     DELETED,
     OPEN,
@@ -135,8 +144,11 @@ class SqlDocuments(KnowledgeRepository):
         anew = {**free, "status": "indexing", "error": None, "completed_at": None}
 
         def work(connection: Connection) -> None:
+            of_dataset = dataset_segment.c.dataset == clean(dataset)
+            lock(connection, _documents.id, _documents.dataset == clean(dataset))
+            lock(connection, dataset_segment.c.id, of_dataset)
             connection.execute(update(dataset_document).where(*split, _documents.status != "paused").values(anew))
-            segments = update(dataset_segment).where(dataset_segment.c.dataset == clean(dataset))
+            segments = update(dataset_segment).where(of_dataset)
             connection.execute(segments.values(status="waiting", error=None, completed_at=None))
 
         await self._write(work)
@@ -198,6 +210,8 @@ def _purge(connection: Connection) -> bool:
     if document is not None:
         segments = select(dataset_segment.c.id).where(dataset_segment.c.document == document.id).limit(_PURGED)
         if ids := connection.execute(segments).scalars().all():
+            lock(connection, _documents.id, _documents.id == document.id)
+            lock(connection, dataset_segment.c.id, dataset_segment.c.id.in_(ids))
             delete_segments(connection, ids)
             next_version(connection, document.dataset)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Select, Table, delete, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, delete, func, select, update
 from sqlalchemy.engine import RowMapping
 
 from headrace.ports.knowledge import ChildChunk, Dataset, Document, ProcessRule, Segment, Vector
@@ -96,6 +96,12 @@ def page(connection: Connection, statement: Select[Any], offset: int, limit: int
 def insert_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         connection.execute(table.insert(), list(rows))
+
+
+def lock(connection: Connection, id_: Column[str], *which: ColumnElement[bool]) -> None:
+    """Locks rows in the order of their ids, so that no two transactions wait for each other. Documents come before
+    their segments, and these before their dataset."""
+    connection.execute(select(id_).where(*which).order_by(id_).with_for_update()).all()
 
 
 def next_version(connection: Connection, dataset: str) -> int:

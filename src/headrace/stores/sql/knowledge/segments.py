@@ -27,6 +27,7 @@ from headrace.stores.sql.knowledge.rows import (
     has_claim,
     indexed_keywords,
     insert_all,
+    lock,
     next_version,
     pack_vector,
     page,
@@ -64,6 +65,7 @@ class SqlSegments(KnowledgeRepository):
             some = select(_segments.id, _segments.dataset).where(_segments.document == document).limit(_CLEARED)
             rows = connection.execute(some).all()
             if rows:
+                lock(connection, _segments.id, _segments.id.in_([stored.id for stored in rows]))
                 delete_segments(connection, [stored.id for stored in rows])
                 next_version(connection, rows[0].dataset)
             return bool(rows)
@@ -97,11 +99,13 @@ class SqlSegments(KnowledgeRepository):
         def work(connection: Connection) -> bool:
             if claim is not None and not has_claim(connection, document, claim):
                 return False
+            lock(connection, dataset_document.c.id, dataset_document.c.id == clean(document))
             # a segment or document that was removed in the meantime is not found by anything
             statement = (
                 select(_segments.id, _segments.dataset)
                 .join(dataset_document, dataset_document.c.id == _segments.document)
                 .where(_segments.id.in_([index.segment for index in indexes]), ~dataset_document.c.deleted)
+                .order_by(_segments.id)
                 .with_for_update()
             )
             present = {stored.id: stored.dataset for stored in connection.execute(statement)}
@@ -153,9 +157,14 @@ class SqlSegments(KnowledgeRepository):
         return await self._database.run(work)
 
     async def add_hits(self, segments: Collection[str]) -> None:
+        which = _segments.id.in_(sorted(map(clean, set(segments))))
+
+        def work(connection: Connection) -> None:
+            lock(connection, _segments.id, which)
+            connection.execute(update(dataset_segment).where(which).values(hit_count=_segments.hit_count + 1))
+
         if segments:
-            which = _segments.id.in_(sorted(map(clean, set(segments))))
-            await self._execute(update(dataset_segment).where(which).values(hit_count=_segments.hit_count + 1))
+            await self._write(work)
 
     # ---------------------------------------------------------------------------------------------------- segments
 
@@ -205,6 +214,7 @@ class SqlSegments(KnowledgeRepository):
         statement = update(dataset_segment).where(_segments.id == clean(segment)).values(row(changes))
 
         def work(connection: Connection) -> bool:
+            _lock_document_of(connection, segment)
             document = connection.execute(statement.returning(_segments.document)).scalar()
             if document is not None and "word_count" in changes:
                 _count_words(connection, document)
@@ -214,6 +224,7 @@ class SqlSegments(KnowledgeRepository):
 
     async def remove_segment(self, segment: str) -> bool:
         def work(connection: Connection) -> bool:
+            _lock_document_of(connection, segment)
             which = select(_segments.dataset, _segments.document).where(_segments.id == clean(segment))
             removed = connection.execute(which).first()
             if removed is None:
@@ -293,6 +304,11 @@ class SqlSegments(KnowledgeRepository):
     ) -> tuple[list[T], int]:
         rows, total = await self._database.run(lambda connection: page(connection, statement, offset, limit))
         return [item(stored) for stored in rows], total
+
+
+def _lock_document_of(connection: Connection, segment: str) -> None:
+    document = select(_segments.document).where(_segments.id == clean(segment)).scalar_subquery()
+    lock(connection, dataset_document.c.id, dataset_document.c.id == document)
 
 
 def _count_words(connection: Connection, document: str) -> None:
