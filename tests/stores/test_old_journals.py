@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ from headrace.stores.encoding import decode
 from headrace.stores.sql import SqlStorage
 from headrace.stores.sql.migrations import upgrade
 from headrace.values import File, Variable
+from tests.contracts.examples import numbered
 
 JOURNALS = Path(__file__).parents[1] / "data" / "journals"
 PICTURE = File("image", "local_file", "a.png", ".png", "image/png", 12, None, "0d5f", "http://127.0.0.1/a.png")
@@ -180,8 +182,38 @@ def test_the_old_journal_holds_every_type_of_event() -> None:
         ("NodeStarted", b'~[{"$":"file","v":{"sort":"image"}}]', "cannot be read"),
         ("NodeStarted", b"\xff", "cannot be read"),
         ("NodeStarted", b"", "cannot be read"),
+        ("NodeStarted", b'~[{"$":"file","v":1}]', "cannot be read"),
+        ("NodeStarted", b'~[{"$":"object","v":[[[],1]]}]', "cannot be read"),
+        ("NodeStarted", b"~" + b"[" * 100_000, "cannot be read"),
+        ("RunPaused", b"[1]", "cannot be read"),
     ],
 )
 def test_a_damaged_or_newer_record_is_named(name: str, body: bytes, what: str) -> None:
     with pytest.raises(StoreError, match=f"run r1: event 7 .*{what}"):
         decode(("r1", 7, 1.0, name, body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"z",
+        b"zdamaged",
+        b"null",
+        b"[1,2]",
+        b'[["NodeStarted",1.0,"a"]]',
+        b'[["NodeStarted",1.0,"a"],[{},1.0,"b"]]',
+        b'[["NodeStarted",1.0,"a"],["RunPaused",1.0,2]]',
+        b'~[["NodeStarted",1.0,"a"],["NodeStarted",1.0,{"$":"variable","v":1}]]',
+    ],
+)
+async def test_a_damaged_row_of_several_records_concerns_its_run_only(body: bytes, tmp_path: Path) -> None:
+    storage = await SqlStorage.open(f"sqlite:///{tmp_path}/headrace.db")
+    for run in ("r1", "r2"):
+        await storage.journal.append(numbered(run, [NodeStarted("a"), NodeStarted("b")]))
+    with closing(sqlite3.connect(tmp_path / "headrace.db")) as connection, connection:
+        connection.execute("UPDATE events SET body = ? WHERE run = 'r1'", (body,))
+    with pytest.raises(StoreError, match=r"run r1: event [12] .*cannot be read") as raised:
+        await storage.journal.read("r1")
+    assert not raised.value.transient
+    assert list(await storage.journal.read_all(["r1", "r2"])) == ["r2"]
+    await storage.aclose()

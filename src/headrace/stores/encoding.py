@@ -83,7 +83,10 @@ def encode_value(value: Value, nulls: int = 0, levels: int = 0) -> bytes:
 
 def decode_value(body: bytes) -> Value:
     """The value that was encoded; tuples have become lists. ValueError if the bytes are damaged."""
-    return _untagged(json.loads(body[1:])) if body.startswith(_TAGGED) else orjson.loads(body)
+    try:
+        return _untagged(json.loads(body[1:])) if body.startswith(_TAGGED) else orjson.loads(body)
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:  # what a tag stands for is not there
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def field_values(event: Event) -> tuple[Any, ...]:
@@ -105,19 +108,19 @@ def decode(row: Row) -> Record:
     run, seq, at, name, body = row
     try:
         values = decode_value(body)
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise damaged(run, seq, name, error) from error
     return Record(run, seq, at, event_of(run, seq, name, values))
 
 
 def event_of(run: RunId, seq: int, name: str, values: Sequence[Value]) -> Event:
     """The event of this type that has these values; errors as those of `decode`."""
-    if name not in EVENTS:
-        raise NewerRecord(
-            f"run {run}: event {seq} is of the unknown type {name}; "
-            "a newer version of Headrace wrote it, and only such a version can read it."
-        )
     try:
+        if name not in EVENTS:
+            raise NewerRecord(
+                f"run {run}: event {seq} is of the unknown type {name}; "
+                "a newer version of Headrace wrote it, and only such a version can read it."
+            )
         if len(values) > len(_FIELDS[EVENTS[name]]):
             raise NewerRecord(
                 f"run {run}: event {seq} ({name}) has an unknown field; "
@@ -125,9 +128,9 @@ def event_of(run: RunId, seq: int, name: str, values: Sequence[Value]) -> Event:
             )
         # fields that were added since take their defaults, so that old journals stay readable
         event = EVENTS[name](*values)
-    except TypeError as error:
+        return replace(event, reasons=tuple(event.reasons)) if isinstance(event, RunPaused) else event
+    except TypeError as error:  # also of a name in a damaged row, which may be anything
         raise damaged(run, seq, name, error) from error
-    return replace(event, reasons=tuple(event.reasons)) if isinstance(event, RunPaused) else event
 
 
 def damaged(run: RunId, seq: int, name: str, error: Exception) -> StoreError:
@@ -164,7 +167,7 @@ def unpack(row: PackedRow) -> list[Record]:
         if len(items) != more + 1:
             raise ValueError(f"{len(items)} records instead of {more + 1}")
         fields = [(name, at, values) for name, at, *values in items]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError) as error:
         raise damaged(run, first, name, error) from error
     return [
         Record(run, seq, at, event_of(run, seq, name, values)) for seq, (name, at, values) in enumerate(fields, first)
