@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from headrace.adapters.installation import SECRET, SHARED_SECRET, configured_secret, fingerprint, parse_secret
 from headrace.adapters.sandbox import RemoteSandbox
-from headrace.errors import FileStorageError, HeadraceError
+from headrace.errors import FileStorageError, HeadraceError, StoreError
 from headrace.factories import code_packages, file_blobs, local_sandbox, temporal_dispatch
 from headrace.frozen import frozen
 from headrace.ports import App
@@ -24,6 +24,7 @@ from headrace.stores.memory import memory_storage
 
 _SECONDS = 60.0  # for one check
 _WIRE_SECONDS = 10.0
+_IN_DATABASE = frozenset({"vector index", "knowledge", "secret"})  # these may be as they should while it is away
 _FREE = 1024**3  # bytes of disk
 _CLOCK_WARNING, _CLOCK_FAILURE = 2.0, 60.0  # seconds
 
@@ -58,7 +59,9 @@ async def examine(settings: Settings, parts: Collection[str] = ()) -> AsyncGener
         except TimeoutError:
             findings = [Finding(part, Status.FAILED, f"no result within {_SECONDS:g} s")]
         except (HeadraceError, OSError) as error:
-            findings = [Finding(part, Status.FAILED, _reason(error), _ADVICE.get(part, ""))]
+            away = isinstance(error, StoreError) and part in _IN_DATABASE
+            advice = _ADVICE.get("database" if away else part, "")
+            findings = [Finding(part, Status.FAILED, _reason(error), advice)]
         for finding in findings:
             yield finding
 
@@ -334,13 +337,12 @@ _CHECKS: Mapping[str, Check] = {
 _ADVICE: Mapping[str, str] = {
     "data folder": "Give this user the permission to write to it, or name another one (HEADRACE_DATA).",
     "database": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
-    "vector index": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
-    "knowledge": "Check HEADRACE_DATABASE_URL, and that the server runs and accepts connections from here.",
     "secret": "Set HEADRACE_SECRET to the other processes' secret; if it is lost, run `headrace db adopt-secret`.",
     "files": "Check HEADRACE_FILES_URL, the AWS_* variables, and the permissions.",
     "sandbox": "See 'What code nodes may do' in docs/deployment.md, or set HEADRACE_SANDBOX_URL.",
     "plugins": "Check HEADRACE_PLUGIN_PYTHON.",
-    "wire": "Check HEADRACE_WIRE_URL, and that the server runs and accepts connections from here.",
+    "wire": "Check HEADRACE_WIRE_URL (HEADRACE_DATABASE_URL, if it is not set), and that the server runs and accepts "
+    "connections from here.",
     "temporal": "See docs/temporal.md.",
     "mail": "Check HEADRACE_SMTP_URL.",
 }

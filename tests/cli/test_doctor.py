@@ -77,6 +77,17 @@ def test_what_fails_is_said_on_one_line_and_by_the_exit_code(tmp_path: Path, inv
     }
     assert all(item["message"] and item["advice"] for item in by_part.values()), by_part
     assert all(item["message"].isprintable() for item in by_part.values()), by_part
+    # nothing is known about what is in a database that is away
+    assert by_part["secret"]["advice"] == by_part["knowledge"]["advice"] == by_part["database"]["advice"]
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("db", "info"), ("db", "backup", "x.tar")])
+def test_a_url_that_is_not_valid_is_one_line(command: tuple[str, ...], tmp_path: Path, invoke: Invoke) -> None:
+    done = invoke(*command, "--data", tmp_path, HEADRACE_DATABASE_URL="postgresql://u:hunter2@host:port/db")
+    assert done.exit_code == 1
+    said = done.stdout + done.stderr
+    assert "The database's URL is not valid: write it as sqlite:///PATH or" in said
+    assert "hunter2" not in said
 
 
 async def test_postgresql(tmp_path: Path, postgresql_server: Server, s3: S3Server) -> None:

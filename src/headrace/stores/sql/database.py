@@ -225,16 +225,26 @@ def connect(url: str, *, full_sync: bool = False) -> Database:
 
 def engine_of(url: str, *, full_sync: bool = False) -> Engine:
     """The engine of a database, which is not changed by it: see `connect`. StoreError if the URL is not valid."""
-    try:
-        parts = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(f"{url!r} is not a database URL; write it as sqlite:///path/to/file.db") from error
+    parts = url_parts(url)
     backend = parts.get_backend_name()
     if backend == "sqlite":
         return _sqlite(parts, full_sync)
     if backend not in ("postgres", "postgresql"):
         raise StoreError(f"Headrace keeps its data in SQLite or PostgreSQL, not in {backend}.")
     return postgresql_engine(parts, CONNECTIONS)
+
+
+def url_parts(url: str) -> URL:
+    """The parts of a database's URL. StoreError if it is not valid; as it may have a password, that does not repeat
+    it."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError(
+            "The database's URL is not valid: write it as sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME, with "
+            "special characters of the password as %XX.",
+            transient=False,
+        ) from None
 
 
 def _sqlite(url: URL, full_sync: bool) -> Engine:

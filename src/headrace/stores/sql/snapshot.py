@@ -8,12 +8,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.errors import StoreError
 from headrace.frozen import frozen
-from headrace.stores.sql.database import engine_of
+from headrace.stores.sql.database import engine_of, url_parts
 from headrace.stores.sql.failures import reason
 from headrace.stores.sql.migrations import pending, revision_of
 from headrace.stores.sql.postgresql import PGBOUNCER
@@ -39,11 +38,11 @@ class DatabaseStatus:
 
 
 def file_of(url: str) -> Path | None:
-    """The file of an SQLite database; None for another database."""
-    url_parts = make_url(url)
-    if url_parts.get_backend_name() != "sqlite" or not url_parts.database:
+    """The file of an SQLite database; None for another database. StoreError if the URL is not valid."""
+    parts = url_parts(url)
+    if parts.get_backend_name() != "sqlite" or not parts.database:
         return None
-    return Path(url_parts.database.removeprefix("file:"))
+    return Path(parts.database.removeprefix("file:"))
 
 
 def database_status(url: str, *, count: bool = True) -> DatabaseStatus:
@@ -130,7 +129,7 @@ def in_use(file: Path) -> bool:
 
 def backup_commands(url: str) -> tuple[str, str]:
     """The commands that dump and restore a PostgreSQL database, without its password."""
-    target = make_url(url).difference_update_query((PGBOUNCER,))
+    target = url_parts(url).difference_update_query((PGBOUNCER,))
     target = target._replace(drivername="postgresql", password=None).render_as_string()
     return (
         f"pg_dump --format=custom --file=headrace.dump '{target}'",
