@@ -40,7 +40,7 @@ def _model_limits(value: list[str]) -> list[str]:
     for limit in value:
         if not _MODEL_LIMIT.fullmatch(limit):
             raise ValueError(f"{limit!r} is not PROVIDER=NUMBER or PROVIDER/MODEL=NUMBER, of 1 to 999999 calls")
-    if len({limit.rpartition("=")[0] for limit in value}) < len(value):
+    if len({limit.rpartition("=")[0].strip() for limit in value}) < len(value):
         raise ValueError("a provider or model is named twice")
     return value
 
@@ -56,6 +56,7 @@ def _base_url(value: str) -> str:
     parts = urlsplit(value)
     if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
         raise ValueError("must be an http or https URL without a query")
+    _ = parts.port  # ValueError if it is not a number of a port
     return value.rstrip("/")
 
 

@@ -34,7 +34,7 @@ _DATA = Path(".headrace")
 class Settings(BaseModel):
     """The settings of an installation: arguments, or else environment variables. Sizes in bytes, times in seconds."""
 
-    model_config = ConfigDict(extra="ignore", validate_default=True)
+    model_config = ConfigDict(extra="ignore", validate_default=True, allow_inf_nan=False)
 
     data: Annotated[Path, BeforeValidator(lambda value: value or _DATA)] = Field(
         _DATA, description="Folder of the database, the files and the installation's secret"
@@ -84,7 +84,7 @@ class Settings(BaseModel):
     keep_alive_seconds: float = Field(75, gt=0, description="How long a connection may be idle: longer than a proxy's")
     drain_seconds: float = Field(10, ge=0, description="How long runs and streams may continue after SIGTERM")
     cors_origins: Origins = Field(["*"], description="Origins that browsers may call from")
-    sandbox_url: str = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
+    sandbox_url: BaseUrl = Field("", description="A dify-sandbox to run code nodes in, instead of the built-in one")
     sandbox_api_key: str = Field("dify-sandbox", description="Its key")
     code_packages: OptionalPath = Field(
         None,
@@ -134,10 +134,12 @@ class Settings(BaseModel):
     plugin_python: str = Field(
         "", description="Python that plugins are installed with; empty: 3.12 or 3.13 where there is one, else this one"
     )
-    marketplace_url: str = Field(
+    marketplace_url: BaseUrl = Field(
         "https://marketplace.dify.ai", description="A marketplace, or a mirror of one, to get plugins from"
     )
-    summary_model: str = Field("", description="PROVIDER/MODEL that summarizes pages, and writes questions")
+    summary_model: str = Field(
+        "", pattern=r"^(\S+/\S+)?$", description="PROVIDER/MODEL that summarizes pages, and writes questions"
+    )
     vector_index: Literal["signs", "usearch", "pgvector"] = Field(
         "signs",
         description="What finds similar chunks: signs (in memory, up to some 300,000 in a knowledge base), usearch (in "
@@ -177,7 +179,9 @@ class Settings(BaseModel):
         description="How many days runs are kept after they end: 30, or by status as in failed=90 or 30,failed=90; "
         "empty: for ever",
     )
-    file_url_seconds: float | None = Field(None, description="How long a file's link is valid; unset: as the file")
+    file_url_seconds: float | None = Field(
+        None, gt=0, description="How long a file's link is valid; unset: as the file"
+    )
     trigger_grace: float = Field(
         3600,
         ge=60,
@@ -195,7 +199,7 @@ class Settings(BaseModel):
     log_format: Literal["json", "console"] = Field("console", description="How `serve` logs: json or console")
     access_log: bool = Field(False, description="Log every request")
     metrics: str = Field("on", description="Prometheus metrics at /metrics: on, off, or a required bearer token")
-    otel_endpoint: str = Field(
+    otel_endpoint: BaseUrl = Field(
         "", description="An OpenTelemetry collector (OTLP over HTTP); OTEL_EXPORTER_OTLP_ENDPOINT works as well"
     )
     oidc_issuer: str = Field("", description="An OpenID Connect issuer whose bearer tokens are accepted")

@@ -83,6 +83,36 @@ def test_an_empty_variable_is_an_unset_path(monkeypatch: pytest.MonkeyPatch):
     assert Settings().model_dump(include={*paths}) == unset
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DRAIN_SECONDS", "inf"),
+        ("MAX_SECONDS", "nan"),
+        ("FILE_URL_SECONDS", "inf"),
+        ("FILE_URL_SECONDS", "-1"),
+        ("SANDBOX_URL", "nonsense"),
+        ("MARKETPLACE_URL", "marketplace.example"),
+        ("OTEL_ENDPOINT", "collector:4318"),
+        ("PUBLIC_URL", "http://host:port"),
+        ("SUMMARY_MODEL", "nonsense"),
+        ("MODEL_CONCURRENCY", "openai=0"),
+        ("MODEL_CONCURRENCY", "openai=-1"),
+        ("MODEL_CONCURRENCY", "openai =1,openai=2"),
+    ],
+)
+def test_a_value_that_is_not_valid_is_one_line(name: str, value: str, invoke: Invoke, tmp_path: Path):
+    done = invoke("serve", tmp_path / "flow.yml", **{f"HEADRACE_{name}": value})
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"Error: HEADRACE_{name}: ")
+    assert done.stderr.endswith(f"(it is {value!r})\n") or "," in value
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_name_that_is_none_of_a_host_is_one_line(invoke: Invoke, tmp_path: Path):
+    done = invoke("serve", echo(tmp_path / "echo.yml"), "--host", "no..host", "--data", tmp_path)
+    assert (done.exit_code, done.stderr) == (1, "Error: cannot listen on no..host:8040: it is not the name of a host\n")
+
+
 def test_variables_that_are_not_settings_are_named(tmp_path: Path):
     unknown = {"HEADRACE_DRAIN_SECOND": "1", "HEADRACE_COLOUR": "red", "HEADRACE_URL": "http://x"}
     server = Server(echo(tmp_path / "echo.yml"), cwd=tmp_path, **unknown)

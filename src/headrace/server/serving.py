@@ -31,6 +31,8 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         in_use = "the port is in use (--port 0 picks a free one)"
         reason = in_use if error.errno == errno.EADDRINUSE else error.strerror or error
         raise HeadraceError(f"cannot listen on {host}:{port}: {reason}") from error
+    except UnicodeError as error:  # a label of the name is empty, or too long
+        raise HeadraceError(f"cannot listen on {host}:{port}: it is not the name of a host") from error
 
 
 def url_of(listener: socket.socket, tls: Tls | None = None) -> str:
