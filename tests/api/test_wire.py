@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.api.serving import Client, Serving, serving
-from tests.api.wire import RUN, body_of, echo, sent, with_body
+from tests.api.wire import RUN, body_of, connected, echo, read_reply, sent, with_body
 
 # as Java's HttpClient sends it with every first request to a host; `curl --http2` does likewise
 JAVA = (
@@ -250,6 +252,23 @@ async def test_a_post_keeps_its_body_over_a_redirect(server: Serving) -> None:
     async with app.session.post(f"{app.url}/v1//workflows///run", data=body_of(q="kept"), headers=headers) as answer:
         assert (await answer.json())["data"]["outputs"] == {"q": "kept"}
         assert [item.status for item in answer.history] == [308]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the kernel does not count segments")
+async def test_the_head_of_a_response_leaves_with_its_body(server: Serving) -> None:
+    app = await echo(server)
+    info = f"Host: x\r\nAuthorization: Bearer {app.key}\r\n\r\n".encode()
+    async with connected(server) as (reader, writer):
+        connection: socket.socket = writer.get_extra_info("socket")
+        for number, method in enumerate(("GET", "HEAD", "GET"), 1):
+            writer.write(b"%b /v1/info HTTP/1.1\r\n%b" % (method.encode(), info))
+            assert (await read_reply(reader, method)).status == 200
+            assert _segments(connection) == number
+
+
+def _segments(connection: socket.socket) -> int:
+    """How many segments with data a socket has received: `tcpi_data_segs_in` of Linux's `struct tcp_info`."""
+    return int.from_bytes(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 156)[152:], sys.byteorder)
 
 
 async def test_the_index_says_which_api_this_is(server: Serving) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from types import SimpleNamespace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import httptools
@@ -45,7 +46,7 @@ class Connection(HttpToolsProtocol):
         self._partly_arrived = False
         self._heading = True
         self._head = 0  # bytes of the head so far
-        self._body_size = 0  # bytes of the body so far
+        self._body_size = 0  # bytes of the packets with its body so far
         self._retried_head: bytes | None = None  # the head of a request that offers another protocol
         self._discarded_size: int | None = None  # bytes since the end of the last response; None: it has not ended
 
@@ -72,7 +73,9 @@ class Connection(HttpToolsProtocol):
             logger.warning("received a request that is not valid HTTP")
             self.reject(400)
             return
-        if self._heading and self._head > LARGEST_HEAD and not self.transport.is_closing():
+        if not self._heading:
+            self._body_size += len(data)
+        elif self._head > LARGEST_HEAD and not self.transport.is_closing():
             self.reject(431)
 
     def on_message_begin(self) -> None:
@@ -86,23 +89,19 @@ class Connection(HttpToolsProtocol):
             self._retried_head = self._head_without_offer()
             return
         super().on_headers_complete()
-        transport, close = self.transport, self._close
-        closing = SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=close)
-        self.cycle.transport = cast("asyncio.Transport", closing)
+        transport = self.transport
+        output = _Output(self.cycle, transport.write, transport.is_closing, self._close)
+        self.cycle.transport = cast("asyncio.Transport", output)
         self._heading = False
         self._head = 0
         if self.draining:
             self.cycle.keep_alive = False
 
-    def on_body(self, body: bytes) -> None:
-        super().on_body(body)
-        self._body_size += len(body)
-
     def on_message_complete(self) -> None:
         if self._retried_head is not None:
             return
         super().on_message_complete()
-        self.cycle.transport = self.transport  # nothing is left to be discarded
+        cast("_Output", self.cycle.transport).close = self.transport.close  # nothing is left to be discarded
         self._since = None
         self._partly_arrived, self._heading = False, True
 
@@ -215,6 +214,27 @@ class Connection(HttpToolsProtocol):
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+@dataclass(slots=True)
+class _Output:
+    """What a response is written to. Its head waits for the first bytes of its body, which may be none: both leave in
+    one packet, so that a client wakes up once."""
+
+    cycle: RequestResponseCycle
+    send: Callable[[bytes], None]
+    is_closing: Callable[[], bool]
+    close: Callable[[], None]
+    head: bytes | None = None  # None: it has not been written
+
+    def write(self, data: bytes) -> None:
+        if self.head is None and self.cycle.response_started and self.cycle.scope["method"] != "HEAD":
+            self.head = data
+        elif self.head:
+            head, self.head = self.head, b""
+            self.send(head + data)
+        else:
+            self.send(data)
 
 
 def _until_closed(cycle: RequestResponseCycle, app: Any) -> Any:

@@ -167,6 +167,8 @@ class EventStream(Response):
 
     async def _send(self, send: Send, collecting: asyncio.Task[None]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if not self._buffer:  # the head leaves with the first bytes of the body, even if these are none
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
         while True:
             if not self._buffer and not collecting.done():
                 self._change.clear()
