@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from headrace.engine.environment import EngineEnvironment
 from headrace.errors import FileStorageError, NodeError
+from headrace.kernel.containers import GraphInstance
 from headrace.kernel.events import (
     FormRequested,
     NodeFailed,
@@ -22,7 +23,7 @@ from headrace.kernel.events import (
     StepEnded,
 )
 from headrace.kernel.forms import FormOutcome
-from headrace.kernel.graph import Path, attempt_key
+from headrace.kernel.graph import NodeId, Path, attempt_key
 from headrace.kernel.plan import node_failed, run_ended, run_paused
 from headrace.kernel.state import State
 from headrace.kernel.steps import RunStep
@@ -42,14 +43,15 @@ Outcome = Result | Pause | FormRequested | NodeError
 def context_of(
     state: State,
     path: Path,
+    instance: GraphInstance,
+    id_: NodeId,
     flow: Flow,
     environment: EngineEnvironment,
     emit: Callable[[str, str], None],
     step: RunStep,
 ) -> Context:
-    """What a node sees in its next attempt."""
+    """What the node `id_` of an instance, which `path` names, sees in its next attempt."""
     request, running = state.request, state.running[path]
-    instance, id_ = state.node_at(path)
     return Context(  # by position: sixteen names would cost more than all the rest
         state.run,
         request.app,

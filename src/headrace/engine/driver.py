@@ -71,6 +71,9 @@ class Driver:
         self._unwritten: list[Record] = []  # applied, but not yet in the outbox
         self._outbox = Outbox(environment.journal, environment.bus, self._wake.set)
         self._streams = StreamBuffer(flow.mask)
+        self._run_step = StepRunner(
+            self.state, self._record, self._journal_streams, self._write, self._outbox.durable
+        ).run
         self._flush_timer: asyncio.TimerHandle | None = None
         self._expired = False
 
@@ -233,11 +236,11 @@ class Driver:
 
     def _record(self, *events: Event) -> None:
         """Numbers and applies events, after any streamed text; `_write` appends them to the journal."""
-        now = self.environment.clock()
+        now, state = self.environment.clock(), self.state
         for event in (*self._streams.drain(), *events) if self._streams.outputs else events:
-            record = Record(self.run, self.state.seq + 1, now, event)
+            record = Record(self.run, state.seq + 1, now, event)
             try:
-                self.state.apply(record)
+                state.apply(record)
             except RecursionError:
                 return self._outbox.fail(ValueError(TOO_DEEP))
             self._unwritten.append(record)
@@ -257,14 +260,16 @@ class Driver:
 
     def _start_node(self, step: Start) -> bool:
         """Starts a node; True if it has already ended (an instant one)."""
-        node = self.flow.nodes[self.state.node_at(step.path)[1]]
+        path = step.path
+        instance, id_ = self.state.node_at(path)
+        node = self.flow.nodes[id_]
         if not step.restarted:
-            self._record(NodeStarted(step.path))
+            self._record(NodeStarted(path))
         if node.instant:
-            self._end_node(step.path, attempt_instant(node, self._context(step.path), step.path))
+            self._end_node(path, attempt_instant(node, self._context(path, instance, id_), path))
             return True
         self._write()
-        self._tasks[step.path] = asyncio.create_task(self._run_node(step.path, node), name=f"{self.run}/{step.path}")
+        self._tasks[path] = asyncio.create_task(self._run_node(path, node), name=f"{self.run}/{path}")
         return False
 
     async def _run_node(self, path: Path, node: Node[Config]) -> None:
@@ -275,7 +280,7 @@ class Driver:
                 return
             instance, id_ = self.state.node_at(path)
             retry = instance.graph.nodes[id_].retry
-            outcome = await attempt(node, self._context(path), path)
+            outcome = await attempt(node, self._context(path, instance, id_), path)
             while (
                 isinstance(outcome, NodeError)
                 and retry
@@ -290,7 +295,7 @@ class Driver:
                 await asyncio.sleep(retry.interval)
                 if not self._may_retry(instance):
                     break
-                outcome = await attempt(node, self._context(path), path)
+                outcome = await attempt(node, self._context(path, instance, id_), path)
             if not self.state.ended and self._outbox.failure is None:
                 self._end_node(path, outcome)
         finally:
@@ -301,11 +306,11 @@ class Driver:
         """Whether another attempt makes sense: the run or the round may have ended meanwhile."""
         return not (instance.cancelled or self.state.failure or self.state.ended or self._outbox.failure)
 
-    def _context(self, path: Path) -> Context:
-        instance, id_ = self.state.node_at(path)
+    def _context(self, path: Path, instance: GraphInstance, id_: NodeId) -> Context:
         emit = partial(self._emit, path, instance.graph, id_)
-        step = StepRunner(path, self.state, self._record, self._journal_streams, self._write, self._outbox.durable)
-        return context_of(self.state, path, self.flow, self.environment, emit, step)
+        return context_of(
+            self.state, path, instance, id_, self.flow, self.environment, emit, partial(self._run_step, path)
+        )
 
     def _end_node(self, path: Path, outcome: Outcome) -> None:
         """Records how a node ended."""

@@ -16,49 +16,50 @@ from headrace.values import DEEPEST_OUTPUT, Value, nests_deeper
 
 @frozen
 class StepRunner:
-    """Implements `Context.step`. `record` adds an event to the run, and `journal_streams` what the node has streamed;
-    `write` hands events to the journal, and `durable` waits until it has them; False if it cannot."""
+    """Runs the steps of all nodes of a run: `run` with the path of a node is its `Context.step`. `record` adds an event
+    to the run, and `journal_streams` what the node has streamed; `write` hands events to the journal, and `durable`
+    waits until it has them; False if it cannot."""
 
-    path: Path
     state: State
     record: Callable[[Event], None]
     journal_streams: Callable[[Path], None]
     write: Callable[[], None]
     durable: Callable[[], Awaitable[bool]]
 
-    async def __call__(
+    async def run(
         self,
+        path: Path,
         name: str,
         function: Callable[[], Awaitable[Value]],
         *,
         label: str = "",
         metadata: Mapping[str, Value] = NO_METADATA,
     ) -> Step:
-        self._check_running()
-        steps = self.state.running[self.path].steps
+        self._check_running(path)
+        steps = self.state.running[path].steps
         step = steps.get(name)
         if step is not None and step.ended:
             return step
         if step is None:
             _check_depth(f"The metadata of {name}", metadata)
-            self.record(StepStarted(self.path, name, label or name, metadata))
+            self.record(StepStarted(path, name, label or name, metadata))
             self.write()
         # what came before is on disk before the world is touched again
         if not await self.durable():
             raise asyncio.CancelledError
-        self._check_running()
+        self._check_running(path)
         result = await function()
         _check_depth(f"The result of {name}", result)
-        self._check_running()
+        self._check_running(path)
         if keeps_text(name):
-            self.journal_streams(self.path)
-        self.record(StepEnded(self.path, name, result))
+            self.journal_streams(path)
+        self.record(StepEnded(path, name, result))
         self.write()
         return steps[name]
 
-    def _check_running(self) -> None:
+    def _check_running(self, path: Path) -> None:
         """The run may have been stopped or lost meanwhile: then nothing more can be recorded."""
-        if self.path not in self.state.running:
+        if path not in self.state.running:
             raise asyncio.CancelledError
 
 

@@ -55,7 +55,7 @@ class MemoryJournal:
         done: asyncio.Future[None] = loop.create_future()
         if records:
             run, first = check_numbers(records)
-            if any(nests_deeper(field_values(record.event), DEEPEST) for record in records):
+            if nests_deeper([value for record in records for value in field_values(record.event)], DEEPEST):
                 raise ValueError(TOO_DEEP)  # as in every other store
             existing = self._records.get(run)
             conflict = first != (len(existing) if existing else 0) + 1
