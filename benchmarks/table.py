@@ -167,8 +167,9 @@ def summary_of_page(figures: str) -> str:
     verdicts: list[tuple[str, str, str]] = []
     for part in figures.split("\n### ")[1:]:
         group, *lines = part.splitlines()
-        cells = [line.split(" | ") for line in lines if line.startswith("| ")]
-        verdicts += [(group, of_row[0].removeprefix("| "), of_row[4].strip("*")) for of_row in cells[2:]]
+        titles, _, *rows = (line.split(" | ") for line in lines if line.startswith("| "))
+        column = titles.index("")  # a table whose rows have no spread has a column less
+        verdicts += [(group, cells[0].removeprefix("| "), cells[column].strip("*")) for cells in rows]
     return _summary(verdicts)
 
 

@@ -118,7 +118,9 @@ def test_a_group_that_is_measured_again_replaces_its_table_only():
 
 
 def test_the_page_in_the_repository_can_take_figures():
-    run.with_figures(run.PAGE.read_text("utf-8"), "new")
+    page = run.PAGE.read_text("utf-8")
+    run.with_figures(page, "new")
+    assert table.summary_of_page(page) in page
 
 
 def test_machine_facts_name_cores_and_python_and_no_place():
