@@ -39,6 +39,7 @@ _MOST_FAILED_STARTS = 5  # in a row, of one worker; then all end
 INTERRUPTED = 130  # status of a process that is stopped before it is ready
 _LOADED = (
     "api.app",
+    "api.native.routes",
     "api.trigger_endpoints",
     "server.serve",
     "server.uvicorn_server",
