@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, event
 
-from headrace.stores.sql import SqlStorage
+from headrace.stores.sql import SqlStorage, bulk_insert, transaction
 
 
 @contextmanager
@@ -19,8 +20,17 @@ def listening(store: SqlStorage) -> Iterator[list[tuple[str, Any]]]:
     def listen(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
         statements.append((statement, parameters))
 
+    def execute(connection: Connection, text: str, values: bulk_insert.Values = ()) -> None:
+        if connection.dialect.name == "sqlite":  # the driver executes it: see `bulk_insert.execute`
+            statements.append((text, values))
+        executing(connection, text, values)
+
+    executing = bulk_insert.execute
     event.listen(store.database.engine, "before_cursor_execute", listen)
-    yield statements
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (bulk_insert, transaction):
+            patch.setattr(module, "execute", execute)
+        yield statements
     event.remove(store.database.engine, "before_cursor_execute", listen)
 
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from headrace.errors import SequenceConflict, StoreError
 from headrace.kernel.events import RunEnded, RunPaused, RunQueued, RunResumed, RunStarted
@@ -119,14 +119,9 @@ async def test_many_runs_that_end_at_once_owe_one_each(store: SqlStorage) -> Non
 
 
 async def test_runs_without_a_callback_cost_no_statement_more(store: SqlStorage) -> None:
-    statements: list[str] = []
-
-    @event.listens_for(store.database.engine, "before_cursor_execute")
-    def _(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        statements.append(statement.split(" (")[0])
-
-    await store.journal.append(whole("r1"))
-    assert statements == [
+    with listening(store) as statements:
+        await store.journal.append(whole("r1"))
+    assert [statement.split(" (")[0] for statement, _ in statements] == [
         "BEGIN IMMEDIATE",
         "INSERT INTO events",
         "INSERT INTO runs",

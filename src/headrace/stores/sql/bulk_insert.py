@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,16 @@ _NARROW, _WIDEST = 16, 256  # rows in one statement of SQLite
 _ESCAPED = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
 Values = tuple[Any, ...]
+
+
+def execute(connection: Connection, text: str, values: Values = ()) -> None:
+    """Executes a statement of the writer with SQLite's driver itself, whose own errors it raises: SQLAlchemy takes as
+    long as the statement. With PostgreSQL's by SQLAlchemy, which notices a lost connection."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.execute(text, values)
+    else:
+        connection.exec_driver_sql(text, values)
 
 
 class BulkInsert:
@@ -38,7 +49,7 @@ class BulkInsert:
             left = len(rows) - start
             width = left if left <= _NARROW else min(_WIDEST, 1 << left.bit_length() - 1)
             values = tuple([value for row in rows[start : start + width] for value in row])
-            connection.exec_driver_sql(self._statements.get(width) or self._statement(width), values)
+            execute(connection, self._statements.get(width) or self._statement(width), values)
             start += width
 
     def _statement(self, width: int) -> str:

@@ -107,6 +107,8 @@ def reason(error: BaseException) -> str:
     """The database's own message in one line, without statement and parameters (which contain users' data)."""
     if isinstance(error, SQLAlchemyError):
         return " ".join(str(getattr(error, "orig", None) or error).split())
+    if isinstance(error, sqlite3.Error):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from headrace.stores.sql.bulk_insert import BulkInsert, Values
+from headrace.stores.sql.bulk_insert import BulkInsert, Values, execute
 
 
 def begin(connection: Connection) -> None:
     """Begins a transaction; see the engine's option `begin`."""
-    connection.exec_driver_sql(connection.get_execution_options()["begin"])
+    execute(connection, connection.get_execution_options()["begin"])
 
 
 class Transaction:
@@ -25,16 +25,17 @@ class Transaction:
         self._connection = connection
         self._deferred = connection.dialect.name == "postgresql"
         self._inserts: list[tuple[BulkInsert, Sequence[Values]]] = []
-        self._begun = False
-        if not self._deferred:
-            self._begin()
+        self._begun = not self._deferred
+        if self._begun:
+            begin(connection)
 
     @property
     def connection(self) -> Connection:
         """For other statements."""
         if self._deferred:
             if not self._begun:
-                self._begin()
+                begin(self._connection)
+                self._begun = True
             self._send()
         return self._connection
 
@@ -49,11 +50,7 @@ class Transaction:
     def commit(self) -> None:
         self._send()
         if self._begun:
-            self._connection.exec_driver_sql("COMMIT")
-
-    def _begin(self) -> None:
-        begin(self._connection)
-        self._begun = True
+            execute(self._connection, "COMMIT")
 
     def _send(self) -> None:
         """Executes the INSERTs that wait. They do not see each other's rows, and are of different tables."""
