@@ -25,7 +25,7 @@ async def timers(request: pytest.FixtureRequest) -> AsyncGenerator[Timers]:
     from headrace.adapters.temporal.connection import Connection
 
     server = request.getfixturevalue("temporal_server")
-    async with aclosing(TemporalTimers(Connection(server.options(), {}))) as temporal:
+    async with aclosing(TemporalTimers(Connection(server.options(), {}, "a process"))) as temporal:
         yield temporal
 
 
