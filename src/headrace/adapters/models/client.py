@@ -129,7 +129,12 @@ class ModelClient:
         passed on; closing the generator, or cancelling its reader, closes the connection at once."""
         endpoint = self._endpoint(request.provider)
         if not isinstance(endpoint, Endpoint):
-            source = _demo_answer(request, self._demo_delay) if endpoint is None else endpoint.chat(request)
+            if endpoint is None:
+                from headrace.adapters.models import demo
+
+                source = demo.answer(request, self._demo_delay)
+            else:
+                source = endpoint.chat(request)
             async with aclosing(source) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -214,9 +219,3 @@ def _simplified(body: dict[str, Any], failure: Failure, schema_in_prompt: bool) 
             del body[name]
             return True
     return False
-
-
-def _demo_answer(request: ChatRequest, delay: float) -> AsyncGenerator[ChatChunk]:
-    from headrace.adapters.models import demo
-
-    return demo.answer(request, delay)
