@@ -60,6 +60,15 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _mirror_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "file":
+        return _base_url(value)
+    if parts.netloc or not parts.path.startswith("/"):
+        raise ValueError("must be an http or https URL without a query, or file:///FOLDER")
+    return value.rstrip("/")
+
+
 def _wire_url(value: str) -> str:
     if not _WIRE_URL.fullmatch(value):
         raise ValueError("must be off, or a URL such as redis://HOST:6379 or postgresql://USER:PASSWORD@HOST/NAME")
@@ -103,6 +112,7 @@ ModelLimits: TypeAlias = Annotated[TextList, AfterValidator(_model_limits)]
 Networks: TypeAlias = Annotated[TextList, AfterValidator(_networks)]
 BucketUrl: TypeAlias = Annotated[str, AfterValidator(_bucket_url)]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
+MirrorUrl: TypeAlias = Annotated[str, AfterValidator(_mirror_url)]
 WireUrl: TypeAlias = Annotated[str, AfterValidator(_wire_url)]
 RootPath: TypeAlias = Annotated[str, AfterValidator(_root_path)]
 RetentionDays: TypeAlias = Annotated[str, AfterValidator(_retention_days)]

@@ -17,6 +17,7 @@ from headrace.setting_types import (
     BaseUrl,
     BucketUrl,
     Members,
+    MirrorUrl,
     ModelLimits,
     Networks,
     OptionalPath,
@@ -134,7 +135,7 @@ class Settings(BaseModel):
     plugin_python: str = Field(
         "", description="Python that plugins are installed with; empty: 3.12 or 3.13 where there is one, else this one"
     )
-    marketplace_url: BaseUrl = Field(
+    marketplace_url: MirrorUrl = Field(
         "https://marketplace.dify.ai", description="A marketplace, or a mirror of one, to get plugins from"
     )
     summary_model: str = Field(

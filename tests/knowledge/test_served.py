@@ -80,6 +80,7 @@ async def test_a_service_without_knowledge_bases_imports_none_of_their_parts(tmp
     assert process.returncode == 0
     assert set(out.decode().split()) <= {
         "headrace.adapters.knowledge",
+        "headrace.adapters.knowledge_answers",
         "headrace.knowledge",
         "headrace.knowledge.router",
         "headrace.knowledge_bases",
