@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -187,3 +189,17 @@ async def test_an_observer_is_notified_once_the_records_are_durable(store: Stora
     published = [type(record.event).__name__ for record in records[1:]]
     assert observer.notes == ["acquired", *published, "released"]
     assert callbacks == ["due"]
+
+
+async def test_a_driver_is_freed_without_the_garbage_collector(store: Storage, journal: CountingJournal):
+    submission = submission_of(await publish(run_service(store), ECHO), q="x")
+    (queued,) = submission.records(1.0)
+    gc.disable()
+    try:
+        drive = driver.Driver(queued.run, submission.release.flow, EngineEnvironment(journal, LocalBus(), NOTHING))
+        assert drive.finish_at_once(queued) is not None
+        alive = weakref.ref(drive)
+        del drive
+        assert alive() is None
+    finally:
+        gc.enable()

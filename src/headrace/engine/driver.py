@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from headrace.engine.attempts import (
@@ -46,6 +46,7 @@ from headrace.kernel.forms import FormOutcome
 from headrace.kernel.graph import Graph, NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
+from headrace.kernel.steps import NO_METADATA, Step
 from headrace.node import Config, Context, Flow, Node
 from headrace.values import TOO_DEEP, Value
 
@@ -71,9 +72,6 @@ class Driver:
         self._unwritten: list[Record] = []  # applied, but not yet in the outbox
         self._outbox = Outbox(environment.journal, environment.bus, self._wake.set)
         self._streams = StreamBuffer(flow.mask)
-        self._run_step = StepRunner(
-            self.state, self._record, self._journal_streams, self._write, self._outbox.durable
-        ).run
         self._flush_timer: asyncio.TimerHandle | None = None
         self._expired = False
 
@@ -311,6 +309,20 @@ class Driver:
         return context_of(
             self.state, path, instance, id_, self.flow, self.environment, emit, partial(self._run_step, path)
         )
+
+    async def _run_step(
+        self,
+        path: Path,
+        name: str,
+        function: Callable[[], Awaitable[Value]],
+        *,
+        label: str = "",
+        metadata: Mapping[str, Value] = NO_METADATA,
+    ) -> Step:
+        """`Context.step` of a node. The driver keeps no reference to the object: it would be one to itself, and leave
+        each run to the garbage collector."""
+        steps = StepRunner(self.state, self._record, self._journal_streams, self._write, self._outbox.durable)
+        return await steps.run(path, name, function, label=label, metadata=metadata)
 
     def _end_node(self, path: Path, outcome: Outcome) -> None:
         """Records how a node ended."""
