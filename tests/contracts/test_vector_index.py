@@ -63,6 +63,18 @@ async def test_vectors_are_found_by_their_cosine(store: KnowledgeStore, vectors:
     assert await vectors.search("none", "m", array("f", [1.0, 0.0]), 5) == []
 
 
+async def test_an_equal_vector_has_the_score_1(store: KnowledgeStore, vectors: VectorIndex) -> None:
+    chance = random.Random(1)
+    for number in range(20):
+        numbers = [chance.gauss(0, 1) for _ in range(256)]
+        length = math.hypot(*numbers)
+        equal = array("f", [value / length for value in numbers])
+        await add(store, f"o{number}", [of_vector(f"s{number}", equal)])
+        [found] = await vectors.search("d1", "m", equal, 1)
+        [scored] = await vectors.scores(equal, [found.node])
+        assert (found.segment, found.score, scored.score) == (f"s{number}", 1.0, 1.0)
+
+
 async def test_an_index_follows_what_others_change(store: KnowledgeStore, vectors: VectorIndex) -> None:
     query = array("f", [1.0, 0.0])
     assert await vectors.search("d1", "m", query, 5) == []

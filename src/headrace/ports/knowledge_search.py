@@ -20,6 +20,11 @@ class Match(NamedTuple):
     score: float
 
 
+def score_of(cosine: float) -> float:
+    """A cosine as a score, from -1 to 1. It is rounded to what 16-bit floats have, so that equal vectors have 1."""
+    return min(1.0, max(-1.0, round(cosine, 6)))
+
+
 class StoredVector(NamedTuple):
     """`data` holds little-endian 16-bit floats."""
 

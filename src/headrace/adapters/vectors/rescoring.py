@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headrace.frozen import new_dict
 from headrace.ports.knowledge import Vector
-from headrace.ports.knowledge_search import ChangedVector, KnowledgeSearch, Match, StoredVector
+from headrace.ports.knowledge_search import ChangedVector, KnowledgeSearch, Match, StoredVector, score_of
 
 _CANDIDATES = 300  # whose cosine is computed, and at least _PER_RESULT times as many as results
 _PER_RESULT = 30
@@ -148,10 +148,14 @@ def _visible(
 
 
 def _scored(query: NDArray[np.float32], rows: Sequence[StoredVector]) -> list[Match]:
-    """The cosine of each vector of the query's dimension."""
+    """The cosine of each vector of the query's dimension, at most 1."""
     rows = [row for row in rows if len(row.data) == 2 * len(query)]
-    scores: list[float] = (numbers(rows, len(query)).astype(np.float32) @ query).tolist()
-    return [Match(row.node, row.segment, score) for row, score in zip(rows, scores, strict=True)]
+    vectors = numbers(rows, len(query)).astype(np.float32)
+    # a vector of 16-bit floats is not quite as long as the one that it is of: an equal one is to have the score 1
+    lengths = (np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)).astype(np.float64)
+    cosines = np.divide(vectors @ query, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    scores: list[float] = cosines.tolist()
+    return [Match(row.node, row.segment, score_of(score)) for row, score in zip(rows, scores, strict=True)]
 
 
 def _best_first(match: Match) -> tuple[float, str]:

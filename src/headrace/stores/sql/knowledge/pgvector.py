@@ -7,6 +7,7 @@ time. `vector_index` names the table of each dataset, and the version at which i
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import struct
 from array import array
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from headrace.errors import HeadraceError
 from headrace.ports.knowledge import Vector
-from headrace.ports.knowledge_search import KnowledgeSearch, Match, StoredVector
+from headrace.ports.knowledge_search import KnowledgeSearch, Match, StoredVector, score_of
 from headrace.stores.encoding import clean
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.failures import reason
@@ -112,7 +113,16 @@ class _Replaced(HeadraceError):
 
 def _scored(vector: Vector, rows: Sequence[StoredVector]) -> list[Match]:
     vectors = [(row, unpack_vector(row.data)) for row in rows if len(row.data) == 2 * len(vector)]
-    return [Match(row.node, row.segment, sum(map(mul, vector, numbers))) for row, numbers in vectors]
+    return [Match(row.node, row.segment, score_of(_cosine(vector, numbers))) for row, numbers in vectors]
+
+
+def _cosine(left: Vector, right: Vector) -> float:
+    lengths = math.hypot(*left) * math.hypot(*right)
+    return sum(map(mul, left, right)) / lengths if lengths else 0.0
+
+
+def _match(node: str, segment: str, cosine: float) -> Match:
+    return Match(node, segment, score_of(cosine))
 
 
 # --------------------------------------------------------------------------------------------------------- searching
@@ -140,13 +150,13 @@ def _nearest(connection: Connection, relation: str, query: dict[str, Any]) -> li
             for setting in (*GRAPH_SETTINGS, f"hnsw.ef_search = {candidates}"):
                 connection.execute(text(f"SET LOCAL {setting}"))
             statement = text(SEARCH.format(relation=relation, documents="", distance=DISTANCE))
-            matches = [Match(*row) for row in connection.execute(statement, query)]
+            matches = [_match(*row) for row in connection.execute(statement, query)]
         if len(matches) < query["limit"]:  # few documents, or few that can be found: all vectors are compared
             connection.execute(text("SET LOCAL enable_sort = on"))
             only = "AND s.document = ANY(:documents)" if "documents" in query else ""
             # a sum is no order that the graph has
             statement = text(SEARCH.format(relation=relation, documents=only, distance=f"({DISTANCE}) + 0"))
-            matches = [Match(*row) for row in connection.execute(statement, query)]
+            matches = [_match(*row) for row in connection.execute(statement, query)]
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE:
             raise _Replaced("The vector index was replaced while it was searched.") from error
