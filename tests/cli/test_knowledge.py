@@ -75,6 +75,15 @@ def test_what_cannot_be_added(invoke: Invoke, files: list[Path], tmp_path: Path)
         assert (refused.exit_code, "no knowledge base has the name" in refused.stderr) == (2, True)
 
 
+def test_a_file_that_is_refused_leaves_no_knowledge_base(invoke: Invoke, files: list[Path], tmp_path: Path):
+    refused = tmp_path / "a\\b.md"
+    refused.write_text("The name has a character that file systems do not allow.")
+    assert invoke("knowledge", "add", "Manuals", str(refused), "--economy").exit_code != 0
+    assert listed(invoke) == []
+    assert invoke("knowledge", "add", "Manuals", str(files[0]), str(refused), "--economy").exit_code != 0
+    assert [base["documents"] for base in listed(invoke)] == ["1"]
+
+
 def test_a_file_that_cannot_be_read_fails(invoke: Invoke, tmp_path: Path):
     broken = tmp_path / "broken.pdf"
     broken.write_bytes(b"not a PDF")

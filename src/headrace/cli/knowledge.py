@@ -70,16 +70,23 @@ def add(
         async with _opened(data, workspace, indexing=True) as (bases, of):
             service = bases.service
             dataset = await _find(service, of, base)
+            is_new = dataset is None
             if dataset is None:
                 if not base.strip() or len(base) > _LONGEST_NAME:
                     raise BadUsage(f"the name of a knowledge base has 1 to {_LONGEST_NAME} characters")
                 dataset = await service.create(of, _CLI, base, changes)
             settings: DocumentSettings = {"technique": dataset.technique or technique}
             documents: list[Document] = []
-            for file in files:
-                mime_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-                with file.open("rb") as content:
-                    documents.append(await service.add_document(dataset, _CLI, content, file.name, mime_type, settings))
+            try:
+                for file in files:
+                    mime_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+                    with file.open("rb") as content:
+                        documents.append(
+                            await service.add_document(dataset, _CLI, content, file.name, mime_type, settings)
+                        )
+            finally:
+                if is_new and not documents:  # the first file was refused
+                    await service.delete(dataset)
             return await _indexed(service, dataset, documents)
 
     if not wait_for(work()):
