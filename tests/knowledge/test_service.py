@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import NotFound, RequestError
-from headrace.ports.knowledge import Progress
+from headrace.ports.knowledge import Progress, SegmentFilter
 from tests.knowledge.knowledge_base import ECONOMY, GOOD, PARENTS, RULE, KnowledgeBase, knowledge_base, unavailable
 
 
@@ -157,6 +157,34 @@ async def test_a_segment_whose_embedding_fails_stays_with_the_error(base: Knowle
     added = await base.service.segments.add(dataset, document, "key", [{"content": "second"}])
     assert [(one.enabled, one.status, one.error) for one in added] == [(False, "error", "The model is overloaded.")]
     assert await base.progress(document) == Progress(1, 2)
+
+
+async def test_a_segment_whose_process_ends_is_an_error_that_a_change_mends(base: KnowledgeBase) -> None:
+    dataset = await base.dataset()
+    document = await base.add(dataset, "first", **GOOD)
+    await base.index()
+    dataset, document = await base.service.dataset("default", dataset.id), await base.current(document)
+    segments = base.service.segments
+
+    def end(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    base.embeddings.before = end
+    with pytest.raises(asyncio.CancelledError):
+        await segments.add(dataset, document, "key", [{"content": "second"}])
+    stored, _ = await base.store.segments.segments(document.id, SegmentFilter())
+    first, second = stored
+    with pytest.raises(asyncio.CancelledError):
+        await segments.update(dataset, document, first, "key", {"content": "other"})
+    stored, _ = await base.store.segments.segments(document.id, SegmentFilter())
+    assert [one.status for one in stored] == ["error", "error"]
+    assert all("not indexed" in str(one.error) for one in stored)
+    base.embeddings.before = lambda texts: None
+    for one in (first, second):
+        mended = await segments.update(dataset, document, one, "key", {"content": f"{one.content} again"})
+        assert (mended.status, mended.error, mended.enabled) == ("completed", None, True)
+    assert await base.progress(document) == Progress(2, 2)
+    assert len(await base.rows("dataset_vector")) == 2
 
 
 async def test_questions_need_answers(base: KnowledgeBase) -> None:

@@ -19,6 +19,10 @@ from headrace.ports.knowledge import UNFINISHED, ChildChunk, Dataset, Document, 
 from headrace.ports.knowledge_store import KnowledgeStore
 from headrace.ports.services import estimate_tokens
 
+# What a segment has until it is indexed: if the process ends before, no other one continues, and the caller sees that
+# the segment has to be changed again.
+_NOT_INDEXED = "The segment is not indexed: change it to index it again."
+
 
 class NewSegment(TypedDict, total=False):
     content: str
@@ -73,7 +77,8 @@ class SegmentService:
         if not segment.enabled and not enabled:
             raise InvalidParam("Can't update disabled segment")
         content = update.get("content") or segment.content
-        changes: SegmentChanges = {"enabled": True, "disabled_at": None, "disabled_by": None, "error": None}
+        changes: SegmentChanges = {"enabled": True, "disabled_at": None, "disabled_by": None}
+        changes |= {"status": "error", "error": _NOT_INDEXED}
         changes |= {"updated_at": now, "updated_by": by}
         if document.doc_form == "qa_model":
             changes["answer"] = update.get("answer") or segment.answer
@@ -141,7 +146,8 @@ class SegmentService:
             new_segment(dataset, document, 0, content, answer, now),
             keywords=tuple(item.get("keywords") or ()),
             attachments=tuple(item.get("attachment_ids") or ()),
-            status="indexing",
+            status="error",
+            error=_NOT_INDEXED,
             created_by=by,
             indexing_at=now,
         )
