@@ -71,6 +71,11 @@ class Periodic:
         self._failures = 0
         self._wake = asyncio.Event()
 
+    @property
+    def failing(self) -> bool:
+        """Whether the work failed the last time."""
+        return self._failures > 0
+
     def wake(self) -> None:
         self._wake.set()
 

@@ -174,8 +174,8 @@ class LocalDispatch:
 
     async def _heartbeat(self) -> float:
         """Returns the time until the next one: when a lease expires, so that its runs do not wait for longer."""
-        if await self.leases.heartbeat():
-            self._reconciler.wake()  # another worker has died
+        if await self.leases.heartbeat() or self._reconciler.failing:
+            self._reconciler.wake()  # another worker has died, or its runs could not be taken over yet
         return min(LOOK_SECONDS, self.leases.next_expiry)
 
     # --------------------------------------------------------------------------------------- for `SharedDispatch`

@@ -162,12 +162,23 @@ async def test_the_store_works_again_after_a_restart_of_the_server(
 
 
 async def test_idle_connections_that_the_server_has_closed_are_not_noticed(
-    postgresql_server: Server, postgresql_url: str
+    postgresql_server: Server, postgresql_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = await SqlStorage.open(postgresql_url)
+
+    async def write(run: str) -> None:
+        await asyncio.gather(store.journal.append(whole(run)), store.buckets.take([Bucket(run, 5, 1)], 0))
+
+    await write("r0")
     await asyncio.gather(*(store.journal.read("r1") for _ in range(8)))
-    postgresql_server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    postgresql_server.execute(
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
     assert await asyncio.gather(*(store.journal.read("r1") for _ in range(8))) == [[]] * 8
+    await write("r2")
+    assert await store.journal.read("r2") == whole("r2")
+    assert not caplog.records
     await store.aclose()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DisconnectionError
 
 from headrace.errors import StoreError
 from headrace.stores.sql.schema_base import add_postgresql_conditions
@@ -62,8 +63,30 @@ def postgresql_engine(url: URL, connections: int) -> Engine:
         for name, value in () if pooled else _TIMEOUTS.items():
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
+    def check(connection: Any, *_: object) -> None:
+        if _is_closed(connection):
+            raise DisconnectionError  # the pool makes a new one
+
     event.listen(engine, "connect", configure)
+    event.listen(engine, "checkout", check)
     return engine
+
+
+def is_closed(connection: Connection) -> bool:
+    """Whether the server has closed a connection that was not used for a while, as it does when it is restarted. That
+    is known without a request: what is written must not be sent twice, so it cannot be tried on another connection."""
+    return connection.dialect.name == "postgresql" and _is_closed(connection.connection.driver_connection)
+
+
+def _is_closed(connection: Any) -> bool:
+    from psycopg import OperationalError
+
+    try:
+        for _ in range(2):  # what has arrived is read without waiting: the server's last message, then the end
+            connection.pgconn.consume_input()
+    except OperationalError:
+        return True
+    return False
 
 
 def is_pooled(url: URL) -> bool:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from headrace.errors import NewerSchema, StoreError
 from headrace.stores.sql.database import Database
 from headrace.stores.sql.failures import is_disconnected, is_transient, reason, write_error
+from headrace.stores.sql.postgresql import is_closed
 from headrace.stores.sql.transaction import Transaction
 
 MOST = 1000  # jobs in one transaction
@@ -184,6 +185,8 @@ class Writer:
         try:
             if (refusal := self._health.refusal) is not None:
                 raise NewerSchema(refusal)
+            if self._connection is not None and is_closed(self._connection):
+                self._disconnect(self._connection)
             if self._connection is None:
                 self._connection = self._engine.connect()
             transaction = Transaction(self._connection)
@@ -236,6 +239,9 @@ class Writer:
         except SQLAlchemyError:
             # there is no transaction (none began, or SQLite rolled it back on a full disk), or the connection is gone:
             # a new one is right either way
-            self._connection = None
-            connection.invalidate()
-            connection.close()
+            self._disconnect(connection)
+
+    def _disconnect(self, connection: Connection) -> None:
+        self._connection = None
+        connection.invalidate()
+        connection.close()
