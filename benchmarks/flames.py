@@ -91,7 +91,7 @@ def sampled(what: str, environ: dict[str, str], seconds: int) -> str:
 
 def tree(stacks: str) -> Frame:
     root = Frame("all threads")
-    for line in stacks.splitlines():
+    for line in filter(None, stacks.splitlines()):
         stack, _, samples = line.rpartition(" ")
         names = [re.sub(r":\d+\)$", ")", name) for name in stack.split(";")]
         begin = max((at for at, name in enumerate(names) if name in BEGINNINGS), default=-1)

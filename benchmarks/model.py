@@ -86,7 +86,7 @@ def load_of(runs: int, figures: Figures) -> Mapping[str, str]:
         "tokens a second at the peak": _number(tokens),
         "cores of hosts (API and workers)": _number(math.ceil(peak * figures.worker / BUSY)),
         "cores of PostgreSQL": _number(math.ceil(server_cores)),
-        "rows of the journal a second at the peak": _number(peak * figures.records),
+        "records of the journal a second at the peak": _number(peak * figures.records),
         "WAL a second at the peak": _bytes(peak * figures.wal),
         "stored a day": _bytes(runs * figures.stored),
         f"stored in {KEPT_DAYS} days": _bytes(stored_bytes),
@@ -114,7 +114,7 @@ def table(figures: Figures) -> str:
     rows = [f"| {name} | {small[name]} | {large[name]} |" for name in small]
     costs = (
         f"A run is one call of a model with {volume.TOKENS} tokens in {volume.SECONDS} s, streamed. Measured for each: "
-        f"{figures.records:g} rows, {_bytes(figures.stored)} stored, {_bytes(figures.wal)} of WAL, "
+        f"{figures.records:g} records, {_bytes(figures.stored)} stored, {_bytes(figures.wal)} of WAL, "
         f"{1000 * figures.worker:g} ms of a host's processor time and {1000 * figures.server:g} ms of PostgreSQL's."
     )
     assumptions = (
