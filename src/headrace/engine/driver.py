@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from headrace.engine.attempts import (
@@ -26,7 +26,7 @@ from headrace.engine.attempts import (
 )
 from headrace.engine.environment import EngineEnvironment
 from headrace.engine.outbox import FLUSH_SECONDS, Outbox, StreamBuffer
-from headrace.engine.steps import StepRunner
+from headrace.engine.steps import run_step
 from headrace.errors import NewerRecord, NewerSchema, NodeError, SequenceConflict, StoreError
 from headrace.kernel.containers import GraphInstance
 from headrace.kernel.events import (
@@ -46,7 +46,6 @@ from headrace.kernel.forms import FormOutcome
 from headrace.kernel.graph import Graph, NodeId, Path
 from headrace.kernel.plan import Start, is_current, plan, run_ended
 from headrace.kernel.state import State
-from headrace.kernel.steps import NO_METADATA, Step
 from headrace.node import Config, Context, Flow, Node
 from headrace.values import TOO_DEEP, Value
 
@@ -70,7 +69,7 @@ class Driver:
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._unwritten: list[Record] = []  # applied, but not yet in the outbox
-        self._outbox = Outbox(environment.journal, environment.bus, self._wake.set)
+        self.outbox = Outbox(environment.journal, environment.bus, self._wake.set)
         self._streams = StreamBuffer(flow.mask)
         self._flush_timer: asyncio.TimerHandle | None = None
         self._expired = False
@@ -84,29 +83,29 @@ class Driver:
         for record in records:
             self.state.apply(record)
         if (first := first_event(self.state, records)) is not None:
-            self._record(first)
+            self.record(first)
         remaining = remaining_seconds(records, self.environment.limits, self.environment.clock())
         expiry = asyncio.get_running_loop().call_later(remaining, self._expire)
         try:
             while True:
                 self._wake.clear()
                 slice_ended = self._take_steps()
-                self._write()
+                self.write()
                 if self._is_done():
-                    if not await self._outbox.durable() or self._is_done():  # a command may have come meanwhile
+                    if not await self.outbox.durable() or self._is_done():  # a command may have come meanwhile
                         break
                 elif slice_ended:
-                    await self._outbox.yield_or_wait()
+                    await self.outbox.yield_or_wait()
                 else:
                     await self._wake.wait()
         finally:
             expiry.cancel()
             if self._flush_timer:
                 self._flush_timer.cancel()
-            self._outbox.close()
+            self.outbox.close()
             if self._tasks:
                 await cancel_nodes(self.run, list(self._tasks.values()))
-        match self._outbox.failure:
+        match self.outbox.failure:
             case None:
                 return self.state
             case SequenceConflict():
@@ -123,30 +122,30 @@ class Driver:
         or a value cannot be stored. For flows that are `instant` only."""
         self.state.apply(queued)
         self._take_steps()
-        return (queued, *self._unwritten) if self._is_done() and self._outbox.failure is None else None
+        return (queued, *self._unwritten) if self._is_done() and self.outbox.failure is None else None
 
     def stop(self, by: str) -> None:
         """Stops the run; running nodes are cancelled."""
         if not self.state.ended and not self.state.stop:
-            self._record(StopRequested(by))
+            self.record(StopRequested(by))
             self._wake.set()
 
     async def settle(self, outcome: FormOutcome) -> bool:
         """Records what has come of a form. False if the form does not wait, or the run is not driven here any more."""
         form = self.state.forms.get(outcome.path)
         waits = form is not None and form.outcome is None and not self.state.stop
-        if waits and self._outbox.failure is None:
-            self._record(*([RunResumed()] if self.state.paused else []), outcome)
-            self._write()
+        if waits and self.outbox.failure is None:
+            self.record(*([RunResumed()] if self.state.paused else []), outcome)
+            self.write()
             self._wake.set()
-        return await self._outbox.durable() and waits
+        return await self.outbox.durable() and waits
 
     def lose_ownership(self) -> None:
         """Another process has written to the run. The driver would notice at its next append, which may be far off."""
-        self._outbox.fail(SequenceConflict(self.run, self.state.seq))
+        self.outbox.fail(SequenceConflict(self.run, self.state.seq))
 
     def _is_done(self) -> bool:
-        is_over = self.state.ended is not None or self._outbox.failure is not None
+        is_over = self.state.ended is not None or self.outbox.failure is not None
         return is_over or (self.state.paused is not None and not self._tasks and self.state.stop is None)
 
     def _take_steps(self) -> bool:
@@ -155,7 +154,7 @@ class Driver:
         if self._expired and not self.state.ended:
             self._end_run("failed", f"Maximum execution time exceeded: {limits.max_seconds:g} seconds")
         step_count = 0
-        while step_count < STEPS_PER_SLICE and self._outbox.failure is None and (steps := plan(self.state)):
+        while step_count < STEPS_PER_SLICE and self.outbox.failure is None and (steps := plan(self.state)):
             progress = False
             for step in steps:
                 if step_count >= STEPS_PER_SLICE:
@@ -163,7 +162,7 @@ class Driver:
                 if not is_current(self.state, step):
                     continue
                 if not isinstance(step, Start):
-                    self._record(self._complete(step))
+                    self.record(self._complete(step))
                     step_count += 1
                     progress = True
                     continue
@@ -182,7 +181,7 @@ class Driver:
     async def _continue_after_conflict(self) -> State:
         """Another process has written to this run. A command (stop) is followed; to a new owner the run is left."""
         records = await self.environment.journal.read(self.run)
-        first_lost = self._outbox.first_unconfirmed() or self.state.seq + 1
+        first_lost = self.outbox.first_unconfirmed() or self.state.seq + 1
         conflicting = next((r.event for r in records if r.seq is not None and r.seq >= first_lost), None)
         other = Driver(self.run, self.flow, self.environment, self._conversation)
         if isinstance(conflicting, StopRequested):
@@ -204,13 +203,13 @@ class Driver:
             if other.state.ended:
                 break
             # its outputs or usage so far may be what cannot be stored
-            other._record(RunEnded("failed", error=error) if bare else run_ended(other.state, "failed", error))
-            other._write()
-            await other._outbox.durable()
-            if not isinstance(other._outbox.failure, StoreError | ValueError):
+            other.record(RunEnded("failed", error=error) if bare else run_ended(other.state, "failed", error))
+            other.write()
+            await other.outbox.durable()
+            if not isinstance(other.outbox.failure, StoreError | ValueError):
                 break
-        if other._outbox.failure is not None:
-            raise other._outbox.failure
+        if other.outbox.failure is not None:
+            raise other.outbox.failure
         return other.state
 
     def _expire(self) -> None:
@@ -222,17 +221,17 @@ class Driver:
         if isinstance(step, RunStarted):
             return RunStarted(self._conversation)
         if isinstance(step, RunEnded) and self._streams.outputs:
-            self._record()  # the text streamed just now is part of the response
+            self.record()  # the text streamed just now is part of the response
             return run_ended(self.state, step.status, step.error)
         return step
 
     def _end_run(self, status: str, error: str) -> None:
         """Ends the run, though steps may be left."""
-        self._record(self._complete(run_ended(self.state, status, error)))
+        self.record(self._complete(run_ended(self.state, status, error)))
 
     # --------------------------------------------------------------------------------------------------- recording
 
-    def _record(self, *events: Event) -> None:
+    def record(self, *events: Event) -> None:
         """Numbers and applies events, after any streamed text; `_write` appends them to the journal."""
         now, state = self.environment.clock(), self.state
         for event in (*self._streams.drain(), *events) if self._streams.outputs else events:
@@ -240,19 +239,19 @@ class Driver:
             try:
                 state.apply(record)
             except RecursionError:
-                return self._outbox.fail(ValueError(TOO_DEEP))
+                return self.outbox.fail(ValueError(TOO_DEEP))
             self._unwritten.append(record)
 
-    def _write(self) -> None:
+    def write(self) -> None:
         if self._unwritten:
             records, self._unwritten = self._unwritten, []
-            self._outbox.append(records)
+            self.outbox.append(records)
 
     def _flush(self) -> None:
         self._flush_timer = None
-        if not self.state.ended and self._outbox.failure is None:
-            self._record()
-            self._write()
+        if not self.state.ended and self.outbox.failure is None:
+            self.record()
+            self.write()
 
     # ------------------------------------------------------------------------------------------------ running nodes
 
@@ -262,11 +261,11 @@ class Driver:
         instance, id_ = self.state.node_at(path)
         node = self.flow.nodes[id_]
         if not step.restarted:
-            self._record(NodeStarted(path))
+            self.record(NodeStarted(path))
         if node.instant:
             self._end_node(path, attempt_instant(node, self._context(path, instance, id_), path))
             return True
-        self._write()
+        self.write()
         self._tasks[path] = asyncio.create_task(self._run_node(path, node), name=f"{self.run}/{path}")
         return False
 
@@ -274,7 +273,7 @@ class Driver:
         """Runs a node, attempt after attempt, and records how it ended."""
         try:
             # its start is durable before it has side effects; the run may have been stopped meanwhile
-            if not await self._outbox.durable() or self.state.ended:
+            if not await self.outbox.durable() or self.state.ended:
                 return
             instance, id_ = self.state.node_at(path)
             retry = instance.graph.nodes[id_].retry
@@ -287,14 +286,14 @@ class Driver:
             ):
                 failures = self.state.running[path].failures + 1
                 if self._streams.outputs:
-                    self._journal_streams(path, ended=True)
-                self._record(NodeRetried(path, failures, str(outcome), outcome.kind, outcome.inputs, outcome.process))
-                self._write()
+                    self.journal_streams(path, ended=True)
+                self.record(NodeRetried(path, failures, str(outcome), outcome.kind, outcome.inputs, outcome.process))
+                self.write()
                 await asyncio.sleep(retry.interval)
                 if not self._may_retry(instance):
                     break
                 outcome = await attempt(node, self._context(path, instance, id_), path)
-            if not self.state.ended and self._outbox.failure is None:
+            if not self.state.ended and self.outbox.failure is None:
                 self._end_node(path, outcome)
         finally:
             self._tasks.pop(path, None)
@@ -302,33 +301,18 @@ class Driver:
 
     def _may_retry(self, instance: GraphInstance) -> bool:
         """Whether another attempt makes sense: the run or the round may have ended meanwhile."""
-        return not (instance.cancelled or self.state.failure or self.state.ended or self._outbox.failure)
+        return not (instance.cancelled or self.state.failure or self.state.ended or self.outbox.failure)
 
     def _context(self, path: Path, instance: GraphInstance, id_: NodeId) -> Context:
         emit = partial(self._emit, path, instance.graph, id_)
-        return context_of(
-            self.state, path, instance, id_, self.flow, self.environment, emit, partial(self._run_step, path)
-        )
-
-    async def _run_step(
-        self,
-        path: Path,
-        name: str,
-        function: Callable[[], Awaitable[Value]],
-        *,
-        label: str = "",
-        metadata: Mapping[str, Value] = NO_METADATA,
-    ) -> Step:
-        """`Context.step` of a node. The driver keeps no reference to the object: it would be one to itself, and leave
-        each run to the garbage collector."""
-        steps = StepRunner(self.state, self._record, self._journal_streams, self._write, self._outbox.durable)
-        return await steps.run(path, name, function, label=label, metadata=metadata)
+        step = partial(run_step, self, path)
+        return context_of(self.state, path, instance, id_, self.flow, self.environment, emit, step)
 
     def _end_node(self, path: Path, outcome: Outcome) -> None:
         """Records how a node ended."""
         if self._streams.outputs:
-            self._journal_streams(path, ended=True)
-        self._record(event_of(outcome, path, self.state))
+            self.journal_streams(path, ended=True)
+        self.record(event_of(outcome, path, self.state))
 
     # ------------------------------------------------------------------------------------------------ streamed text
 
@@ -342,15 +326,15 @@ class Driver:
         """Publishes text at once, and journals it soon."""
         if delta is None:
             return
-        self._outbox.publish_live(Record(self.run, None, self.environment.clock(), delta))
+        self.outbox.publish_live(Record(self.run, None, self.environment.clock(), delta))
         if self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
-    def _journal_streams(self, path: Path, *, ended: bool = False) -> None:
+    def journal_streams(self, path: Path, *, ended: bool = False) -> None:
         """A step, or the attempt, has ended: the rest of its text is published, and all of it journaled."""
         if self.flow.mask is not None:
             for key in [key for key in self._streams.outputs if key[0] == path]:
                 self._publish_live(self._streams.append(*key, "", last=True))
-        self._record()
+        self.record()
         if ended:
             self._streams.reset(path)
