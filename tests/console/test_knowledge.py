@@ -74,7 +74,7 @@ async def test_from_an_empty_list_to_what_a_query_finds(open_page: OpenPage, she
         for file in files[:2]:
             await ready(page, file.name)
         await expect(row(page, "pump.md").get_by_role("cell").nth(3)).to_have_text("3")
-        await expect(page.get_by_text("tool.exe")).to_have_count(1)  # it is no document
+        await expect(page.get_by_text("tool.exe")).to_have_count(1)  # it is not a document
         await shot(page, "documents")
 
         await page.get_by_role("navigation", name="Knowledge base").get_by_role("link", name="Test query").click()

@@ -284,7 +284,7 @@ def test_a_limit_that_is_named_in_two_ways_is_refused() -> None:
 
 
 async def test_embeddings_reranking_and_speech_take_a_slot_of_the_same_limit() -> None:
-    """Whoever calls them waits while another call of the provider is in progress."""
+    """A caller of them waits while another call of the provider is in progress."""
     begun: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
 """When rows of the database become due.
 
 The rows are the truth: what is due, since when, how often it was tried, and who does it (`Claims`). A timer only brings
-the moment. It may be lost, early, late or doubled: whoever is called reads the row, and a rare look at all rows does
+the moment. It may be lost, early, late or doubled: the one called reads the row, and a rare look at all rows does
 what no timer has brought.
 """
 

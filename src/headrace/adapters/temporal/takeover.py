@@ -2,7 +2,7 @@
 
 Temporal learns of a worker's death by the silence of what it had. But requests for work that a stopped process has left
 open go on taking runs, at first the very ones that it has lost, and each of them would be silent for another heartbeat.
-So whoever finds that the lease of a worker has expired ends the attempts of that worker, and looks again for as long as
+So the process that finds the lease of a worker expired ends the attempts of that worker, and looks again for as long as
 its requests may be open.
 """
 

@@ -154,7 +154,7 @@ def _nearest(connection: Connection, relation: str, query: dict[str, Any]) -> li
         if len(matches) < query["limit"]:  # few documents, or few that can be found: all vectors are compared
             connection.execute(text("SET LOCAL enable_sort = on"))
             only = "AND s.document = ANY(:documents)" if "documents" in query else ""
-            # a sum is no order that the graph has
+            # the graph has no order by a sum
             statement = text(SEARCH.format(relation=relation, documents=only, distance=f"({DISTANCE}) + 0"))
             matches = [_match(*row) for row in connection.execute(statement, query)]
     except ProgrammingError as error:
